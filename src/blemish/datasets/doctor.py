@@ -1,0 +1,358 @@
+"""Doctor: opens every image of a data set and says what it holds, what is wrong and how it would be used."""
+
+import os
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from blemish.datasets.layouts import DataSet, Layout, Sample, Split, counted, list_some
+from blemish.errors import BlemishError
+from blemish.files import fingerprint, printable
+from blemish.images import ImageError, read_image, read_mask
+
+Severity = Literal["error", "warning", "note"]
+
+LEAST_NOMINAL = 2  # one to learn from and one to calibrate on
+FEW_NOMINAL = 20
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+_FLAT_RANGE = 16  # grey levels: what is left of 12-bit values that a camera stored in 16-bit files
+_TOLD_ONE_BY_ONE = 5
+_TITLES: dict[Layout, str] = {
+    "mvtec": "MVTec layout",
+    "flat": "flat layout",
+    "nominal-anomalous": "nominal/anomalous layout",
+    "one-vs-rest": "one-versus-rest layout",
+    "reference": "reference layout",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fault of the data: an "error" prevents training, a "warning" spoils a result, a "note" informs."""
+
+    severity: Severity
+    message: str
+    paths: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What one split holds: images and masks by defect; `description` has colours and sizes in words."""
+
+    nominal: int
+    defects: dict[str, int]
+    masks: dict[str, int]
+    description: str
+
+    @property
+    def anomalous(self) -> int:
+        """Images of all defects."""
+        return sum(self.defects.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values, with the sums."""
+        return {
+            "images": self.nominal + self.anomalous,
+            "nominal": self.nominal,
+            "anomalous": self.anomalous,
+            "defects": self.defects,
+            "masks": self.masks,
+            "description": self.description,
+        }
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `examine` found; `supervision` says in one line what training would learn from."""
+
+    root: Path
+    layout: Layout
+    nominal_class: str | None
+    train: SplitSummary
+    test: SplitSummary
+    problems: tuple[Problem, ...]
+    supervision: str
+
+    @property
+    def masks(self) -> dict[str, int]:
+        """Masks of anomalous images, by split."""
+        return {"train": sum(self.train.masks.values()), "test": sum(self.test.masks.values())}
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing prevents training."""
+        return not self._errors
+
+    @property
+    def command(self) -> str:
+        """The command line that trains on this folder."""
+        name = self.root.resolve().name or "detector"
+        words = ["blemish", "train", _as_folder(self.root)]
+        if self.nominal_class is not None:
+            words += ["--nominal-class", self.nominal_class]
+            name += f"-{self.nominal_class}"
+        return shlex.join([*words, "-o", f"{name}.onnx"])
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole diagnosis as JSON values."""
+        return {
+            "root": str(self.root),
+            "layout": self.layout,
+            "nominal_class": self.nominal_class,
+            "train": self.train.as_json(),
+            "test": self.test.as_json(),
+            "masks": self.masks,
+            "problems": [
+                {"severity": one.severity, "message": one.message, "paths": [str(path) for path in one.paths]}
+                for one in self.problems
+            ],
+            "ready": self.ready,
+            "supervision": self.supervision,
+            "command": self.command if self.ready else None,
+        }
+
+    def as_text(self) -> str:
+        """The whole diagnosis as a few lines to read."""
+        title = f"{_as_folder(self.root)}  {_TITLES[self.layout]}"
+        if self.nominal_class is not None:
+            title += f", nominal class {self.nominal_class}"
+        labelled = counted(self.train.anomalous, "labelled defect")
+        defective = f"{self.test.anomalous:,} defective" if self.test.defects else "no defective"
+        # A test split like the training split needs no description of its own; an odd one does.
+        alike = self.test.description == self.train.description
+        test = replace(self.test, description="") if alike else self.test
+        width = max(len(f"{split.nominal:,}") for split in (self.train, test))
+        verdict = ("not ready:", f"mend the {counted(self._errors, 'error')} first")
+        rows = [
+            ("train", _in_words(self.train, labelled, width=width)),
+            ("test", _in_words(test, defective, width=width)),
+            *((problem.severity, problem.message) for problem in self.problems),
+            ("use", self.supervision),
+            ("ready", self.command) if self.ready else verdict,
+        ]
+        return "\n".join(map(printable, [title, *(f"  {label:<7} {text}" for label, text in rows)]))
+
+    @property
+    def _errors(self) -> int:
+        return sum(problem.severity == "error" for problem in self.problems)
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What one opened image showed; `size` is (width, height), and None where it cannot be read."""
+
+    sample: Sample
+    split: Split
+    fault: str | None = None
+    size: tuple[int, int] | None = None
+    grey: bool = False
+    flat: bool = False
+    digest: str | None = None
+    mask_fault: str | None = None
+    mask_empty: bool = False
+
+
+def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None) -> Diagnosis:
+    """Opens every image and mask; `progress` is called with the images done and all there are.
+
+    Faults of the data raise nothing: they are the diagnosis.
+    """
+    samples = [*data.train, *data.test]
+    splits: list[Split] = ["train" for _ in data.train]
+    splits += ["test" for _ in data.test]
+    findings = []
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for finding in pool.map(_open, samples, splits):
+            findings.append(finding)
+            if progress is not None:
+                progress(len(findings), len(samples))
+    problems = [
+        *_amounts(data),
+        *_unusable(findings),
+        *_empty_masks(findings, data.root),
+        *_identical(findings, data.root),
+        *_flat(findings, data.root),
+        *_without_mask(data),
+        *(Problem("note", note) for note in data.notes),
+    ]
+    return Diagnosis(
+        root=data.root,
+        layout=data.layout,
+        nominal_class=data.nominal_class,
+        train=_summary(finding for finding in findings if finding.split == "train"),
+        test=_summary(finding for finding in findings if finding.split == "test"),
+        problems=tuple(sorted(problems, key=lambda problem: _SEVERITIES.index(problem.severity))),
+        supervision=_supervision(data.train),
+    )
+
+
+def _open(sample: Sample, split: Split) -> _Finding:
+    try:
+        image = read_image(sample.path)
+        digest = fingerprint(sample.path)
+    except BlemishError as error:
+        return _Finding(sample, split, fault=str(error))
+    pixels = np.asarray(image)  # (H, W, 3)
+    grey = bool((pixels == pixels[:, :, :1]).all())
+    flat = int(np.ptp(pixels, axis=(0, 1)).max()) < _FLAT_RANGE
+    found = _Finding(sample, split, size=image.size, grey=grey, flat=flat, digest=digest)
+    if sample.mask is None:
+        return found
+    try:
+        mask = read_mask(sample.mask, size=pixels.shape[:2])
+    except ImageError as error:
+        return replace(found, mask_fault=str(error))
+    return replace(found, mask_empty=not bool(mask.any()))
+
+
+def _amounts(data: DataSet) -> Iterator[Problem]:
+    nominal = sum(not sample.anomalous for sample in data.train)
+    if nominal < LEAST_NOMINAL:
+        held = counted(nominal, "good training image")
+        yield Problem(
+            "error", f"{held}: training needs at least {LEAST_NOMINAL}, better {FEW_NOMINAL} or more"
+        )
+    elif nominal < FEW_NOMINAL:
+        yield Problem("note", f"few training images: {nominal} good ones, {FEW_NOMINAL} or more are better")
+    if not data.test:
+        yield Problem("note", "no test images: there is nothing to evaluate on")
+    elif not any(sample.anomalous for sample in data.test):
+        yield Problem("note", "no defective test images: an evaluation can only count false alarms")
+    elif all(sample.anomalous for sample in data.test):
+        yield Problem("note", "no good test images: an evaluation cannot count false alarms")
+
+
+def _unusable(findings: Sequence[_Finding]) -> Iterator[Problem]:
+    """Images and masks that cannot be read, and masks of another shape than their image."""
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        # Training reads all its images; a test image that cannot be read is only missing from the test.
+        severity: Severity = "error" if split == "train" else "warning"
+        here = [finding for finding in findings if finding.split == split]
+        faults = [(one.sample.path, one.fault) for one in here if one.fault]
+        faults += [(one.sample.mask, one.mask_fault) for one in here if one.sample.mask and one.mask_fault]
+        for path, fault in faults[:_TOLD_ONE_BY_ONE]:
+            yield Problem(severity, fault, (path,))
+        if rest := tuple(path for path, _ in faults[_TOLD_ONE_BY_ONE:]):
+            yield Problem(severity, f"{counted(len(rest), 'more file')} in {split} cannot be used", rest)
+
+
+def _empty_masks(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
+    empty = tuple(one.sample.mask for one in findings if one.sample.mask and one.mask_empty)
+    if empty:
+        held = counted(len(empty), "empty mask")
+        yield Problem("warning", f"{held} of defective images, paint or delete: {_names(empty, root)}", empty)
+
+
+def _identical(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
+    by_digest = defaultdict(list)
+    for one in findings:
+        if one.digest:
+            by_digest[one.digest].append(one)
+    groups = [group for group in by_digest.values() if len(group) > 1]
+    leaked = _members(group for group in groups if {one.split for one in group} == {"train", "test"})
+    if leaked:
+        yield Problem(
+            "warning",
+            f"{counted(len(leaked), 'image')} byte-identical across train and test, where a test proves "
+            f"nothing; keep one of each: {_names(leaked, root)}",
+            leaked,
+        )
+    if torn := _members(group for group in groups if len({one.sample.anomalous for one in group}) == 2):
+        yield Problem(
+            "warning",
+            f"{counted(len(torn), 'image')} byte-identical yet both good and defective: {_names(torn, root)}",
+            torn,
+        )
+    training = [[one for one in group if one.split == "train"] for group in groups]
+    repeated = [group for group in training if len(group) > 1]
+    if copies := _members(repeated):
+        held = f"{len(copies):,} training images are byte-identical"
+        if len(repeated) > 1:
+            held += f" in {len(repeated):,} groups"
+        yield Problem("note", f"{held}: {_names(copies, root)}", copies)
+
+
+def _flat(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
+    flat = tuple(one.sample.path for one in findings if one.flat)
+    if flat:
+        yield Problem(
+            "warning",
+            f"{counted(len(flat), 'image')} nearly blank, with fewer than {_FLAT_RANGE} of 256 grey levels; "
+            f"12-bit values in a 16-bit file must be scaled up: {_names(flat, root)}",
+            flat,
+        )
+
+
+def _without_mask(data: DataSet) -> Iterator[Problem]:
+    if data.layout == "one-vs-rest":  # another class is anomalous as a whole: nobody draws masks of that
+        return
+    for split, samples in (("training", data.train), ("test", data.test)):
+        anomalous = [sample for sample in samples if sample.anomalous]
+        bare = tuple(sample.path for sample in anomalous if sample.mask is None)
+        if bare:
+            told = f"{len(bare):,} of {len(anomalous):,} defective {split} images have no mask"
+            yield Problem("note", f"{told}: {_names(bare, data.root)}", bare)
+
+
+def _members(groups: Iterable[Sequence[_Finding]]) -> tuple[Path, ...]:
+    return tuple(one.sample.path for group in groups for one in group)
+
+
+def _names(paths: Sequence[Path], root: Path) -> str:
+    return list_some([path.relative_to(root).as_posix() for path in paths])
+
+
+def _summary(findings: Iterable[_Finding]) -> SplitSummary:
+    findings = list(findings)
+    labels = [one.sample.defect for one in findings if one.sample.defect is not None]
+    masked = [one.sample.defect for one in findings if one.sample.defect is not None and one.sample.mask]
+    return SplitSummary(
+        nominal=len(findings) - len(labels),
+        defects=dict(Counter(labels)),
+        masks=dict(Counter(masked)),
+        description=_description(findings),
+    )
+
+
+def _description(findings: Sequence[_Finding]) -> str:
+    """Such as "grey, 384 x 384" (width x height) or "2 grey, 9 colour, 3 sizes, 64 x 64 to 90 x 80"."""
+    sizes = sorted({one.size for one in findings if one.size}, key=lambda size: (size[0] * size[1], size))
+    if not sizes:
+        return ""
+    grey = sum(one.grey for one in findings if one.size)
+    colour = sum(not one.grey for one in findings if one.size)
+    words = f"{grey:,} grey, {colour:,} colour" if grey and colour else "grey" if grey else "colour"
+    smallest, largest = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
+    if len(sizes) == 1:
+        return f"{words}, {smallest}"
+    return f"{words}, {len(sizes):,} sizes, {smallest} to {largest}"
+
+
+def _supervision(train: Sequence[Sample]) -> str:
+    labelled = [sample for sample in train if sample.anomalous]
+    masks = sum(sample.mask is not None for sample in labelled)
+    if not labelled:
+        return "good images only + synthetic anomalies"
+    if not masks:
+        return "labelled defects"
+    return f"masks for {masks:,} of {counted(len(labelled), 'labelled defect')}"
+
+
+def _in_words(split: SplitSummary, anomalous: str, *, width: int) -> str:
+    if not split.nominal + split.anomalous:
+        return "no images"
+    words = f"{split.nominal:>{width},} good, {anomalous}"
+    if split.defects:
+        words += f" in {counted(len(split.defects), 'type')}, {counted(sum(split.masks.values()), 'mask')}"
+    return f"{words}  ({split.description})" if split.description else words
+
+
+def _as_folder(path: Path) -> str:
+    return path.as_posix().rstrip("/") + "/"

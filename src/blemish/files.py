@@ -1,0 +1,102 @@
+"""Files that are either whole or absent, and the words for what can go wrong with one."""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from blemish.errors import BlemishError
+
+_READ_FAULTS = {
+    errno.ENOENT: "no such file",
+    errno.ENOTDIR: "no such file",
+    errno.EISDIR: "a folder, not a file",
+    errno.EACCES: "no permission to read it",
+    errno.EPERM: "no permission to read it",
+}
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """The path as one sentence can hold it: line breaks and undecodable bytes are escaped."""
+    text = os.fsdecode(path)
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def read_fault(error: OSError) -> str:
+    """What keeps a file from being read, in a few words."""
+    return _READ_FAULTS.get(error.errno or 0, f"cannot be read ({error.strerror or error})")
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the file's bytes as 64 hexadecimal digits, read in pieces.
+
+    Raises BlemishError where the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BlemishError(f"{printable(path)}: {read_fault(error)}") from error
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], *, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any]]:
+    """A file to write into that takes the place of `path` when the block ends; on failure it leaves no trace.
+
+    Text (mode "w") is UTF-8 with line ends as written. A link is followed: the file behind it is replaced.
+    Raises BlemishError where the disk or the folder refuses.
+    """
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    with _write_faults(path, target=target, partial=partial):
+        _refuse_unfit(path, target)
+        text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
+        try:
+            # Not tempfile: its files are private to the user, and the result should obey the umask.
+            with open(partial, mode.replace("w", "x"), **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def _refuse_unfit(path: str | os.PathLike[str], target: Path) -> None:
+    fault = None
+    if target.is_dir():
+        fault = "it is a folder; add a file name"
+    elif target.exists() and not target.is_file():
+        fault = "it is a device, not a file; name a file"  # a rename would replace /dev/null itself
+    elif not target.parent.is_dir():
+        fault = f"there is no folder {printable(target.parent)}; create it first"
+    if fault:
+        raise BlemishError(f"cannot write {printable(path)}: {fault}")
+
+
+@contextmanager
+def _write_faults(path: str | os.PathLike[str], *, target: Path, partial: Path) -> Iterator[None]:
+    folder = printable(target.parent)
+    faults = {
+        errno.ENOSPC: "the disk is full; free some space and run again",
+        errno.EDQUOT: "the disk quota is used up; free some space and run again",
+        errno.EACCES: f"no permission to write in {folder}; choose another folder",
+        errno.EPERM: f"no permission to write in {folder}; choose another folder",
+        errno.EROFS: f"{folder} is on a read-only disk; choose another folder",
+        errno.ENAMETOOLONG: "the file name is too long; choose a shorter one",
+    }
+    ours = {None, *(os.fspath(place) for place in (partial, target, target.parent))}
+    try:
+        yield
+    except OSError as error:
+        # A failed write names no file: an error with another file's name, or no number, is the block's own.
+        name = os.fspath(error.filename) if isinstance(error.filename, os.PathLike) else error.filename
+        if error.errno is None or name not in ours:
+            raise
+        fault = faults.get(error.errno, os.strerror(error.errno).lower())
+        raise BlemishError(f"cannot write {printable(path)}: {fault}") from error

