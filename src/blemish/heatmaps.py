@@ -17,9 +17,9 @@ from blemish.regions import Contour, Region, check_anomaly_map, find_regions, ou
 # The threshold is the middle of every colour scale: the same colour means the same decision in every picture.
 THRESHOLD_INDEX = 128
 POSITIONS = np.linspace(0, 1, 256)
-# Inferno grows steadily in lightness, which colour-blind eyes see too. Its black start is left out: it would
-# darken the photograph instead of colouring it.
-COLOURS = (matplotlib.colormaps["inferno"](0.25 + 0.72 * POSITIONS)[:, :3] * 255).round().astype(np.uint8)
+# Inferno grows steadily in lightness, which colour-blind eyes see too. Its ends are left out: black would
+# darken the photograph instead of colouring it, and the palest yellow would be lost on a white part.
+COLOURS = (matplotlib.colormaps["inferno"](0.25 + 0.65 * POSITIONS)[:, :3] * 255).round().astype(np.uint8)
 # What nominal images reach stays invisible, just below the threshold there is a tint, and a defect glows.
 OPACITY = np.interp(POSITIONS, [0.25, 0.5, 0.7, 1.0], [0.0, 0.25, 0.7, 0.85])
 # The colours as they look on a mid-grey photograph (256, 3): what a legend has to show.

@@ -140,5 +140,5 @@ def figure(value: float | None) -> str:
 def setting(value: object) -> str:
     """A value of the model's settings as text; lists and tables as JSON."""
     if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+        return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
