@@ -1,0 +1,57 @@
+"""The objectives of FCDD (Liznerski et al. 2021, equations 2 and 3), with sound numerics near zero.
+
+A network's output phi becomes the anomaly map A = sqrt(phi^2 + 1) - 1, the pseudo-Huber loss of every location.
+Nominal locations are pulled to zero; anomalous ones are pushed up through -log(1 - exp(-a)).
+"""
+
+import torch
+from torch import Tensor
+
+# Below this the anomalous term goes on along its tangent: the slope of -log(1 - exp(-a)), which is -1/a near zero,
+# stays at a thousand instead of overflowing.
+LEAST_ANOMALY = 1e-3
+
+
+def pseudo_huber(outputs: Tensor) -> Tensor:
+    """sqrt(x^2 + 1) - 1 of every element, without the cancellation that makes it 0 for |x| < 2e-4 in float32."""
+    squares = outputs * outputs
+    return squares / (torch.sqrt(squares + 1) + 1)
+
+
+def anomalous_loss(distances: Tensor) -> Tensor:
+    """-log(1 - exp(-a)) of every element a >= 0, finite with a finite slope down to a = 0."""
+    kept = distances.clamp(min=LEAST_ANOMALY)
+    slope = 1 / torch.expm1(torch.tensor(LEAST_ANOMALY)).item()
+    return -torch.log(-torch.expm1(-kept)) + slope * (kept - distances)
+
+
+def image_loss(maps: Tensor, anomalous: Tensor) -> Tensor:
+    """FCDD with image labels (equation 2): mean over the batch of (1-y) a - y log(1 - exp(-a)), a = mean of A.
+
+    Args:
+        maps: anomaly maps A >= 0, float (N, ...).
+        anomalous: labels y, bool (N,). Any mix is right, also a batch of one label.
+
+    Returns:
+        A scalar.
+    """
+    distances = maps.flatten(1).mean(1)  # (N,)
+    return torch.where(anomalous, anomalous_loss(distances), distances).mean()
+
+
+def pixel_loss(maps: Tensor, masks: Tensor) -> Tensor:
+    """FCDD with masks (equation 3): mean over the batch of (1/m) sum (1-Y) A' - log(1 - exp(-(1/m) sum Y A')).
+
+    The second term is left out for images without an anomalous pixel, for which it would be infinite.
+
+    Args:
+        maps: upsampled anomaly maps A' >= 0, float (N, H, W), m = H*W.
+        masks: Y, bool (N, H, W), true where anomalous.
+
+    Returns:
+        A scalar.
+    """
+    nominal = torch.where(masks, 0.0, maps).mean((1, 2))  # (N,)
+    anomalous = torch.where(masks, maps, 0.0).mean((1, 2))  # (N,)
+    has_anomaly = masks.flatten(1).any(1)
+    return (nominal + torch.where(has_anomaly, anomalous_loss(anomalous), 0.0)).mean()
