@@ -1,0 +1,233 @@
+"""The runtime's one class: loads a model file and scores images through it, without torch."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+from PIL import Image
+
+from blemish.calibration import Calibration, Verdict
+from blemish.errors import BlemishError
+from blemish.files import fingerprint, printable, read_fault
+from blemish.heatmaps import HeatmapScale, overlay, upscale
+from blemish.images import ImageError, ImageSource, load, read_image
+from blemish.model_file import METADATA_KEY, ModelMetadata
+from blemish.regions import Region, find_regions
+
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """What the detector says of one image.
+
+    Attributes:
+        source: the path, or "image 3" for the fourth image given as pixels.
+        score: maximum of the anomaly map; higher is more anomalous, never rescaled.
+        p_value: share of nominal images expected to score at least this high, in (0, 1].
+        verdict: see `Calibration.verdict`.
+        anomaly_map: float32 (H, W) at network size.
+        size: (height, width) of the image itself.
+    """
+
+    source: str
+    score: float
+    p_value: float
+    verdict: Verdict
+    anomaly_map: npt.NDArray[np.float32]
+    size: tuple[int, int]
+
+    def full_map(self) -> npt.NDArray[np.float32]:
+        """The anomaly map at the image's own size, float32 (height, width)."""
+        return upscale(self.anomaly_map, self.size)
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """An image that could not be scored, and why in one sentence."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of N images: float64 (N,) scores and p-values, N verdicts, N float32 maps at each image's own size."""
+
+    scores: npt.NDArray[np.float64]
+    p_values: npt.NDArray[np.float64]
+    verdicts: list[Verdict]
+    maps: list[npt.NDArray[np.float32]]
+
+
+class Detector:
+    """A trained detector. Use `Detector.load`; scoring is thread-safe.
+
+    Attributes:
+        metadata: what the model file says about itself.
+        calibration: calibration scores, threshold and verdicts at the false-alarm rate in force.
+        name: the file's name.
+        fingerprint: SHA-256 of the file.
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, metadata: ModelMetadata, *, name: str, fingerprint: str
+    ) -> None:
+        self._session = session
+        self.metadata = metadata
+        self.calibration = metadata.calibration
+        self.name = name
+        self.fingerprint = fingerprint
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        false_alarm_rate: float | None = None,
+        threads: int | None = None,
+    ) -> "Detector":
+        """Opens a model file written by `blemish train`.
+
+        Args:
+            path: the .onnx file.
+            false_alarm_rate: another rate than the one asked for in training.
+            threads: processor threads for the network; all cores unless said otherwise.
+
+        Raises:
+            BlemishError: the file is missing, unreadable, no ONNX model or not one of Blemish's.
+        """
+        digest = fingerprint(path)
+        session = _open_session(Path(path), threads)
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if text is None:
+            raise BlemishError(
+                f"{printable(path)}: an ONNX model, but not one that blemish train wrote; give one that it did"
+            )
+        try:
+            metadata = ModelMetadata.from_json(text)
+        except BlemishError as error:
+            raise BlemishError(f"{printable(path)}: {error}") from error
+        detector = cls(session, metadata, name=Path(path).name, fingerprint=digest)
+        if false_alarm_rate is not None:
+            detector.calibration = replace(detector.calibration, false_alarm_rate=false_alarm_rate)
+        return detector
+
+    @property
+    def scale(self) -> HeatmapScale:
+        """The detector's fixed colour scale, widened where another false-alarm rate moves the threshold out of it."""
+        low, high, threshold = self.metadata.heatmap_low, self.metadata.heatmap_high, self.calibration.threshold
+        margin = 0.05 * (high - low)
+        if not np.isfinite(threshold) or threshold <= np.finfo(np.float32).min:
+            threshold = low  # every score is anomalous at this rate
+        return HeatmapScale(
+            low=min(low, threshold - margin), high=max(high, threshold + margin), threshold=threshold
+        )
+
+    def score(self, images: Sequence[ImageSource], *, batch_size: int = BATCH_SIZE) -> Scores:
+        """Scores images of any sizes: paths, PIL images or uint8 arrays (H, W) or (H, W, C).
+
+        Raises ImageError for the first image that cannot be read; `stream` goes on after it.
+        """
+        scored = []
+        for result in self.stream(images, batch_size=batch_size):
+            if isinstance(result, FailedImage):
+                raise ImageError(result.reason)
+            scored.append(result)
+        return Scores(
+            scores=np.array([one.score for one in scored], dtype=np.float64),
+            p_values=np.array([one.p_value for one in scored], dtype=np.float64),
+            verdicts=[one.verdict for one in scored],
+            maps=[one.full_map() for one in scored],
+        )
+
+    def stream(
+        self, images: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE
+    ) -> Iterator[ScoredImage | FailedImage]:
+        """Scores images one after another, in order, holding a few at a time, however many there are."""
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            batches = _batches(images, batch_size)
+            # The next batch is read while the network is busy with this one.
+            coming = _submit(pool, next(batches, []), self.metadata.size)
+            while coming:
+                read = [future.result() for future in coming]
+                coming = _submit(pool, next(batches, []), self.metadata.size)
+                yield from self._score_batch(read)
+
+    def explain(self, image: ImageSource, scored: ScoredImage) -> Image.Image:
+        """The image with its heatmap, outlined regions and colour bar, on the detector's fixed scale."""
+        regions = self.regions(scored)
+        return overlay(read_image(image), scored.anomaly_map, self.scale, regions=regions)
+
+    def regions(self, scored: ScoredImage) -> list[Region]:
+        """Where the map reaches the threshold; empty exactly when the verdict is not "anomalous"."""
+        return find_regions(scored.anomaly_map, self.calibration.threshold, size=scored.size)
+
+    def run(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The bare graph: uint8 (N, H, W, 3) at network size to maps (N, H, W), scores (N,), p-values (N,).
+
+        The p-values belong to the calibration in the file, whatever the false-alarm rate.
+        """
+        maps, scores, p_values = self._session.run(None, {"pixels": pixels})
+        return maps, scores, p_values
+
+    def _score_batch(self, read: "Sequence[_Read | FailedImage]") -> Iterator[ScoredImage | FailedImage]:
+        good = [one for one in read if isinstance(one, _Read)]
+        results = iter(zip(*self.run(np.stack([one.pixels for one in good])), strict=True)) if good else iter(())
+        for one in read:
+            if isinstance(one, FailedImage):
+                yield one
+                continue
+            anomaly_map, score, p_value = next(results)
+            verdict = self.calibration.verdict(float(score))
+            yield ScoredImage(one.source, float(score), float(p_value), verdict, anomaly_map, one.size)
+
+
+@dataclass(frozen=True)
+class _Read:
+    source: str
+    pixels: npt.NDArray[np.uint8]  # (H, W, 3) at network size
+    size: tuple[int, int]
+
+
+def _open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except OSError as error:
+        raise BlemishError(f"{printable(path)}: {read_fault(error)}") from error
+    except (failures.InvalidProtobuf, failures.InvalidGraph, failures.Fail, failures.InvalidArgument) as error:
+        raise BlemishError(
+            f"{printable(path)}: not an ONNX model, or a damaged one; give a file that blemish train wrote"
+        ) from error
+
+
+def _batches(images: Iterable[ImageSource], size: int) -> Iterator[list[tuple[int, ImageSource]]]:
+    numbered = enumerate(images)
+    while batch := list(islice(numbered, size)):
+        yield batch
+
+
+def _submit(pool: ThreadPoolExecutor, batch: list[tuple[int, ImageSource]], size: tuple[int, int]) -> list:
+    return [pool.submit(_read, number, image, size) for number, image in batch]
+
+
+def _read(number: int, image: ImageSource, size: tuple[int, int]) -> _Read | FailedImage:
+    source = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
+    try:
+        pixels, own_size = load(image, size)
+    except ImageError as error:
+        return FailedImage(source, str(error))
+    return _Read(source, pixels, own_size)

@@ -1,0 +1,58 @@
+"""What a model file says about itself: JSON in the ONNX file's metadata, read back without running any code."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from blemish.calibration import Calibration
+from blemish.errors import BlemishError
+
+METADATA_KEY = "blemish"
+FORMAT = 1
+FINGERPRINT_DIGITS = 16  # of SHA-256's 64: one false match in 10^19 comparisons, a quarter of the text
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """Everything about a detector that is not in its graph.
+
+    Attributes:
+        size: network size (height, width) in pixels.
+        supervision: in one line, what it learned from.
+        settings: training settings by name: backbone, seed, sigma, ...
+        data: the training data: name, layout, numbers of images, and `fingerprint`, one for the whole.
+        used_images: fingerprints of all images used in training or calibration, so that an evaluation leaves them out.
+        calibration: scores of the held-back nominal images with the asked false-alarm rate.
+        heatmap_low, heatmap_high: ends of the fixed colour scale, in units of the anomaly map.
+        versions: of the packages that made it.
+    """
+
+    size: tuple[int, int]
+    supervision: str
+    settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    used_images: tuple[str, ...]
+    calibration: Calibration
+    heatmap_low: float
+    heatmap_high: float
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The metadata as one JSON object, the same text for the same values."""
+        return json.dumps({"format": FORMAT} | asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelMetadata":
+        """Reads what `to_json` wrote. Raises BlemishError for another format."""
+        try:
+            values = json.loads(text)
+            if values.pop("format") != FORMAT:
+                raise BlemishError("the model was made by another version of blemish: train it again")
+            values["size"] = tuple(values["size"])
+            values["used_images"] = tuple(values["used_images"])
+            calibration = values["calibration"]
+            values["calibration"] = Calibration(tuple(calibration["scores"]), calibration["false_alarm_rate"])
+            return cls(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BlemishError("the model file's metadata is damaged: copy or train it again") from error
