@@ -1,2 +1,29 @@
 """Blemish learns from images of how things should look and shows in every new image what is wrong with it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from blemish.errors import BlemishError
+
+if TYPE_CHECKING:
+    from blemish.detector import Detector, Scores
+    from blemish.training import train
+
 __version__ = "0.1.0"
+__all__ = ["BlemishError", "Detector", "Scores", "__version__", "train"]
+
+_HOMES = {"Detector": "blemish.detector", "Scores": "blemish.detector", "train": "blemish.training"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for and no more: `import blemish` loads neither NumPy nor torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if name != "train" or (error.name or "").startswith("blemish"):
+            raise
+        raise BlemishError(
+            f'training needs more packages, {error.name} for one: pip install "blemish[train]"'
+        ) from error

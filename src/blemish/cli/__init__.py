@@ -1,1 +1,88 @@
-"""The command line."""
+"""The command line: one small module a verb, imported when it is called."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from blemish import __version__
+from blemish.errors import BlemishError
+
+# The words are here and not in the modules, so that `blemish --help` imports none of them.
+VERBS = {
+    "doctor": "Say what a folder holds, what is wrong with it and how it would be used.",
+    "train": "Learn from a folder of images and write one model file.",
+    "evaluate": "Measure a model on the test images of a folder.",
+    "predict": "Score images: a table, heatmaps and regions.",
+    "report": "Evaluate a model and write one page to look at.",
+    "demo": "Build a small inspection set, train on it and write its report.",
+}
+FAULT, INTERRUPTED = 2, 130
+
+
+class Verbs(click.Group):
+    """A group that knows its commands by name and imports a command's module when it is called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """The verbs in the order of a first day's work."""
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The verb's command, or None."""
+        if name not in VERBS:
+            return None
+        command: click.Command = import_module(f"blemish.cli.{name}").command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the verbs from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="blemish")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Find what is wrong in an image, and show where.
+
+    \b
+    Example:
+      blemish train screws/ -o screws.onnx
+      blemish predict screws.onnx line3/ -o out/
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status: 0, 2 for a user's mistake, 130 when interrupted."""
+    try:
+        status = cli.main(arguments, prog_name="blemish", standalone_mode=False)
+        sys.stdout.flush()
+    except BlemishError as error:
+        return _complain(str(error))
+    except click.ClickException as error:
+        return _complain(_usage(error))
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("blemish: interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status if isinstance(status, int) else 0
+
+
+def _usage(error: click.ClickException) -> str:
+    """Click's words as one sentence that says where to look."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{text}; see {error.ctx.command_path} --help"
+    return text
+
+
+def _complain(sentence: str) -> int:
+    click.echo(f"blemish: {sentence}", err=True)
+    return FAULT

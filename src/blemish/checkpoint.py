@@ -1,0 +1,63 @@
+"""Checkpoints of a training under way: tensors in safetensors, numbers in JSON, never a pickle."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from blemish.errors import BlemishError
+from blemish.files import atomic_write
+
+_STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder beside the model file that holds the state of an unfinished training.
+
+    Attributes:
+        folder: where it lies; made when first saved to.
+        key: what the training depends on; a state saved under another key is not resumed from.
+    """
+
+    folder: Path
+    key: str
+
+    @classmethod
+    def beside(cls, output: Path, *, key: str) -> "Checkpoint":
+        """The checkpoint of the training that writes `output`."""
+        return cls(output.with_name(f".{output.name}.checkpoint"), key)
+
+    def save(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Replaces the state; a kill in between leaves the one before. Raises BlemishError on a full disk."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise BlemishError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from error
+        # The numbers travel in the file's header: one file, so state and numbers can never be of different epochs.
+        header = {"key": self.key, "numbers": json.dumps(numbers)}
+        with atomic_write(self.folder / _STATE) as file:
+            file.write(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata=header))
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and numbers of the last save; None where there is none of this training."""
+        path = self.folder / _STATE
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
+        try:
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+            if header["key"] != self.key:
+                return None
+            return load(data), json.loads(header["numbers"])
+        except (ValueError, KeyError, SafetensorError):
+            return None  # damaged: training starts again, nothing is lost but time
+
+    def remove(self) -> None:
+        """Removes the folder once the training is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""What the verbs share: options, progress and messages on stderr, the result on stdout."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from blemish.files import atomic_write
+
+FILE = click.Path(path_type=Path)  # whether it is there and fit is told by whoever opens it, in our own words
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+nominal_class_option = click.option(
+    "--nominal-class", metavar="NAME", help="The good class of a folder with one folder a class."
+)
+
+
+def false_alarm_rate_option(*, default: float | None, note: str) -> Callable[[Any], Any]:
+    """The option --false-alarm-rate, a share between 0 and 1."""
+    return click.option(
+        "--false-alarm-rate",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=default,
+        help=f"Share of good images that may be called anomalous ({note}).",
+    )
+
+
+model_rate_option = false_alarm_rate_option(default=None, note="default: the model's own")
+
+
+class Screen:
+    """Progress bars, where stderr is a terminal, and messages, on stderr always."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Moves the bar of a stage, which appears with its first step."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def stage(self, name: str) -> Callable[[int, int], None]:
+        """The progress of one stage, as a function of the steps done and all there are."""
+        return partial(self.progress, name)
+
+    def notify(self, sentence: str) -> None:
+        """Prints a line above the bars."""
+        self._bars.console.print(Text(sentence), soft_wrap=True)
+
+
+@contextmanager
+def open_screen() -> Iterator[Screen]:
+    """A screen whose bars go when the work is done."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        yield Screen(bars)
+
+
+def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """Prints a verb's result on stdout: one JSON object, or the text."""
+    # ASCII, so that any terminal and any file name will do; NaN would be no JSON.
+    click.echo(json.dumps(result, allow_nan=False, indent=2) if as_json else text)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raises BlemishError where `path` cannot be written: to be known before minutes of work, not after."""
+
+    class Enough(Exception):
+        pass
+
+    with suppress(Enough), atomic_write(path):
+        raise Enough  # leaves no trace of the file
+
+
+def in_megabytes(path: Path) -> str:
+    """The file's size, such as "35 MB"."""
+    size = os.path.getsize(path) / 1e6
+    return f"{size:.0f} MB" if size >= 10 else f"{size:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Such as "0.4 s", "41 s" or "3 min 20 s"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,54 @@
+"""`blemish demo`."""
+
+import time
+from pathlib import Path
+
+import click
+
+from blemish.cli.common import FILE, duration, emit, json_option, open_screen, refuse_unwritable
+from blemish.datasets.layouts import read_data_set
+from blemish.evaluation import evaluate
+from blemish.files import printable
+from blemish.report import figure, write_report
+
+
+@click.command("demo")
+@click.option("-o", "--output", type=FILE, default="demo", show_default=True, metavar="DIR", help="Where to.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides every random choice."
+)
+@json_option
+def command(output: Path, seed: int, as_json: bool) -> None:
+    """Build a small inspection set from a photograph of a brick wall, train on it and write the report.
+
+    \b
+    Example:
+      blemish demo -o demo/
+    """
+    from blemish import train  # after --help: torch takes seconds to import
+    from blemish.demo_set import build_demo_set
+
+    started = time.perf_counter()
+    model, page = output / "bricks.onnx", output / "report.html"
+    with open_screen() as screen:
+        bricks = build_demo_set(output / "bricks", seed=seed, progress=screen.stage("bricks"))
+        refuse_unwritable(page)
+        detector = train(bricks, model, seed=seed, progress=screen.progress, notify=screen.notify)
+        evaluation = evaluate(detector, read_data_set(bricks), progress=screen.stage("scoring"))
+    write_report(evaluation, page)
+    seconds = time.perf_counter() - started
+    image_auroc, pixel_auroc = evaluation.metrics["image_auroc"], evaluation.metrics["pixel_auroc"]
+    result = {
+        "report": str(page),
+        "model": str(model),
+        "image_auroc": image_auroc,
+        "pixel_auroc": pixel_auroc,
+        "seconds": seconds,
+    }
+    text = (
+        f"{printable(bricks)}/  160 good bricks to learn from, 40 good and 42 damaged ones to test on\n"
+        f"{printable(model)}  trained and tested in {duration(seconds)}\n"
+        f"  image AUROC {figure(image_auroc)} · pixel AUROC {figure(pixel_auroc)}\n"
+        f"open {printable(page)} in a browser"
+    )
+    emit(result, text, as_json=as_json)

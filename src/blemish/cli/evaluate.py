@@ -1,0 +1,98 @@
+"""`blemish evaluate`."""
+
+import time
+from pathlib import Path
+
+import click
+
+from blemish.cli.common import (
+    FILE,
+    duration,
+    emit,
+    json_option,
+    model_rate_option,
+    nominal_class_option,
+    open_screen,
+)
+from blemish.datasets.layouts import counted, read_data_set
+from blemish.detector import Detector
+from blemish.evaluation import Evaluation, evaluate
+from blemish.files import printable
+from blemish.report import figure, percent
+
+
+@click.command("evaluate")
+@click.argument("model", type=FILE)
+@click.argument("data", type=FILE)
+@nominal_class_option
+@model_rate_option
+@json_option
+def command(
+    model: Path, data: Path, nominal_class: str | None, false_alarm_rate: float | None, as_json: bool
+) -> None:
+    """Measure MODEL on the test images of the folder DATA; images it has learned from are left out.
+
+    \b
+    Example:
+      blemish evaluate screws.onnx screws/
+    """
+    started = time.perf_counter()
+    evaluation = run_evaluation(model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate)
+    seconds = time.perf_counter() - started
+    result = evaluation.metrics | {
+        "model": evaluation.model,
+        "data": evaluation.data,
+        "failed": len(evaluation.failed),
+        "left_out": evaluation.left_out,
+        "calibration_statement": evaluation.calibration_statement,
+        "seconds": seconds,
+    }
+    emit(result, as_text(evaluation, seconds), as_json=as_json)
+
+
+def run_evaluation(
+    model: Path, data: Path, *, nominal_class: str | None, false_alarm_rate: float | None
+) -> Evaluation:
+    """Evaluates with a progress bar, and tells of every file that could not be read."""
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate)
+    with open_screen() as screen:
+        evaluation = evaluate(
+            detector, read_data_set(data, nominal_class=nominal_class), progress=screen.stage("scoring")
+        )
+        for _, reason in evaluation.failed:
+            screen.notify(reason)
+    return evaluation
+
+
+def as_text(evaluation: Evaluation, seconds: float) -> str:
+    """The figures as a few lines to read."""
+    metrics = evaluation.metrics
+    aside = [f"{evaluation.left_out:,} left out, seen in training"] * bool(evaluation.left_out)
+    aside += [f"{len(evaluation.failed):,} unreadable"] * bool(evaluation.failed)
+    lines = [
+        f"{printable(evaluation.model)} on {printable(evaluation.data)}: "
+        + " · ".join([f"{counted(metrics['images'], 'test image')} in {duration(seconds)}", *aside]),
+        f"  image AUROC  {figure(metrics['image_auroc'])}   average precision {figure(metrics['image_ap'])}, "
+        f"best F1 {figure(metrics['f1_max'])}",
+        f"  pixel AUROC  {figure(metrics['pixel_auroc'])}   AUPRO {figure(metrics['aupro'])}",
+        f"  detected     {percent(metrics['detection_rate'])} of the defective images",
+        f"  false alarms {percent(metrics['false_alarm_rate'])} of the good images",
+        f"  unsure       {counted(metrics['unsure'], 'image')}",
+        f"  {evaluation.calibration_statement}",
+        *_per_defect(metrics["per_defect"]),
+    ]
+    return "\n".join(lines)
+
+
+def _per_defect(figures: dict[str, dict[str, float]]) -> list[str]:
+    if not figures:
+        return []
+    names = [printable(name) for name in figures]
+    width = max(len("defect"), *map(len, names))
+    rows = [f"  {'defect':<{width}}  images  detected  image AUROC  pixel AUROC"]
+    rows += [
+        f"  {name:<{width}}  {one['images']:>6,}  {one['detected']:>8,}  {figure(one['image_auroc']):>11}  "
+        f"{figure(one['pixel_auroc']):>11}"
+        for name, one in zip(names, figures.values(), strict=True)
+    ]
+    return ["", *rows]

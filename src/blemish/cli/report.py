@@ -1,0 +1,59 @@
+"""`blemish report`."""
+
+import time
+from pathlib import Path
+
+import click
+
+from blemish.cli.common import (
+    FILE,
+    emit,
+    json_option,
+    model_rate_option,
+    nominal_class_option,
+    refuse_unwritable,
+)
+from blemish.cli.evaluate import as_text, run_evaluation
+from blemish.files import printable
+from blemish.report import write_report
+
+
+@click.command("report")
+@click.argument("model", type=FILE)
+@click.argument("data", type=FILE)
+@click.option(
+    "-o", "--output", type=FILE, default="report.html", show_default=True, help="The page to write."
+)
+@nominal_class_option
+@model_rate_option
+@json_option
+def command(
+    model: Path,
+    data: Path,
+    output: Path,
+    nominal_class: str | None,
+    false_alarm_rate: float | None,
+    as_json: bool,
+) -> None:
+    """Evaluate MODEL on the test images of the folder DATA and write one page to look at.
+
+    \b
+    Example:
+      blemish report screws.onnx screws/ -o report.html
+    """
+    refuse_unwritable(output)
+    started = time.perf_counter()
+    evaluation = run_evaluation(model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate)
+    write_report(evaluation, output)
+    seconds = time.perf_counter() - started
+    result = {
+        "report": str(output),
+        "images": evaluation.metrics["images"],
+        "failed": len(evaluation.failed),
+        "left_out": evaluation.left_out,
+        "image_auroc": evaluation.metrics["image_auroc"],
+        "pixel_auroc": evaluation.metrics["pixel_auroc"],
+        "seconds": seconds,
+    }
+    text = f"{as_text(evaluation, seconds)}\n\nopen {printable(output)} in a browser"
+    emit(result, text, as_json=as_json)

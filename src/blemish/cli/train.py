@@ -1,0 +1,107 @@
+"""`blemish train`."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blemish.cli.common import (
+    FILE,
+    duration,
+    emit,
+    false_alarm_rate_option,
+    in_megabytes,
+    json_option,
+    nominal_class_option,
+    open_screen,
+    refuse_unwritable,
+)
+from blemish.files import printable
+
+SIZE_STEP = 32  # the coarsest stride of the usual backbones: every depth then covers the image in whole cells
+
+
+class NetworkSize(click.ParamType):
+    """ "256" or "256x384" (height x width) as (height, width)."""
+
+    name = "N|HxW"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, int]:
+        """Both sides in pixels."""
+        sides = str(value).lower().split("x")
+        if len(sides) > 2 or not all(side.isdecimal() and side.isascii() for side in sides):
+            self.fail(f"{value} is no size: give N or HxW, such as 256 or 256x384", parameter, context)
+        height, width = int(sides[0]), int(sides[-1])
+        if min(height, width) == 0 or height % SIZE_STEP or width % SIZE_STEP:
+            self.fail(
+                f"{value}: sides must be multiples of {SIZE_STEP}, such as 256 or 256x384", parameter, context
+            )
+        return height, width
+
+
+@click.command("train")
+@click.argument("data", type=FILE)
+@click.option(
+    "-o", "--output", type=FILE, required=True, metavar="MODEL.onnx", help="The model file to write."
+)
+@click.option("--size", type=NetworkSize(), default="256", show_default=True, help="Network size in pixels.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides every random choice."
+)
+@false_alarm_rate_option(default=0.01, note="default: 0.01")
+@click.option(
+    "--backbone", metavar="NAME", default="tf_efficientnet_lite0", show_default=True, help="A timm model."
+)
+@click.option("--weights", type=FILE, help="A local file with the backbone's weights.")
+@click.option("--download", is_flag=True, help="Let timm fetch the backbone's weights.")
+@click.option(
+    "--anomalies",
+    type=click.Choice(["none", "confetti", "scars"]),
+    default="none",
+    show_default=True,
+    help="Synthetic anomalies to learn from.",
+)
+@click.option("--outliers", type=FILE, metavar="DIR", help="A folder of unrelated images to learn from.")
+@click.option(
+    "--epochs", type=click.IntRange(1), default=30, show_default=True, help="Passes over the anomalies."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@nominal_class_option
+@json_option
+def command(data: Path, output: Path, as_json: bool, **settings: Any) -> None:
+    """Learn from the images in the folder DATA, calibrate, and write one model file.
+
+    \b
+    Example:
+      blemish train screws/ -o screws.onnx
+    """
+    refuse_unwritable(output)
+    from blemish import train  # after the quick checks: torch takes seconds to import
+
+    started = time.perf_counter()
+    with open_screen() as screen:
+        screen.notify(_headline(settings))
+        detector = train(data, output, progress=screen.progress, notify=screen.notify, **settings)
+    seconds = time.perf_counter() - started
+    result = {
+        "model": str(output),
+        "train_images": detector.metadata.data["train_images"],
+        "calibration_images": detector.metadata.data["calibration_images"],
+        "supervision": detector.metadata.supervision,
+        "false_alarm_rate": detector.calibration.held_rate,
+        "seconds": seconds,
+    }
+    text = (
+        f"supervision: {detector.metadata.supervision}\n"
+        f"{printable(output)}  {in_megabytes(output)} in {duration(seconds)}\n  {detector.calibration.statement()}"
+    )
+    emit(result, text, as_json=as_json)
+
+
+def _headline(settings: dict[str, Any]) -> str:
+    height, width = settings["size"]
+    size = f"{height} px" if height == width else f"{height} x {width} px"
+    return f"backbone {printable(settings['backbone'])} · {size}"

@@ -1,0 +1,101 @@
+"""Fitting `GaussianHead` without a gradient step, batch by batch: memory does not grow with the number of images."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blemish.networks.heads import BLOCK, GaussianHead, to_blocks
+
+RIDGE = 0.1  # added variance, in squared feature units: small against the features' own, whose mean is near 7
+FOLDS = 4
+MOST_HELD_OUT = 500  # images whose left-out distances set the scale; 360 KB each while fitting at 256 px
+SMOOTHING = 5  # cells over which the scale is averaged
+
+
+class GaussianStatistics:
+    """Sums from which means of cells and covariances of blocks follow; statistics of one origin can be added.
+
+    Args:
+        origin: features (C, h, w) about which the sums are taken, near the mean, so that float32 keeps its digits.
+    """
+
+    def __init__(self, origin: Tensor) -> None:
+        channels, rows, columns = origin.shape
+        self.images = 0
+        self.origin = origin
+        self.sums = torch.zeros_like(origin)
+        self.products = origin.new_zeros(rows * columns // BLOCK**2, channels, channels)
+
+    def update(self, features: Tensor) -> None:
+        """Adds nominal features (N, C, h, w)."""
+        centred = features - self.origin
+        vectors = to_blocks(centred)  # (blocks, N * 4, C)
+        self.sums += centred.sum(0)
+        self.products += vectors.mT @ vectors
+        self.images += len(features)
+
+    def __add__(self, other: "GaussianStatistics") -> "GaussianStatistics":
+        total = GaussianStatistics(self.origin)
+        total.images = self.images + other.images
+        total.sums = self.sums + other.sums
+        total.products = self.products + other.products
+        return total
+
+    def fit(self, head: GaussianHead, *, ridge: float = RIDGE) -> None:
+        """Sets the head's means and whitenings; its scale stays."""
+        offset = self.sums / self.images  # (C, h, w)
+        offsets = to_blocks(offset[None])  # (blocks, 4, C)
+        covariance = self.products / (self.images * BLOCK**2) - offsets.mT @ offsets / BLOCK**2
+        identity = torch.eye(covariance.shape[-1], device=covariance.device)
+        # Cholesky with a triangular solve: batched inverses have failed in one of torch's CPU libraries.
+        factor = torch.linalg.cholesky(covariance + ridge * identity)
+        inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+        head.mean.copy_(self.origin + offset)
+        head.whitening.copy_(inverse.mT)
+
+
+@torch.inference_mode()
+def fit_closed_form(head: GaussianHead, batches: Iterable[Tensor]) -> None:
+    """Fits the head to batches of nominal features (N, C, h, w): means, whitenings and scale.
+
+    The scale comes from distances of images to a head that was not fitted to them, fold by fold; with a single image
+    there is none, and it stays 1. Raises ValueError without any image.
+    """
+    folds: list[GaussianStatistics] = []
+    kept: list[Tensor] = []  # features in float16, on the CPU
+    images = 0
+    for features in batches:
+        if not folds:
+            folds = [GaussianStatistics(features[0].clone()) for _ in range(FOLDS)]
+        for fold, statistics in enumerate(folds):
+            # Image i belongs to fold i mod FOLDS, whatever the batches.
+            statistics.update(features[(fold - images) % FOLDS :: FOLDS])
+        if images < MOST_HELD_OUT:
+            kept.append(features[: MOST_HELD_OUT - images].half().cpu())
+        images += len(features)
+    if images == 0:
+        raise ValueError("no features to fit to")
+    if images > 1:
+        head.scale.copy_(_scale(head, folds, torch.cat(kept)))
+    _total(folds).fit(head)
+
+
+def _scale(head: GaussianHead, folds: list[GaussianStatistics], features: Tensor) -> Tensor:
+    """Largest left-out distance at each place, smoothed, relative to its mean over places: (h, w)."""
+    largest = torch.zeros_like(head.scale)
+    for fold in range(min(FOLDS, len(features))):
+        _total(folds[:fold] + folds[fold + 1 :]).fit(head)
+        for some in features[fold::FOLDS].split(16):
+            distances = head(some.to(head.mean)).sqrt()  # (N, h, w)
+            largest = torch.maximum(largest, distances.amax(0))
+    smooth = F.avg_pool2d(largest[None], SMOOTHING, stride=1, padding=SMOOTHING // 2, count_include_pad=False)[0]
+    return smooth / smooth.mean()
+
+
+def _total(statistics: list[GaussianStatistics]) -> GaussianStatistics:
+    total = statistics[0]
+    for other in statistics[1:]:
+        total = total + other
+    return total

@@ -1,0 +1,94 @@
+"""Training images at network size, read once into one file on disk, so that memory does not grow with their number."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from blemish.datasets.layouts import Sample
+from blemish.errors import BlemishError
+from blemish.files import fingerprint
+from blemish.images import load, read_mask
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images that could be read, in their given order.
+
+    Attributes:
+        samples: their records.
+        images: uint8 (N, H, W, 3), mapped from a file that goes with the object.
+        fingerprints: SHA-256 of each file.
+    """
+
+    samples: tuple[Sample, ...]
+    images: npt.NDArray[np.uint8]
+    fingerprints: tuple[str, ...]
+
+    def mask(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """The mask of one image at network size, bool (H, W); None where it has none.
+
+        A pixel is anomalous where any part of it is: shrinking by the nearest pixel would lose thin scratches.
+        """
+        sample = self.samples[index]
+        if sample.mask is None:
+            return None
+        _, size = load(sample.path, (1, 1))
+        return _shrink(read_mask(sample.mask, size=size), self.images.shape[1:3])
+
+
+def read_pixels(
+    samples: Sequence[Sample],
+    size: tuple[int, int],
+    *,
+    progress: Callable[[int, int], None],
+    notify: Callable[[str], None],
+) -> Pixels:
+    """Reads all images that can be read; each other one is told to `notify` in its sentence and left out.
+
+    Raises BlemishError when the disk cannot hold them.
+    """
+    kept: list[Sample] = []
+    fingerprints: list[str] = []
+    with tempfile.TemporaryFile() as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for done, (sample, result) in enumerate(zip(samples, pool.map(lambda s: _read(s, size), samples), strict=True)):
+            progress(done + 1, len(samples))
+            if isinstance(result, str):
+                notify(f"left out: {result}")
+                continue
+            pixels, digest = result
+            try:
+                file.write(pixels.tobytes())
+            except OSError as error:
+                raise BlemishError(
+                    f"cannot keep the images in {tempfile.gettempdir()}: {error.strerror}; free some space or set TMPDIR"
+                ) from error
+            kept.append(sample)
+            fingerprints.append(digest)
+        file.flush()
+        shape = (len(kept), *size, 3)
+        images = np.memmap(file, np.uint8, "r", shape=shape) if kept else np.zeros(shape, np.uint8)
+    return Pixels(tuple(kept), images, tuple(fingerprints))
+
+
+def _read(sample: Sample, size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], str] | str:
+    try:
+        return load(sample.path, size)[0], fingerprint(sample.path)
+    except BlemishError as error:
+        return str(error)
+
+
+def _shrink(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    small = np.zeros(size, dtype=bool)
+    rows, columns = np.nonzero(mask)
+    small[rows * size[0] // mask.shape[0], columns * size[1] // mask.shape[1]] = True
+    if mask.shape[0] < size[0] or mask.shape[1] < size[1]:  # enlarging: every pixel asks for its own source
+        source = np.ix_(
+            np.arange(size[0]) * mask.shape[0] // size[0], np.arange(size[1]) * mask.shape[1] // size[1]
+        )
+        small |= mask[source]
+    return small

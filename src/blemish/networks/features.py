@@ -1,0 +1,43 @@
+"""From pixels to one grid of feature vectors: a backbone's depths brought to a common stride."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blemish.networks.backbones import Backbone
+from blemish.networks.receptive_field import ReceptiveField, receptive_fields
+from blemish.networks.upsampling import linear_resampling
+
+
+class FeatureGrid(nn.Module):
+    """All depths of a backbone on the grid of one of them, averaged over 3 x 3 cells.
+
+    The average makes a cell's statistics those of its surroundings, so that a part may lie a few pixels off.
+
+    Args:
+        backbone: the trunk; it is not trained.
+        size: network size (height, width).
+        stride: the stride, one of the backbone's, whose grid the features take.
+
+    Attributes:
+        field: the tiles of the grid's cells, see `ReceptiveField.tiles`.
+        channels: length C of a feature vector.
+    """
+
+    def __init__(self, backbone: Backbone, *, size: tuple[int, int], stride: int = 8) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.size = size
+        fields = [field.tiles() for field in receptive_fields(backbone.trunk, size)]
+        self.field: ReceptiveField = fields[backbone.strides.index(stride)]
+        self.resamples = nn.ModuleList(
+            nn.Identity() if field == self.field else linear_resampling(field, self.field) for field in fields
+        )
+        self.channels = sum(backbone.channels)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features (N, C, h, w) of uint8 pixels (N, H, W, 3) at network size."""
+        maps = self.backbone(pixels.permute(0, 3, 1, 2).float())
+        # Float32 from here on also under mixed precision: the head's quadratic forms need the digits.
+        grid = torch.cat([f(m.float()) for f, m in zip(self.resamples, maps, strict=True)], dim=1)
+        return F.avg_pool2d(grid, 3, stride=1, padding=1, count_include_pad=False)

@@ -1,0 +1,55 @@
+"""The whole detector as one torch module, from uint8 pixels to map, score and p-value: what is exported."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blemish.networks.features import FeatureGrid
+from blemish.networks.heads import Head
+from blemish.networks.upsampling import gaussian_upsampling
+
+
+class DetectorNetwork(nn.Module):
+    """Features, head and Gaussian upsampling: uint8 pixels to anomaly maps at network size.
+
+    Args:
+        features: brings pixels to a grid of feature vectors.
+        head: turns the grid into the anomaly map.
+        sigma: standard deviation of the upsampling Gaussian in pixels.
+    """
+
+    def __init__(self, features: FeatureGrid, head: Head, *, sigma: float) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.upsample = gaussian_upsampling(features.field, size=features.size, sigma=sigma)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Anomaly maps A' >= 0, float (N, H, W), of uint8 pixels (N, H, W, 3)."""
+        return self.upsample(self.head(self.features(pixels)))
+
+
+class CalibratedNetwork(nn.Module):
+    """A detector network with its calibration: the graph of the model file.
+
+    Args:
+        network: the trained network.
+        calibration_scores: scores of the held-back nominal images.
+    """
+
+    calibration_scores: Tensor
+
+    def __init__(self, network: DetectorNetwork, calibration_scores: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        scores = torch.from_numpy(np.asarray(calibration_scores, dtype=np.float32))
+        self.register_buffer("calibration_scores", scores)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps (N, H, W), scores (N,) and p-values (N,) of uint8 pixels (N, H, W, 3) at network size."""
+        maps = self.network(pixels)
+        scores = maps.amax((1, 2))
+        at_least = (self.calibration_scores >= scores[:, None]).sum(1)
+        return maps, scores, (1 + at_least) / (1 + len(self.calibration_scores))

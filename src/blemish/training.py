@@ -1,0 +1,291 @@
+"""Training, top to bottom: a folder of images in, a model file out.
+
+1. The good images are split by chance into those to fit to, those to stop early by, and those to calibrate with.
+2. The closed form: one pass of the frozen backbone gathers the statistics of `GaussianHead`.
+3. Where there is something anomalous to learn from (labelled defects, masks, synthetic anomalies, an outlier-exposure
+   folder), the FCDD objective trains `LearnedHead` beside it.
+4. The network is exported, and the exported graph itself scores the calibration images: what is calibrated is what runs.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from lightning_fabric import Fabric, seed_everything
+from torch import Tensor
+
+from blemish.calibration import Calibration
+from blemish.checkpoint import Checkpoint
+from blemish.closed_form import fit_closed_form
+from blemish.datasets.layouts import counted, read_data_set
+from blemish.datasets.pixels import Pixels, read_pixels
+from blemish.datasets.splits import split_nominal
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.export import export_onnx, to_onnx
+from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
+from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
+from blemish.networks.features import FeatureGrid
+from blemish.networks.heads import GaussianHead, Head, LearnedHead
+from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.refinement import Anomalies, refine
+from blemish.training_anomalies import Anomaly, AnomalyKind, gather_anomalies
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+Result = TypeVar("Result")
+
+SIGMA = 4.0  # pixels; half a cell, so that neighbouring cells just blend
+STRIDES = (4, 8, 16)
+SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
+FEATURE_BATCH = 16
+MOST_NOMINAL_CACHED = 500  # images whose features the learned head trains on, 360 KB each at 256 px
+
+
+def train(
+    data: str | Path,
+    output: str | Path,
+    *,
+    size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+    false_alarm_rate: float = 0.01,
+    backbone: str = DEFAULT_BACKBONE,
+    weights: Path | None = None,
+    download: bool = False,
+    anomalies: AnomalyKind = "none",
+    outliers: Path | None = None,
+    epochs: int = 30,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    nominal_class: str | None = None,
+    progress: Progress | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Detector:
+    """Trains a detector on a folder of images and writes it as one model file.
+
+    Labelled defects and masks in the folder's training split are used by themselves.
+
+    Args:
+        data: a folder in any layout of `blemish.datasets.layouts`.
+        output: the .onnx file to write.
+        size: network size (height, width) in pixels, multiples of 32.
+        seed: decides every random choice.
+        false_alarm_rate: share of good images that may be called anomalous, between 0 and 1.
+        backbone: a timm model name.
+        weights: a local weights file for it.
+        download: let timm fetch its weights.
+        anomalies: synthetic anomalies painted on good images to learn from: "confetti" is the paper's.
+        outliers: a folder of any other images, for outlier exposure.
+        epochs: passes over the good images at most, where there are anomalies to learn from.
+        device: where to train.
+        nominal_class: the class that is nominal, in one-versus-rest folders.
+        progress: called with the stage, the steps done and all there are.
+        notify: called with one sentence about anything left out or resumed.
+
+    Returns:
+        The detector, loaded from the file.
+
+    Raises:
+        BlemishError: a fault of the data, an option or the disk, in one sentence.
+    """
+    output = Path(output)
+    progress = progress or (lambda stage, done, total: None)
+    notify = notify or (lambda text: None)
+    _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, device=device)
+    seed_everything(seed, verbose=False)
+    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+    fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed" if cuda else "32-true")
+    trunk = Backbone(backbone, strides=STRIDES, weights=weights, download=download)
+
+    # 1. Images and their split
+    data_set = read_data_set(data, nominal_class=nominal_class)
+    pixels = read_pixels(data_set.train, size, progress=partial(progress, "reading"), notify=notify)
+    good = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
+    labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
+    learns = bool(labelled) or anomalies != "none" or outliers is not None
+    split = split_nominal(len(good), false_alarm_rate=false_alarm_rate, seed=seed, validate=learns)
+    fit, validation, calibration = (
+        [good[index] for index in part] for part in (split.fit, split.validation, split.calibration)
+    )
+
+    # 2. The closed form
+    features = fabric.to_device(FeatureGrid(trunk, size=size).eval())
+    extract = partial(_extract, features, fabric)
+    gaussian = fabric.to_device(GaussianHead(channels=features.channels, grid=features.field.grid))
+    fit_closed_form(gaussian, _each_batch(pixels.images, fit, extract, partial(progress, "features")))
+    network = DetectorNetwork(features, Head(gaussian), sigma=SIGMA).eval()
+
+    # 3. The learned output
+    settings = {
+        "backbone": backbone,
+        "strides": list(STRIDES),
+        "size": list(size),
+        "sigma": SIGMA,
+        "seed": seed,
+        "false_alarm_rate": false_alarm_rate,
+        "anomalies": anomalies,
+        "outliers": outliers.name if outliers else None,
+        "epochs": epochs if learns else 0,
+    }
+    fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
+    data_fingerprint = sha256("".join(sorted(fingerprints)).encode()).hexdigest()
+    checkpoint = Checkpoint.beside(output, key=json.dumps([settings, data_fingerprint], sort_keys=True))
+    if learns:
+        gathered = gather_anomalies(
+            pixels,
+            labelled=labelled,
+            nominal=fit,
+            synthetic=anomalies,
+            outliers=outliers,
+            rng=np.random.default_rng(seed),
+        )
+        whiten = _Whitener(extract, gaussian)
+        learned = LearnedHead(channels=features.channels)
+        refine(
+            learned,
+            fabric=fabric,
+            nominal=whiten.images(pixels.images, fit[:MOST_NOMINAL_CACHED], partial(progress, "good images")),
+            validation=whiten.images(pixels.images, validation, partial(progress, "held-back images")),
+            anomalies=whiten.anomalies(gathered, partial(progress, "anomalies")),
+            upsample=network.upsample,
+            epochs=epochs,
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=partial(progress, "head"),
+            notify=notify,
+        )
+        network.head.learned = fabric.to_device(learned)
+
+    # 4. Calibration by the graph itself, and the file
+    maps = _calibration_maps(network, pixels.images, calibration, partial(progress, "calibration"))
+    scores = Calibration(tuple(float(one.max()) for one in maps), false_alarm_rate)
+    low = float(np.median([np.median(one) for one in maps]))
+    metadata = ModelMetadata(
+        size=size,
+        supervision=_supervision(pixels, labelled, anomalies, outliers),
+        settings=settings,
+        data={
+            "name": data_set.root.resolve().name,
+            "layout": data_set.layout,
+            "nominal_class": data_set.nominal_class,
+            "train_images": len(fit) + len(validation) + len(labelled),
+            "calibration_images": len(calibration),
+            "fingerprint": data_fingerprint,
+        },
+        used_images=tuple(sorted(fingerprints)),
+        calibration=scores,
+        heatmap_low=low,
+        heatmap_high=_high_end(low, scores.threshold),
+        versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
+    )
+    export_onnx(network, metadata, output)
+    checkpoint.remove()
+    return Detector.load(output)
+
+
+def _check(
+    output: Path, *, size: tuple[int, int], false_alarm_rate: float, epochs: int, device: str
+) -> None:
+    """Refuses before any work what could only fail after it."""
+    if any(side < SIZE_MULTIPLE or side % SIZE_MULTIPLE for side in size):
+        raise BlemishError(
+            f"the size must be a multiple of {SIZE_MULTIPLE} on both sides, such as 256, not {size[0]}x{size[1]}"
+        )
+    Calibration((0.0,), false_alarm_rate)  # raises for a rate that is none
+    if epochs < 1:
+        raise BlemishError(f"epochs must be 1 or more, not {epochs}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BlemishError("no CUDA device can be used here: leave out --device, or give --device cpu")
+    if output.is_dir() or not output.resolve().parent.is_dir():
+        fault = "it is a folder; add a file name" if output.is_dir() else f"there is no folder {output.parent}"
+        raise BlemishError(f"cannot write {output}: {fault}")
+
+
+def _extract(features: FeatureGrid, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
+    """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
+    with torch.inference_mode(), fabric.autocast():
+        # Channels last: twice as fast on a CPU for the depthwise convolutions of mobile backbones.
+        return features(fabric.to_device(torch.from_numpy(np.array(images))))
+
+
+def _each_batch(
+    images: npt.NDArray[np.uint8],
+    chosen: Sequence[int],
+    function: Callable[[npt.NDArray[np.uint8]], Result],
+    progress: Callable[[int, int], None],
+) -> Iterator[Result]:
+    for start in range(0, len(chosen), FEATURE_BATCH):
+        some = chosen[start : start + FEATURE_BATCH]
+        yield function(images[list(some)])
+        progress(start + len(some), len(chosen))
+
+
+@dataclass(frozen=True)
+class _Whitener:
+    """Caches whitened features, float16 on the CPU."""
+
+    extract: Callable[[npt.NDArray[np.uint8]], Tensor]
+    gaussian: GaussianHead
+
+    def images(
+        self, images: npt.NDArray[np.uint8], chosen: Sequence[int], progress: Callable[[int, int], None]
+    ) -> Tensor:
+        """(N, C, h, w) of the chosen images."""
+        whitened = list(_each_batch(images, chosen, self._whiten, progress))
+        return torch.cat(whitened) if whitened else torch.zeros(0, *self.gaussian.mean.shape, dtype=torch.float16)
+
+    def anomalies(self, anomalies: Iterable[Anomaly], progress: Callable[[int, int], None]) -> Anomalies:
+        """All anomalies, with their kinds numbered in order of appearance."""
+        gathered = list(anomalies)
+        kinds = list(dict.fromkeys(one.kind for one in gathered))
+        pixels = np.stack([one.image for one in gathered])
+        return Anomalies(
+            features=self.images(pixels, range(len(gathered)), progress),
+            masks=torch.from_numpy(np.stack([one.mask for one in gathered])),
+            kinds=torch.tensor([kinds.index(one.kind) for one in gathered]),
+        )
+
+    def _whiten(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        with torch.inference_mode():
+            return self.gaussian.whiten(self.extract(images)).half().cpu()
+
+
+def _calibration_maps(
+    network: DetectorNetwork,
+    images: npt.NDArray[np.uint8],
+    chosen: Sequence[int],
+    progress: Callable[[int, int], None],
+) -> list[npt.NDArray[np.float32]]:
+    """Anomaly maps (H, W) of the held-back images by the graph that will be written, not by the torch module."""
+    graph = to_onnx(CalibratedNetwork(network, [0.0]), network.features.size)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+    def maps(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return session.run(["anomaly_map"], {"pixels": pixels})[0]
+
+    return [one for batch in _each_batch(images, chosen, maps, progress) for one in batch]
+
+
+def _high_end(low: float, threshold: float) -> float:
+    """Colours saturate as far above the threshold as good parts usually lie below it."""
+    return threshold + max(threshold - low, 1e-6)
+
+
+def _supervision(pixels: Pixels, labelled: Sequence[int], anomalies: AnomalyKind, outliers: Path | None) -> str:
+    """In one line, what the detector learned from."""
+    parts = ["good images only" if not (labelled or outliers) else "good images"]
+    if labelled:
+        masks = sum(pixels.samples[index].mask is not None for index in labelled)
+        parts.append(f"{counted(len(labelled), 'labelled defect')} ({counted(masks, 'mask')})")
+    if anomalies != "none":
+        parts.append(f"synthetic anomalies ({anomalies})")
+    if outliers is not None:
+        parts.append(f"outlier exposure ({outliers.name})")
+    return " + ".join(parts)
