@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from blemish.datasets.layouts import counted, list_some, natural_key
@@ -90,9 +91,7 @@ def predict(
             if progress is not None:
                 progress(verdicts.total(), len(images))
     if verdicts[UNREADABLE] == len(images):
-        raise BlemishError(
-            f"nothing was scored: {counted(len(images), 'file')} given, and no image that can be read"
-        )
+        raise BlemishError(f"nothing was scored: {counted(len(images), 'file')} given, and no image that can be read")
     return Prediction(
         anomalous=verdicts["anomalous"],
         unsure=verdicts["unsure"],
@@ -105,16 +104,15 @@ def predict(
 def find_images(paths: Iterable[str | os.PathLike[str]], *, besides: Sequence[Path] = ()) -> list[str]:
     """The files that paths, folders and patterns stand for, each once, in natural order within a folder.
 
-    A file given by name is taken whatever its suffix, and without looking whether it is there: reading it will
-    tell. Folders in `besides` are not searched. Raises BlemishError where there is none.
+    A file given by name is taken whatever its suffix, and without looking whether it is there: reading it
+    will tell. Folders in `besides` are not searched. Raises BlemishError where there is none.
     """
-    paths = [os.fspath(path) for path in paths]
-    files = [file for path in paths for file in _expand(path, {os.path.realpath(one) for one in besides})]
+    names = [os.fspath(path) for path in paths]
+    skipped = {os.path.realpath(folder) for folder in besides}
+    files = [file for name in names for file in _expand(name, skipped)]
     unique = {os.path.abspath(file): file for file in reversed(files)}
     if not unique:
-        raise BlemishError(
-            f"no image in {list_some(paths) or 'nothing'}; give image files or folders that hold some"
-        )
+        raise BlemishError(f"no image in {list_some(names) or 'nothing'}; give image files or folders that hold some")
     return list(reversed(unique.values()))
 
 
@@ -129,61 +127,53 @@ def picture_names(images: Sequence[str], suffix: str) -> list[PurePosixPath]:
     appended = {name + suffix for name in relative}
     # a.jpg.png keeps its name unless a.jpg is there, whose picture is called so.
     return [
-        PurePosixPath(name if name.endswith(suffix) and name not in appended else name + suffix)
-        for name in relative
+        PurePosixPath(name if name.endswith(suffix) and name not in appended else name + suffix) for name in relative
     ]
 
 
-def _expand(path: str, besides: set[str]) -> Iterator[str]:
+def _natural(path: str) -> Any:
+    return natural_key(PurePosixPath(path))
+
+
+def _expand(path: str, skipped: set[str]) -> Iterator[str]:
     if os.path.isdir(path):
-        yield from _walk(path, besides)
+        yield from _walk(path, skipped)
     elif os.path.lexists(path) or not glob.has_magic(path):
         yield path
     else:  # a pattern that the shell has left as it is, as Windows does
-        matches = sorted(glob.glob(path, recursive=True), key=_by_number)
+        matches = sorted(glob.glob(path, recursive=True), key=_natural)
         for match in matches:
             if os.path.isdir(match):
-                yield from _walk(match, besides)
+                yield from _walk(match, skipped)
             elif is_image_name(match):
                 yield match
 
 
-def _walk(top: str, besides: set[str]) -> Iterator[str]:
+def _walk(top: str, skipped: set[str]) -> Iterator[str]:
     """Every image below a folder; hidden folders are skipped, links followed, no folder is entered twice."""
     entered: set[str] = set()
     for folder, subfolders, names in os.walk(top, followlinks=True, onerror=_refuse_folder):
         entered.add(os.path.realpath(folder))
-        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=_by_number)
+        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=_natural)
         subfolders[:] = [
-            name
-            for name in subfolders
-            if os.path.realpath(os.path.join(folder, name)) not in besides | entered
+            name for name in subfolders if os.path.realpath(os.path.join(folder, name)) not in skipped | entered
         ]
-        for name in sorted(filter(is_image_name, names), key=_by_number):
+        for name in sorted(filter(is_image_name, names), key=_natural):
             yield os.path.join(folder, name)
 
 
-def _by_number(path: str) -> object:
-    return natural_key(PurePosixPath(path))
-
-
 def _refuse_folder(error: OSError) -> None:
-    raise BlemishError(
-        f"{printable(error.filename)}: {read_fault(error)}; give a folder that can be read"
-    ) from error
+    raise BlemishError(f"{printable(error.filename)}: {read_fault(error)}; give a folder that can be read") from error
 
 
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise BlemishError(
-            f"cannot write into {printable(path)}: a file is in its place; name a folder"
-        ) from error
+        raise BlemishError(f"cannot write into {printable(path)}: a file is in its place; name a folder") from error
     except OSError as error:
-        raise BlemishError(
-            f"cannot make the folder {printable(path)}: {(error.strerror or str(error)).lower()}; name another"
-        ) from error
+        fault = (error.strerror or str(error)).lower()
+        raise BlemishError(f"cannot make the folder {printable(path)}: {fault}; name another") from error
 
 
 @contextmanager
@@ -268,7 +258,7 @@ def _encode(picture: Image.Image, file_format: str) -> bytes:
     return buffer.getvalue()
 
 
-def _npy(anomaly_map: np.ndarray) -> bytes:
+def _npy(anomaly_map: npt.NDArray[np.float32]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, anomaly_map, allow_pickle=False)
     return buffer.getvalue()

@@ -21,6 +21,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 nominal_class_option = click.option(
     "--nominal-class", metavar="NAME", help="The good class of a folder with one folder a class."
 )
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Decides every random choice."
+)
 
 
 def false_alarm_rate_option(*, default: float | None, note: str) -> Callable[[Any], Any]:
@@ -28,6 +31,7 @@ def false_alarm_rate_option(*, default: float | None, note: str) -> Callable[[An
     return click.option(
         "--false-alarm-rate",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="RATE",
         default=default,
         help=f"Share of good images that may be called anomalous ({note}).",
     )
@@ -40,6 +44,7 @@ class Screen:
     """Progress bars, where stderr is a terminal, and messages, on stderr always."""
 
     def __init__(self, bars: Progress) -> None:
+        """Draws on bars that somebody else starts and stops."""
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
 
@@ -56,6 +61,10 @@ class Screen:
     def notify(self, sentence: str) -> None:
         """Prints a line above the bars."""
         self._bars.console.print(Text(sentence), soft_wrap=True)
+
+
+class _RehearsalError(Exception):
+    """Ends a write that was only tried."""
 
 
 @contextmanager
@@ -76,11 +85,8 @@ def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
 def refuse_unwritable(path: Path) -> None:
     """Raises BlemishError where `path` cannot be written: to be known before minutes of work, not after."""
 
-    class Enough(Exception):
-        pass
-
-    with suppress(Enough), atomic_write(path):
-        raise Enough  # leaves no trace of the file
+    with suppress(_RehearsalError), atomic_write(path):
+        raise _RehearsalError  # and so the file leaves no trace
 
 
 def in_megabytes(path: Path) -> str:

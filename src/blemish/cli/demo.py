@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.common import FILE, duration, emit, json_option, open_screen, refuse_unwritable
+from blemish.cli.common import FILE, duration, emit, json_option, open_screen, refuse_unwritable, seed_option
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
 from blemish.files import printable
@@ -14,9 +14,7 @@ from blemish.report import figure, write_report
 
 @click.command("demo")
 @click.option("-o", "--output", type=FILE, default="demo", show_default=True, metavar="DIR", help="Where to.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides every random choice."
-)
+@seed_option
 @json_option
 def command(output: Path, seed: int, as_json: bool) -> None:
     """Build a small inspection set from a photograph of a brick wall, train on it and write the report.

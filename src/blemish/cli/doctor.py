@@ -21,7 +21,5 @@ def command(data: Path, nominal_class: str | None, as_json: bool) -> None:
       blemish doctor screws/
     """
     with open_screen() as screen:
-        diagnosis = examine(
-            read_data_set(data, nominal_class=nominal_class), progress=screen.stage("opening images")
-        )
+        diagnosis = examine(read_data_set(data, nominal_class=nominal_class), progress=screen.stage("opening images"))
     emit(diagnosis.as_json(), diagnosis.as_text(), as_json=as_json)

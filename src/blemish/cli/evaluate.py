@@ -27,9 +27,7 @@ from blemish.report import figure, percent
 @nominal_class_option
 @model_rate_option
 @json_option
-def command(
-    model: Path, data: Path, nominal_class: str | None, false_alarm_rate: float | None, as_json: bool
-) -> None:
+def command(model: Path, data: Path, nominal_class: str | None, false_alarm_rate: float | None, as_json: bool) -> None:
     """Measure MODEL on the test images of the folder DATA; images it has learned from are left out.
 
     \b
@@ -50,9 +48,7 @@ def command(
     emit(result, as_text(evaluation, seconds), as_json=as_json)
 
 
-def run_evaluation(
-    model: Path, data: Path, *, nominal_class: str | None, false_alarm_rate: float | None
-) -> Evaluation:
+def run_evaluation(model: Path, data: Path, *, nominal_class: str | None, false_alarm_rate: float | None) -> Evaluation:
     """Evaluates with a progress bar, and tells of every file that could not be read."""
     detector = Detector.load(model, false_alarm_rate=false_alarm_rate)
     with open_screen() as screen:

@@ -21,9 +21,7 @@ from blemish.report import write_report
 @click.command("report")
 @click.argument("model", type=FILE)
 @click.argument("data", type=FILE)
-@click.option(
-    "-o", "--output", type=FILE, default="report.html", show_default=True, help="The page to write."
-)
+@click.option("-o", "--output", type=FILE, default="report.html", show_default=True, help="The page to write.")
 @nominal_class_option
 @model_rate_option
 @json_option

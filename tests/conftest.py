@@ -1,0 +1,118 @@
+"""A model file that needs no training, images to show it, and the command line as a function."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.cli import main
+
+SIDE = 64
+
+
+def noise(seed: int, *, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
+    """A nominal image: grey noise, uint8 (H, W, 3)."""
+    return np.random.default_rng(seed).integers(90, 160, (*size, 3), dtype=np.uint8)
+
+
+def stained(seed: int, *, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
+    """An anomalous image: the same with a black square over a quarter of its area."""
+    pixels = noise(seed, size=size)
+    height, width = size
+    pixels[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = 0
+    return pixels
+
+
+def save_image(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A model file of 64 x 64 pixels: a random backbone, a head fitted to noise. No weights file is needed."""
+    import torch
+
+    from blemish.calibration import Calibration
+    from blemish.closed_form import fit_closed_form
+    from blemish.export import export_onnx
+    from blemish.model_file import ModelMetadata
+    from blemish.networks.backbones import Backbone
+    from blemish.networks.features import FeatureGrid
+    from blemish.networks.heads import GaussianHead, Head
+    from blemish.networks.network import DetectorNetwork
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        features = FeatureGrid(Backbone(pretrained=False, strides=(8,)), size=(SIDE, SIDE)).eval()
+        gaussian = GaussianHead(channels=features.channels, grid=(SIDE // 8, SIDE // 8))
+        fit_closed_form(gaussian, [features(torch.from_numpy(np.stack([noise(seed) for seed in range(32)])))])
+        network = DetectorNetwork(features, Head(gaussian), sigma=4).eval()
+        held_back = torch.from_numpy(np.stack([noise(seed) for seed in range(100, 119)]))
+        scores = network(held_back).amax((1, 2)).tolist()
+    metadata = ModelMetadata(
+        size=(SIDE, SIDE),
+        supervision="good images only",
+        settings={"backbone": "random", "seed": 0},
+        data={"name": "noise", "train_images": 32, "calibration_images": 19},
+        used_images=(),
+        calibration=Calibration(scores, 0.05),
+        heatmap_low=0.5 * min(scores),
+        heatmap_high=2 * max(scores),
+    )
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    export_onnx(network, metadata, path)
+    return path
+
+
+@pytest.fixture
+def parts(tmp_path) -> Path:
+    """A data set in MVTec's layout with a test split: 3 good, 2 stained, both with masks."""
+    root = tmp_path / "parts"
+    for i in range(4):
+        save_image(root / f"train/good/{i}.png", noise(200 + i))
+    for i in range(3):
+        save_image(root / f"test/good/{i}.png", noise(300 + i))
+    for i in range(2):
+        save_image(root / f"test/stain/{i}.png", stained(400 + i))
+        mask = (stained(400 + i) == 0).all(axis=2)
+        save_image(root / f"ground_truth/stain/{i}_mask.png", mask.astype(np.uint8) * 255)
+    return root
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def blemish(capsys) -> Callable[..., Outcome]:
+    """Runs a command line in this process: `blemish("predict", model, folder, "-o", out)`."""
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return Outcome(status, *capsys.readouterr())
+
+    return run
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
