@@ -1,6 +1,5 @@
 """A model file that needs no training, images to show it, and the command line as a function."""
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,18 +100,12 @@ class Outcome:
 
 
 @pytest.fixture
-def blemish(capsys) -> Callable[..., Outcome]:
-    """Runs a command line in this process: `blemish("predict", model, folder, "-o", out)`."""
+def run(capsys) -> Callable[..., Outcome]:
+    """Runs a command line in this process: `run("predict", model, folder, "-o", out)`."""
 
-    def run(*arguments: object) -> Outcome:
+    def call(*arguments: object) -> Outcome:
         capsys.readouterr()
         status = main([str(argument) for argument in arguments])
         return Outcome(status, *capsys.readouterr())
 
-    return run
-
-
-def as_png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return call

@@ -77,7 +77,7 @@ def predict(
     out = Path(out)
     # A second run over the folder that holds `out` must not take the first run's pictures for images.
     images = find_images(paths, besides=(out / "heatmaps", out / "maps"))
-    _make_folder(out)
+    make_folder(out)
     pictures = _Pictures(detector, images, out, heatmaps=heatmaps, raw=raw)
     verdicts: Counter[str] = Counter()
     with _scores_file(out) as add_score, _regions_file(out, detector) as add_regions:
@@ -109,11 +109,13 @@ def find_images(paths: Iterable[str | os.PathLike[str]], *, besides: Sequence[Pa
     """
     names = [os.fspath(path) for path in paths]
     skipped = {os.path.realpath(folder) for folder in besides}
-    files = [file for name in names for file in _expand(name, skipped)]
-    unique = {os.path.abspath(file): file for file in reversed(files)}
+    unique: dict[str, str] = {}
+    for name in names:
+        for file in _expand(name, skipped):
+            unique.setdefault(os.path.abspath(file), file)
     if not unique:
         raise BlemishError(f"no image in {list_some(names) or 'nothing'}; give image files or folders that hold some")
-    return list(reversed(unique.values()))
+    return list(unique.values())
 
 
 def picture_names(images: Sequence[str], suffix: str) -> list[PurePosixPath]:
@@ -166,7 +168,8 @@ def _refuse_folder(error: OSError) -> None:
     raise BlemishError(f"{printable(error.filename)}: {read_fault(error)}; give a folder that can be read") from error
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
+    """Makes a folder with those above it, unless it is there. Raises BlemishError where that cannot be."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -246,7 +249,7 @@ def _places(folder: Path, images: Sequence[str], suffix: str) -> dict[str, Path]
 
 
 def _write(path: Path, content: bytes) -> None:
-    _make_folder(path.parent)
+    make_folder(path.parent)
     with atomic_write(path) as file:
         file.write(content)
 

@@ -1,7 +1,5 @@
 """The command line: one small module a verb, imported when it is called."""
 
-import os
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -61,7 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status: 0, 2 for a user's mistake, 130 when interrupted."""
     try:
         status = cli.main(arguments, prog_name="blemish", standalone_mode=False)
-        sys.stdout.flush()
     except BlemishError as error:
         return _complain(str(error))
     except click.ClickException as error:
@@ -69,9 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("blemish: interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return status if isinstance(status, int) else 0
 
 

@@ -5,10 +5,20 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.common import FILE, duration, emit, json_option, open_screen, refuse_unwritable, seed_option
+from blemish.cli.common import (
+    FILE,
+    duration,
+    emit,
+    in_megabytes,
+    json_option,
+    open_screen,
+    refuse_unwritable,
+    seed_option,
+)
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
 from blemish.files import printable
+from blemish.prediction import make_folder
 from blemish.report import figure, write_report
 
 
@@ -28,9 +38,10 @@ def command(output: Path, seed: int, as_json: bool) -> None:
 
     started = time.perf_counter()
     model, page = output / "bricks.onnx", output / "report.html"
+    make_folder(output)
+    refuse_unwritable(page)
     with open_screen() as screen:
         bricks = build_demo_set(output / "bricks", seed=seed, progress=screen.stage("bricks"))
-        refuse_unwritable(page)
         detector = train(bricks, model, seed=seed, progress=screen.progress, notify=screen.notify)
         evaluation = evaluate(detector, read_data_set(bricks), progress=screen.stage("scoring"))
     write_report(evaluation, page)
@@ -43,10 +54,10 @@ def command(output: Path, seed: int, as_json: bool) -> None:
         "pixel_auroc": pixel_auroc,
         "seconds": seconds,
     }
-    text = (
-        f"{printable(bricks)}/  160 good bricks to learn from, 40 good and 42 damaged ones to test on\n"
-        f"{printable(model)}  trained and tested in {duration(seconds)}\n"
-        f"  image AUROC {figure(image_auroc)} · pixel AUROC {figure(pixel_auroc)}\n"
-        f"open {printable(page)} in a browser"
-    )
-    emit(result, text, as_json=as_json)
+    lines = [
+        f"{printable(bricks)}/  the images, {evaluation.metrics['images']} of them to test on",
+        f"{printable(model)}  {in_megabytes(model)}, trained and tested in {duration(seconds)}",
+        f"  image AUROC {figure(image_auroc)} · pixel AUROC {figure(pixel_auroc)}",
+        f"open {printable(page)} in a browser",
+    ]
+    emit(result, "\n".join(lines), as_json=as_json)

@@ -95,7 +95,7 @@ def command(data: Path, output: Path, as_json: bool, **settings: Any) -> None:
         "train_images": detector.metadata.data["train_images"],
         "calibration_images": detector.metadata.data["calibration_images"],
         "supervision": detector.metadata.supervision,
-        "false_alarm_rate": detector.calibration.held_rate,
+        "calibration_statement": detector.calibration.statement(),
         "seconds": seconds,
     }
     lines = [

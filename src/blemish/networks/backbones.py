@@ -56,6 +56,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.strides = strides
+        _check_name(name)
         bundled = pretrained and name == DEFAULT_BACKBONE and weights is None
         use_hub = pretrained and download and not bundled and weights is None
         if pretrained and not (bundled or use_hub or weights):
@@ -85,10 +86,13 @@ class Backbone(nn.Module):
         return self.trunk((pixels - self.mean) / self.std)
 
 
-def _create(name: str, strides: tuple[int, ...], *, use_hub: bool) -> nn.Module:
+def _check_name(name: str) -> None:
     if not timm.is_model(name):
         close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
         raise BlemishError(f"there is no timm backbone called {name!r}" + (f"; close to it: {close}" if close else ""))
+
+
+def _create(name: str, strides: tuple[int, ...], *, use_hub: bool) -> nn.Module:
     levels = timm.create_model(name, features_only=True).feature_info.reduction()
     missing = [stride for stride in strides if stride not in levels]
     if missing:

@@ -1,0 +1,38 @@
+# Everything here sets itself up: a virtual environment in .venv, the install, then the job.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint results benchmark clean
+
+demo: $(READY)          ## build a small inspection set, train, evaluate, write demo/report.html
+	$(BIN)/blemish demo -o demo
+
+test: $(READY)          ## the fast tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)     ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)          ## style and types
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+results: $(READY)       ## the accuracy figures of docs/results.md, from the data beside the checkout
+	$(BIN)/python benchmarks/accuracy.py
+
+benchmark: $(READY)     ## the time of one image beside the bare backbone's
+	$(BIN)/python benchmarks/latency.py
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m virtualenv $(VENV); } \
+		|| { echo "No virtual environment can be made; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,dev]"
+	@touch $(READY)
+
+clean:                  ## remove the virtual environment and the demo
+	rm -rf $(VENV) demo

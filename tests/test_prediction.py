@@ -1,0 +1,218 @@
+"""Prediction writes what the detector says, under names that never collide, and keeps nothing in memory."""
+
+import csv
+import json
+import os
+import weakref
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from blemish.detector import BATCH_SIZE, Detector, ScoredImage
+from blemish.errors import BlemishError
+from blemish.prediction import find_images, picture_names, predict
+from conftest import noise, save_image, stained
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_model) -> Detector:
+    return Detector.load(tiny_model)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Images of several sizes and formats in two folders with the same names."""
+    root = tmp_path / "photos"
+    save_image(root / "line1/a.png", noise(1))
+    save_image(root / "line1/a.jpg", noise(2, size=(50, 90)))
+    save_image(root / "line1/10.png", stained(3))
+    save_image(root / "line1/9.png", noise(4, size=(200, 31)))
+    save_image(root / "line2/a.png", stained(5, size=(80, 40)))
+    return root
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with open(out / "scores.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_rows_are_what_the_detector_says(detector, photos, tmp_path):
+    prediction = predict(detector, [photos], tmp_path / "out")
+    paths = [
+        str(photos / name) for name in ("line1/9.png", "line1/10.png", "line1/a.jpg", "line1/a.png", "line2/a.png")
+    ]
+    expected = detector.score(paths, batch_size=1)
+    table = rows(tmp_path / "out")
+    assert list(table[0]) == ["path", "score", "p_value", "verdict"]
+    assert [row["path"] for row in table] == paths
+    assert [row["verdict"] for row in table] == expected.verdicts
+    # One image at a time and eight at once need not agree to the last bit.
+    np.testing.assert_allclose([float(row["score"]) for row in table], expected.scores, rtol=1e-5)
+    np.testing.assert_array_equal([float(row["p_value"]) for row in table], expected.p_values)
+    for verdict in ("anomalous", "unsure", "ok"):
+        assert getattr(prediction, verdict) == expected.verdicts.count(verdict)
+    assert (prediction.images, prediction.failed) == (5, 0)
+
+
+def test_regions_are_those_of_the_detector_and_empty_unless_anomalous(detector, photos, tmp_path):
+    predict(detector, [photos], tmp_path / "out", heatmaps=False)
+    regions = json.loads((tmp_path / "out/regions.json").read_text(encoding="utf-8"))
+    scored = {one.source: one for one in detector.stream(find_images([photos]))}
+    assert list(regions) == [row["path"] for row in rows(tmp_path / "out")]
+    for path, found in regions.items():
+        assert found == [region.as_json() for region in detector.regions(scored[path])]
+        assert bool(found) == (scored[path].verdict == "anomalous")
+    assert any(regions.values())
+
+
+def test_heatmaps_are_the_detectors_own(detector, photos, tmp_path):
+    predict(detector, [photos], tmp_path / "out")
+    assert names(tmp_path / "out/heatmaps") == [
+        "line1/10.png",
+        "line1/9.png",
+        "line1/a.jpg.png",
+        "line1/a.png",
+        "line2/a.png",
+    ]
+    path = str(photos / "line2/a.png")
+    (scored,) = detector.stream([path])
+    with Image.open(tmp_path / "out/heatmaps/line2/a.png") as drawn:
+        np.testing.assert_array_equal(np.array(drawn), np.array(detector.explain(path, scored)))
+
+
+def test_heatmaps_and_raw_maps_are_optional(detector, photos, tmp_path):
+    predict(detector, [photos], tmp_path / "out", heatmaps=False)
+    assert names(tmp_path / "out") == ["regions.json", "scores.csv"]
+
+
+@pytest.mark.parametrize("raw", ["tiff", "npy"])
+def test_raw_maps_are_32_bit_at_the_images_own_size(detector, photos, tmp_path, raw):
+    predict(detector, [photos], tmp_path / "out", heatmaps=False, raw=raw)
+    images = find_images([photos])
+    for image, expected in zip(images, detector.score(images).maps, strict=True):
+        place = tmp_path / "out/maps" / (Path(image).relative_to(photos).as_posix() + f".{raw}")
+        values = np.load(place) if raw == "npy" else np.array(Image.open(place))
+        assert values.dtype == np.float32
+        with Image.open(image) as original:
+            assert values.shape == (original.height, original.width)
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
+    assert len(names(tmp_path / "out/maps")) == len(images)
+
+
+def test_files_folders_and_patterns_are_found_once_in_natural_order(photos):
+    (photos / "notes.txt").write_text("no image")
+    (photos / ".hidden").mkdir()
+    save_image(photos / ".hidden/b.png", noise(0))
+    line1 = [str(photos / "line1" / name) for name in ("9.png", "10.png", "a.jpg", "a.png")]
+    line2 = [str(photos / "line2/a.png")]
+    assert find_images([photos]) == line1 + line2
+    assert find_images([photos / "line2", photos]) == line2 + line1
+    assert find_images([photos / "*/*.png"]) == [line1[0], line1[1], line1[3], *line2]
+    assert find_images([photos / "**/a.*"]) == [line1[2], line1[3], *line2]
+    assert find_images([photos / "line?"]) == line1 + line2
+    assert find_images([photos / "notes.txt"]) == [str(photos / "notes.txt")]  # named outright: reading it will tell
+
+
+def test_a_name_with_a_bracket_is_a_file_and_not_a_pattern(tmp_path):
+    path = save_image(tmp_path / "part[1].png", noise(0))
+    assert find_images([path]) == [str(path)]
+
+
+def test_links_are_followed_but_not_round_in_circles(photos):
+    os.symlink(photos / "line1", photos / "line2/up")
+    os.symlink(photos, photos / "line1/round")
+    found = [os.path.realpath(image) for image in find_images([photos / "line2"])]
+    assert len(found) == len(set(found)) == 5
+
+
+def test_a_second_run_does_not_score_the_first_runs_pictures(detector, photos):
+    for _ in range(2):
+        prediction = predict(detector, [photos], photos / "out", raw="tiff")
+        assert prediction.images == 5
+
+
+@pytest.mark.parametrize("pattern", ["*.png", "", "empty"])
+def test_no_image_is_a_sentence(tmp_path, pattern):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BlemishError, match=r"no image in .*; give image files or folders"):
+        find_images([tmp_path / pattern])
+
+
+def test_one_image_has_its_name_and_two_folders_theirs():
+    assert picture_names(["/x/y/a.bmp"], ".png") == [PurePosixPath("a.bmp.png")]
+    assert picture_names(["/x/y/a.png", "/x/z/a.png"], ".png") == [PurePosixPath("y/a.png"), PurePosixPath("z/a.png")]
+
+
+part = st.sampled_from(["a", "b", "a.png", "a.jpg", "a.jpg.png", "a.png.png", "b.tiff"])
+
+
+@given(st.lists(st.lists(part, min_size=1, max_size=3).map("/".join), min_size=1, unique=True))
+def test_no_two_pictures_share_a_name(paths):
+    pictures = picture_names([f"/data/{path}" for path in paths], ".png")
+    assert len(set(pictures)) == len(paths)
+    assert all(str(picture).endswith(".png") and ".." not in picture.parts for picture in pictures)
+
+
+def test_progress_counts_every_image_and_notify_names_the_unreadable(detector, photos, tmp_path):
+    (photos / "line1/broken.png").write_bytes(b"not a picture")
+    steps, messages = [], []
+    prediction = predict(
+        detector,
+        [photos],
+        tmp_path / "out",
+        progress=lambda done, total: steps.append((done, total)),
+        notify=messages.append,
+    )
+    assert steps == [(done, 6) for done in range(1, 7)]
+    assert len(messages) == prediction.failed == 1
+    assert messages[0].startswith(f"{photos / 'line1/broken.png'}: ")
+    row = next(row for row in rows(tmp_path / "out") if row["path"].endswith("broken.png"))
+    assert (row["score"], row["p_value"], row["verdict"]) == ("", "", "unreadable")
+
+
+def test_an_image_that_goes_while_it_is_scored_is_a_failed_one(detector, photos, tmp_path, monkeypatch):
+    stream = Detector.stream
+
+    def losing(self, images, **options):
+        for result in stream(self, images, **options):
+            if result.source.endswith("10.png"):
+                os.remove(result.source)
+            yield result
+
+    monkeypatch.setattr(Detector, "stream", losing)
+    prediction = predict(detector, [photos], tmp_path / "out")
+    assert (prediction.images, prediction.failed) == (4, 1)
+    assert sum(row["verdict"] == "unreadable" for row in rows(tmp_path / "out")) == 1
+
+
+def test_memory_holds_a_few_results_however_many_images(detector, tmp_path, monkeypatch):
+    picture = save_image(tmp_path / "one.png", stained(1))
+    (tmp_path / "many").mkdir()
+    for i in range(300):
+        os.symlink(picture, tmp_path / f"many/{i}.png")
+    alive: list[weakref.ref[ScoredImage]] = []
+    stream = Detector.stream
+
+    def watched(self, images, **options):
+        for result in stream(self, images, **options):
+            alive.append(weakref.ref(result))
+            yield result
+
+    monkeypatch.setattr(Detector, "stream", watched)
+    most = 0
+
+    def count(done: int, total: int) -> None:
+        nonlocal most
+        most = max(most, sum(reference() is not None for reference in alive))
+
+    prediction = predict(detector, [tmp_path / "many"], tmp_path / "out", heatmaps=False, progress=count)
+    assert prediction.images == 300
+    assert most <= 2 * BATCH_SIZE
