@@ -1,6 +1,6 @@
 """Milliseconds from image file to verdict on one thread, beside the bare backbone in the same runtime.
 
-    python benchmarks/latency.py MODEL.onnx IMAGE... [--runs 200]
+python benchmarks/latency.py MODEL.onnx IMAGE... [--runs 200]
 """
 
 import argparse

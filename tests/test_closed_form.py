@@ -46,10 +46,7 @@ def test_distances_are_mahalanobis_over_the_left_out_scale(batch: int) -> None:
         left_out = np.arange(N) % FOLDS == fold
         largest = np.maximum(largest, literal_distances(exact[~left_out], exact[left_out]).max(0))
     smooth = np.array(
-        [
-            [largest[max(0, r - 2) : r + 3, max(0, c - 2) : c + 3].mean() for c in range(COLUMNS)]
-            for r in range(ROWS)
-        ]
+        [[largest[max(0, r - 2) : r + 3, max(0, c - 2) : c + 3].mean() for c in range(COLUMNS)] for r in range(ROWS)]
     )
     expected = literal_distances(exact, new.double().numpy()) / (smooth / smooth.mean())
     np.testing.assert_allclose(head(new).sqrt().numpy(), expected, rtol=2e-3)

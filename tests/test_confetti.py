@@ -31,9 +31,7 @@ def literal_raster(blobs: list[Blob], size: tuple[int, int]) -> np.ndarray:
 
 blob_strategy = st.builds(
     Blob,
-    row=st.floats(0, 17).map(
-        lambda x: x + 1e-3 * np.pi
-    ),  # off the lattice: no pixel's middle lies on an edge
+    row=st.floats(0, 17).map(lambda x: x + 1e-3 * np.pi),  # off the lattice: no pixel's middle lies on an edge
     col=st.floats(0, 23).map(lambda x: x + 1e-3 * np.e),
     side=st.integers(2, 30).map(float),
     angle=st.floats(-45, 45).map(lambda x: 0.999 * x + 1e-2),
@@ -77,9 +75,7 @@ def test_blobs_have_the_papers_sizes_turns_and_colours():
     rng = np.random.default_rng(2)
     draws = [draw_blobs((240, 240), rng, density=1.8e-5, coloured=True) for _ in range(3000)]
     blobs = list(itertools.chain.from_iterable(draws))
-    sides, angles, offsets = (
-        np.array([getattr(b, name) for b in blobs]) for name in ("side", "angle", "offset")
-    )
+    sides, angles, offsets = (np.array([getattr(b, name) for b in blobs]) for name in ("side", "angle", "offset"))
     assert set(sides) == set(range(8, 55))
     assert abs(sides.mean() - 31) < 1
     assert angles.min() < -44
@@ -133,9 +129,7 @@ def test_confetti_darkens_but_brightens_a_black_image():
     assert confetti(np.zeros_like(GREY), rng).image.max() > 60
 
 
-@pytest.mark.parametrize(
-    ("value", "inverted"), [(7, True), (8, False)], ids=["0.0233 levels", "0.0267 levels"]
-)
+@pytest.mark.parametrize(("value", "inverted"), [(7, True), (8, False)], ids=["0.0233 levels", "0.0267 levels"])
 def test_noise_is_inverted_below_a_mean_change_of_a_fortieth_of_a_level(value, inverted):
     image = np.zeros((10, 10, 3), np.uint8)
     image[3, 4, 1] = value  # the only channel that can get darker: the mean over 300 values is value / 300

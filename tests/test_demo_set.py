@@ -209,9 +209,7 @@ def test_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("found", ["no package", "no photograph"])
-def test_a_missing_photograph_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
-) -> None:
+def test_a_missing_photograph_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str) -> None:
     class Incomplete:
         submodule_search_locations = (str(tmp_path),)
 

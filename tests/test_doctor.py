@@ -59,7 +59,7 @@ def test_a_sound_data_set(parts):
         f"{parts.as_posix()}/  MVTec layout",
         "  train   20 good, no labelled defects  (grey, 24 x 16)",
         "  test     3 good, 2 defective in 1 type, 2 masks",
-        "  use     good images only + synthetic anomalies",
+        "  use     good images only",
         f"  ready   blemish train {parts.as_posix()}/ -o parts.onnx",
     ]
 
@@ -95,9 +95,7 @@ FAULTS = {
         ["train/good/004.png", "train/good/copy.png"],
     ),
     "two pairs of copies in train": (
-        lambda root: [
-            shutil.copy(root / f"train/good/00{i}.png", root / f"train/good/{i}.png") for i in (4, 5)
-        ],
+        lambda root: [shutil.copy(root / f"train/good/00{i}.png", root / f"train/good/{i}.png") for i in (4, 5)],
         "note",
         "4 training images are byte-identical in 2 groups: ",
         ["train/good/004.png", "train/good/4.png", "train/good/005.png", "train/good/5.png"],
@@ -148,9 +146,9 @@ FAULTS = {
         [],
     ),
     "12 bits in a 16-bit file": (
-        lambda root: Image.fromarray(
-            np.random.default_rng(0).integers(0, 4096, (16, 24), dtype=np.uint16)
-        ).save(root / "train/good/dark.png"),
+        lambda root: Image.fromarray(np.random.default_rng(0).integers(0, 4096, (16, 24), dtype=np.uint16)).save(
+            root / "train/good/dark.png"
+        ),
         "warning",
         "nearly blank",
         ["train/good/dark.png"],
@@ -235,7 +233,7 @@ def test_sizes_and_colours_in_words(parts):
 
 
 SUPERVISION = {
-    "good images": ([], [], "good images only + synthetic anomalies"),
+    "good images": ([], [], "good images only"),
     "defects": (["cut/7", "dent/8"], [], "labelled defects"),
     "some masks": (["cut/7", "dent/8"], ["cut/7"], "masks for 1 of 2 labelled defects"),
     "all masks": (["cut/7"], ["cut/7"], "masks for 1 of 1 labelled defect"),
@@ -280,10 +278,7 @@ def test_one_versus_rest(tmp_path):
     for name in ("train/cat/0.png", "train/cat/1.png", "test/cat/2.png", "test/dog/3.png"):
         save(root / name)
     diagnosis = diagnose(root, nominal_class="cat")
-    assert (
-        diagnosis.command
-        == f"blemish train '{root.as_posix()}/' --nominal-class cat -o 'my animals-cat.onnx'"
-    )
+    assert diagnosis.command == f"blemish train '{root.as_posix()}/' --nominal-class cat -o 'my animals-cat.onnx'"
     assert diagnosis.as_text().splitlines()[0].endswith("one-versus-rest layout, nominal class cat")
     # Nobody draws masks of a whole cat; that there are few images is all there is to say.
     assert [problem.message[:3] for problem in diagnosis.problems] == ["few"]

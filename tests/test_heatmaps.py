@@ -128,9 +128,7 @@ def test_the_colour_bar_stands_right_of_a_picture_of_at_least_256_pixels(size):
     if max(size) >= 256:
         assert picture.size == size
     with_bar = overlay(image, spot(5.0), SCALE)
-    np.testing.assert_array_equal(
-        np.asarray(with_bar)[: picture.height, : picture.width], np.asarray(picture)
-    )
+    np.testing.assert_array_equal(np.asarray(with_bar)[: picture.height, : picture.width], np.asarray(picture))
     bar = np.asarray(with_bar)[:, picture.width :]
     # The panel is dark: its brightest pixels are the threshold's mark and label, halfway up.
     rows_with_white = np.flatnonzero((bar == 255).all(axis=2).any(axis=1))

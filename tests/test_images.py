@@ -26,9 +26,7 @@ from blemish.images import (
     to_network_size,
 )
 
-as_user = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file"
-)
+as_user = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
 rng = np.random.default_rng(7)
 NOISE = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)  # (H, W, 3)
 GREY = NOISE[:, :, 0]
@@ -191,9 +189,7 @@ def test_a_transparent_colour_of_an_image_without_alpha_is_white(tmp_path):
 
 def test_two_level_images():
     bits = GREY > 127
-    np.testing.assert_array_equal(
-        pixels(read_image(Image.fromarray(bits))), grey_as_rgb(bits * np.uint8(255))
-    )
+    np.testing.assert_array_equal(pixels(read_image(Image.fromarray(bits))), grey_as_rgb(bits * np.uint8(255)))
 
 
 def test_cmyk_by_its_formula(tmp_path):
@@ -204,9 +200,7 @@ def test_cmyk_by_its_formula(tmp_path):
     assert np.abs(pixels(read_image(tmp_path / "inks.tif")) - expected).max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("mode", "step"), [("YCbCr", 4), ("HSV", 6)]
-)  # a sixth of the 256 hues spans 255 levels
+@pytest.mark.parametrize(("mode", "step"), [("YCbCr", 4), ("HSV", 6)])  # a sixth of the 256 hues spans 255 levels
 def test_ycbcr_and_hsv_come_back(mode, step):
     got = pixels(read_image(Image.fromarray(NOISE).convert(mode))).astype(int)
     assert np.abs(got - NOISE).max() <= step
@@ -252,17 +246,13 @@ def test_sixteen_bit_images_are_turned_upright_too(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(WIDE).save(tmp_path / "wide.png", exif=exif)
-    np.testing.assert_array_equal(
-        pixels(read_image(tmp_path / "wide.png")), grey_as_rgb(np.rot90(WIDE, -1) // 256)
-    )
+    np.testing.assert_array_equal(pixels(read_image(tmp_path / "wide.png")), grey_as_rgb(np.rot90(WIDE, -1) // 256))
 
 
 def test_bytes_that_are_no_exif_do_not_spoil_a_good_image(tmp_path):
     for kind in ("PNG", "JPEG", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {}
-        (tmp_path / kind).write_bytes(
-            encoded(Image.fromarray(NOISE), kind, exif=b"Exif\0\0nonsense", **options)
-        )
+        (tmp_path / kind).write_bytes(encoded(Image.fromarray(NOISE), kind, exif=b"Exif\0\0nonsense", **options))
         assert read_image(tmp_path / kind).size == (64, 48)
 
 
@@ -270,9 +260,7 @@ def test_bytes_that_are_no_exif_do_not_spoil_a_good_image(tmp_path):
 def test_the_first_of_several_frames_is_read(tmp_path, kind):
     frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
     options = {"lossless": True} if kind == "WEBP" else {}
-    (tmp_path / "frames").write_bytes(
-        encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    )
+    (tmp_path / "frames").write_bytes(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
     assert set(map(tuple, pixels(read_image(tmp_path / "frames")).reshape(-1, 3).tolist())) == {(255, 0, 0)}
 
 
@@ -298,9 +286,7 @@ PPM = encoded(Image.fromarray(NOISE), "PPM")
 
 
 def corrupt(content, start):
-    return (
-        content[:start] + bytes(byte ^ 0x5A for byte in content[start : start + 64]) + content[start + 64 :]
-    )
+    return content[:start] + bytes(byte ^ 0x5A for byte in content[start : start + 64]) + content[start + 64 :]
 
 
 @pytest.mark.parametrize(
@@ -319,9 +305,7 @@ def corrupt(content, start):
         pytest.param(PNG[:8], "truncated", id="png signature alone"),
         pytest.param(corrupt(PNG, 4000), "damaged", id="damaged png"),
         pytest.param(b"part 12 is fine\n" * 50, "not a PNG, JPEG", id="text"),
-        pytest.param(
-            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a PNG, JPEG", id="postscript"
-        ),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a PNG, JPEG", id="postscript"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a PNG, JPEG", id="svg"),
         pytest.param(
             png(20_000, 20_000, depth=8, colour_type=0, rows=b""),
@@ -348,9 +332,7 @@ def corrupt(content, start):
         ),
     ],
 )
-@pytest.mark.parametrize(
-    "read", [read_image, lambda path: read_mask(path, size=(48, 64))], ids=["image", "mask"]
-)
+@pytest.mark.parametrize("read", [read_image, lambda path: read_mask(path, size=(48, 64))], ids=["image", "mask"])
 def test_a_bad_file_is_one_sentence_with_its_name(tmp_path, recwarn, content, says, read):
     path = tmp_path / "0831.png"
     path.write_bytes(content)
@@ -514,9 +496,7 @@ def test_the_file_is_closed(tmp_path, content):
 
 def test_pillow_prints_nothing_even_when_all_warnings_are_on(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png(13_000, 13_000, depth=8, colour_type=0, rows=b""))
-    (tmp_path / "exif.png").write_bytes(
-        encoded(Image.fromarray(NOISE), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
-    )
+    (tmp_path / "exif.png").write_bytes(encoded(Image.fromarray(NOISE), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff"))
     (tmp_path / "short.tif").write_bytes(TIFF[:-20])
     script = (
         "import sys, blemish.images as images\n"
@@ -643,9 +623,7 @@ def test_masks_in_every_way_people_save_them(tmp_path, image):
         np.testing.assert_array_equal(mask, PAINTED)
 
 
-@pytest.mark.parametrize(
-    ("level", "expected"), [(0, False), (15, True), (16, False), (127, False), (255, True)]
-)
+@pytest.mark.parametrize(("level", "expected"), [(0, False), (15, True), (16, False), (127, False), (255, True)])
 def test_an_even_mask(tmp_path, level, expected):
     Image.new("L", (5, 4), level).save(tmp_path / "mask.png")
     assert (read_mask(tmp_path / "mask.png", size=(4, 5)) == expected).all()

@@ -140,14 +140,10 @@ NOMINAL_ANOMALOUS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("image", "mask", "defect"), NOMINAL_ANOMALOUS.values(), ids=NOMINAL_ANOMALOUS.keys()
-)
+@pytest.mark.parametrize(("image", "mask", "defect"), NOMINAL_ANOMALOUS.values(), ids=NOMINAL_ANOMALOUS.keys())
 def test_masks_beside_nominal_and_anomalous(tmp_path, image, mask, defect):
     root = build(tmp_path / "parts", "good/0.png", image, *([mask] if mask else []))
-    [found] = [
-        sample for sample in (*read_data_set(root).train, *read_data_set(root).test) if sample.anomalous
-    ]
+    [found] = [sample for sample in (*read_data_set(root).train, *read_data_set(root).test) if sample.anomalous]
     assert (found.path, found.defect, found.mask) == (root / image, defect, root / mask if mask else None)
 
 
@@ -198,9 +194,7 @@ def test_the_split_is_the_same_on_every_machine():
 def test_the_split_is_the_same_for_both_spellings_of_an_umlaut():
     names = [f"nominal/ü{i}.png" for i in range(50)]
     composed = [in_test_split(PurePosixPath(unicodedata.normalize("NFC", name)), one_in=2) for name in names]
-    decomposed = [
-        in_test_split(PurePosixPath(unicodedata.normalize("NFD", name)), one_in=2) for name in names
-    ]
+    decomposed = [in_test_split(PurePosixPath(unicodedata.normalize("NFD", name)), one_in=2) for name in names]
     assert composed == decomposed
 
 
@@ -218,9 +212,7 @@ def test_a_mask_spelled_by_macos_belongs_to_an_image_spelled_by_linux(tmp_path):
 @given(st.lists(st.integers(0, 10**6), unique=True))
 def test_natural_order_is_numeric_order(numbers):
     paths = [PurePosixPath(f"part {number}.png") for number in numbers]
-    assert sorted(paths, key=natural_key) == [
-        PurePosixPath(f"part {number}.png") for number in sorted(numbers)
-    ]
+    assert sorted(paths, key=natural_key) == [PurePosixPath(f"part {number}.png") for number in sorted(numbers)]
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="/\0"), min_size=1), max_size=6))

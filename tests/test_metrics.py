@@ -254,9 +254,7 @@ def test_constant_and_perfect_maps(limit):
     assert (perfect.auroc, perfect.aupro) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    "function", [metrics.auroc, metrics.average_precision, metrics.f1_max, metrics.roc_curve]
-)
+@pytest.mark.parametrize("function", [metrics.auroc, metrics.average_precision, metrics.f1_max, metrics.roc_curve])
 @pytest.mark.parametrize(
     ("anomalous", "scores", "message"),
     [
@@ -266,17 +264,13 @@ def test_constant_and_perfect_maps(limit):
         pytest.param([False, False], [0.1, 0.2], "2 nominal and 0 anomalous samples", id="no anomalous"),
         pytest.param([0, 1], [0.1, 0.2], "anomalous: dtype is int64, pass bool", id="integer labels"),
         pytest.param([False, True], [1, 2], "scores: dtype is int64, pass floats", id="integer scores"),
-        pytest.param(
-            [False, True], np.array([1, 2], np.longdouble), "no wider than float64", id="long double scores"
-        ),
+        pytest.param([False, True], np.array([1, 2], np.longdouble), "no wider than float64", id="long double scores"),
         pytest.param([False, True, True], [0.1, 0.2], r"\(3,\) differs from scores \(2,\)", id="lengths"),
         pytest.param([[False, True]], [[0.1, 0.2]], r"\(1, 2\), pass a non-empty 1-D array", id="2-D"),
         pytest.param(np.empty(0, bool), np.empty(0), r"\(0,\), pass a non-empty 1-D array", id="empty"),
     ],
 )
-def test_image_metrics_refuse(
-    function: Callable[..., object], anomalous: object, scores: object, message: str
-) -> None:
+def test_image_metrics_refuse(function: Callable[..., object], anomalous: object, scores: object, message: str) -> None:
     with pytest.raises(MetricError, match=message):
         function(anomalous, scores)
 
@@ -295,12 +289,8 @@ def map_with(value: float) -> np.ndarray:
         pytest.param(map_with(1), np.ones((6, 4), bool), r"mask: shape \(6, 4\) differs", id="shapes"),
         pytest.param(map_with(1)[None], np.ones((1, 4, 6), bool), "non-empty 2-D array", id="3-D"),
         pytest.param(map_with(1)[:0], np.ones((0, 6), bool), "non-empty 2-D array", id="empty"),
-        pytest.param(
-            map_with(1), np.ones((4, 6), np.uint8), "mask: dtype is uint8, pass bool", id="mask dtype"
-        ),
-        pytest.param(
-            map_with(1).astype(np.float64), np.ones((4, 6), bool), "no wider than float32", id="float64 map"
-        ),
+        pytest.param(map_with(1), np.ones((4, 6), np.uint8), "mask: dtype is uint8, pass bool", id="mask dtype"),
+        pytest.param(map_with(1).astype(np.float64), np.ones((4, 6), bool), "no wider than float32", id="float64 map"),
         pytest.param(map_with(1).astype(int), np.ones((4, 6), bool), "dtype is int64", id="integer map"),
     ],
 )

@@ -110,9 +110,7 @@ def test_only_unreadable_files_are_an_error_that_names_one(tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
     outliers = OutlierFolder(tmp_path)
     for _ in range(2):
-        with pytest.raises(
-            BlemishError, match=r"none of its 1 outlier images can be read, such as torn\.png"
-        ):
+        with pytest.raises(BlemishError, match=r"none of its 1 outlier images can be read, such as torn\.png"):
             outliers.sample(np.random.default_rng(0), (8, 8))
 
 

@@ -49,9 +49,7 @@ PAPER = {
 
 
 @pytest.mark.parametrize(("network", "side", "expected"), PAPER.values(), ids=PAPER.keys())
-def test_the_papers_networks(
-    network: nn.Module, side: int, expected: tuple[int, int, int, float]
-) -> None:
+def test_the_papers_networks(network: nn.Module, side: int, expected: tuple[int, int, int, float]) -> None:
     (field,) = receptive_fields(network, (side, side))
     axis = field.vertical
     assert (axis.cells, axis.stride, axis.extent, axis.centre) == expected

@@ -275,9 +275,7 @@ def test_the_page_says_how_many_images_it_leaves_out(page_of, images, monkeypatc
 
 def test_four_hundred_images_of_pure_noise_stay_under_20_megabytes(page_of, tmp_path):
     path = save_image(tmp_path / "noise.png", noise=True, size=(256, 256))
-    one, five = (
-        len(page_of(evaluation_of([evaluated(path, 5.0, size=(256, 256))] * count)).html) for count in (1, 5)
-    )
+    one, five = (len(page_of(evaluation_of([evaluated(path, 5.0, size=(256, 256))] * count)).html) for count in (1, 5))
     assert one + (MOST_CARDS - 1) * (five - one) / 4 < 20e6
 
 

@@ -156,9 +156,7 @@ def test_a_blend_shows_the_source_on_up_to_a_tenth_of_the_image():
 
 
 def test_a_blend_of_the_image_with_itself_only_moves_its_pixels():
-    image = (
-        np.random.default_rng(0).choice([20, 90, 160, 230], (128, 128, 1)).astype(np.uint8).repeat(3, axis=2)
-    )
+    image = np.random.default_rng(0).choice([20, 90, 160, 230], (128, 128, 1)).astype(np.uint8).repeat(3, axis=2)
     for seed in range(10):
         patch = blend(image, np.random.default_rng(seed), (64, 64), image)
         assert set(np.unique(patch.content)) == {20, 90, 160, 230}

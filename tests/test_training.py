@@ -99,9 +99,7 @@ def test_masks_are_learned_from(labelled_parts: Path, tmp_path: Path) -> None:
 def test_synthetic_anomalies_and_outliers(kind: str, parts: Path, tmp_path: Path) -> None:
     for index in range(3):
         save(tmp_path / "others" / f"{index}.png", np.random.default_rng(index).integers(0, 255, (50, 80, 3), np.uint8))
-    detector = train(
-        parts, tmp_path / "m.onnx", size=SIZE, epochs=1, anomalies=kind, outliers=tmp_path / "others"
-    )
+    detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=1, anomalies=kind, outliers=tmp_path / "others")
     assert detector.metadata.supervision == f"good images + synthetic anomalies ({kind}) + outlier exposure (others)"
 
 

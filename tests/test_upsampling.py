@@ -77,9 +77,7 @@ def by_transposed_convolution(cells: torch.Tensor, axis: AxisField, side: int, s
 def test_the_papers_kernel(name: str) -> None:
     side, axis, sigma = SETTINGS[name]
     cells = torch.rand(axis.cells, axis.cells, generator=torch.Generator().manual_seed(0))
-    upsample = gaussian_upsampling(
-        ReceptiveField(axis, axis), size=(side, side), sigma=sigma, normalised=False
-    )
+    upsample = gaussian_upsampling(ReceptiveField(axis, axis), size=(side, side), sigma=sigma, normalised=False)
     torch.testing.assert_close(upsample(cells), by_transposed_convolution(cells, axis, side, sigma))
     middle = upsample(torch.ones_like(cells))[side // 2 - 8 : side // 2 + 8, side // 2 - 8 : side // 2 + 8]
     assert middle.mean().item() == pytest.approx(GAINS[name], rel=0.01)
@@ -89,9 +87,7 @@ def test_the_papers_kernel(name: str) -> None:
 @given(source=axes, target=axes)
 def test_resampling_keeps_a_constant_and_a_slope(source: AxisField, target: AxisField) -> None:
     resample = linear_resampling(ReceptiveField(source, source), ReceptiveField(target, target))
-    torch.testing.assert_close(
-        resample(torch.ones(source.cells, source.cells)), torch.ones(target.cells, target.cells)
-    )
+    torch.testing.assert_close(resample(torch.ones(source.cells, source.cells)), torch.ones(target.cells, target.cells))
     if source.stride < target.stride:  # averaging near a border cannot keep a slope
         return
     place = source.centre + source.stride * torch.arange(source.cells).float()

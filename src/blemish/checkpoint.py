@@ -10,8 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from blemish.errors import BlemishError
-from blemish.files import atomic_write
+from blemish.files import atomic_write, make_folder
 
 _STATE = "state.safetensors"
 
@@ -35,10 +34,7 @@ class Checkpoint:
 
     def save(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Replaces the state; a kill in between leaves the one before. Raises BlemishError on a full disk."""
-        try:
-            self.folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise BlemishError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from error
+        make_folder(self.folder)
         # The numbers travel in the file's header: one file, so state and numbers can never be of different epochs.
         header = {"key": self.key, "numbers": json.dumps(numbers)}
         with atomic_write(self.folder / _STATE) as file:

@@ -236,9 +236,7 @@ PAINTERS: dict[str, Callable[[Field, float, np.random.Generator], Field]] = {
 }
 
 
-def _blob(
-    shape: tuple[int, ...], radius: float, rng: np.random.Generator, *, roughness: float
-) -> tuple[Field, Field]:
+def _blob(shape: tuple[int, ...], radius: float, rng: np.random.Generator, *, roughness: float) -> tuple[Field, Field]:
     """How deep in an irregular disc each pixel lies, and its side: 1 upper left (the light) to -1."""
     ys, xs = np.indices(shape)
     dx, dy = xs - _centre(rng), ys - _centre(rng)

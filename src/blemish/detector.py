@@ -13,7 +13,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from PIL import Image
 
-from blemish.calibration import Calibration, Verdict
+from blemish.calibration import Verdict
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, printable, read_fault
 from blemish.heatmaps import HeatmapScale, overlay, upscale
@@ -127,9 +127,7 @@ class Detector:
         margin = 0.05 * (high - low)
         if not np.isfinite(threshold) or threshold <= np.finfo(np.float32).min:
             threshold = low  # every score is anomalous at this rate
-        return HeatmapScale(
-            low=min(low, threshold - margin), high=max(high, threshold + margin), threshold=threshold
-        )
+        return HeatmapScale(low=min(low, threshold - margin), high=max(high, threshold + margin), threshold=threshold)
 
     def score(self, images: Sequence[ImageSource], *, batch_size: int = BATCH_SIZE) -> Scores:
         """Scores images of any sizes: paths, PIL images or uint8 arrays (H, W) or (H, W, C).
@@ -182,14 +180,15 @@ class Detector:
 
     def _score_batch(self, read: "Sequence[_Read | FailedImage]") -> Iterator[ScoredImage | FailedImage]:
         good = [one for one in read if isinstance(one, _Read)]
-        results = iter(zip(*self.run(np.stack([one.pixels for one in good])), strict=True)) if good else iter(())
+        results = iter(zip(*self.run(np.stack([one.pixels for one in good]))[:2], strict=True)) if good else iter(())
         for one in read:
             if isinstance(one, FailedImage):
                 yield one
                 continue
-            anomaly_map, score, p_value = next(results)
-            verdict = self.calibration.verdict(float(score))
-            yield ScoredImage(one.source, float(score), float(p_value), verdict, anomaly_map, one.size)
+            anomaly_map, score = next(results)
+            # The graph's p-value is the same number in float32, where 0.05 exceeds 0.05: here it can be compared.
+            p_value, verdict = self.calibration.p_value(float(score)), self.calibration.verdict(float(score))
+            yield ScoredImage(one.source, float(score), p_value, verdict, anomaly_map, one.size)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def to_onnx(module: CalibratedNetwork, size: tuple[int, int]) -> bytes:
         torch.onnx.export(
             module.cpu().eval(),
             (pixels,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the signature names paths only; the exporter takes files too
             input_names=["pixels"],
             output_names=["anomaly_map", "score", "p_value"],
             dynamic_axes={name: {0: "n"} for name in ("pixels", "anomaly_map", "score", "p_value")},

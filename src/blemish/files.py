@@ -43,6 +43,17 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         raise BlemishError(f"{printable(path)}: {read_fault(error)}") from error
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder with those above it, unless it is there. Raises BlemishError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BlemishError(f"cannot write into {printable(path)}: a file is in its place; name a folder") from error
+    except OSError as error:
+        fault = (error.strerror or str(error)).lower()
+        raise BlemishError(f"cannot make the folder {printable(path)}: {fault}; name another") from error
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], *, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any]]:
     """A file to write into that takes the place of `path` when the block ends; on failure it leaves no trace.

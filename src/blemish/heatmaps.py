@@ -45,7 +45,7 @@ class HeatmapScale:
     high: float
     threshold: float
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
         if not self.low < self.threshold < self.high:
             raise BlemishError(
                 f"a heatmap scale needs low < threshold < high, not {self.low:g}, {self.threshold:g} and "
@@ -112,9 +112,7 @@ def _positions(anomaly_map: NDArray[Any], scale: HeatmapScale) -> NDArray[np.uin
     return places.astype(np.uint8)
 
 
-def _blend(
-    image: Image.Image, anomaly_map: NDArray[Any], scale: HeatmapScale, size: tuple[int, int]
-) -> Image.Image:
+def _blend(image: Image.Image, anomaly_map: NDArray[Any], scale: HeatmapScale, size: tuple[int, int]) -> Image.Image:
     # Only the heatmap has colours: on a grey photograph no coloured part is taken for an anomaly.
     photograph = image.convert("L")
     if photograph.size != size[::-1]:

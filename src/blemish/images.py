@@ -17,9 +17,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
-)
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 MAX_PIXELS = 150_000_000  # 600 MB once decoded; a file of some kilobytes can claim more
 
 # The formats behind IMAGE_SUFFIXES and no other: Pillow would start Ghostscript for an EPS file called .png.
@@ -162,9 +160,7 @@ def _wide_values(image: Image.Image, name: str) -> npt.NDArray[np.int32]:
     """The values (H, W) of a 16-bit image, which Pillow holds as I;16, I;16B, … or as 32-bit I."""
     values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > 65535:
-        raise ImageError(
-            f"{name}: its values run from {values.min()} to {values.max()}; save it as 8 bit or 16 bit"
-        )
+        raise ImageError(f"{name}: its values run from {values.min()} to {values.max()}; save it as 8 bit or 16 bit")
     return values
 
 

@@ -129,9 +129,7 @@ class PixelMetrics:
         Raises MetricError, leaving the counts as they were, for another dtype or shape, for NaN or infinity,
         and when the temporary folder is full.
         """
-        scores, anomalous = _checked(
-            anomaly_map, mask, names=("anomaly map", "mask"), widest=np.float32, ndim=2
-        )
+        scores, anomalous = _checked(anomaly_map, mask, names=("anomaly map", "mask"), widest=np.float32, ndim=2)
         labels, regions = ndimage.label(anomalous, structure=_EIGHT_CONNECTED)
         region = labels[anomalous]  # (anomalous pixels,)
         self._append_to_spool(scores[~anomalous].astype(np.float32))
@@ -220,9 +218,7 @@ def _between_gaps(steps: NDArray[Any]) -> NDArray[Any]:
     return slots
 
 
-def _area_under_roc(
-    false_positives: NDArray[np.int64], true_positives: NDArray[Any], limit: float = 1.0
-) -> float:
+def _area_under_roc(false_positives: NDArray[np.int64], true_positives: NDArray[Any], limit: float = 1.0) -> float:
     """Mean height, in [0, 1], of the ROC with K + 1 corners from (0, 0), between the rates 0 and `limit`."""
     x = false_positives.astype(np.float64)  # exact up to 2^53, and products cannot overflow as int64 can
     y = true_positives.astype(np.float64)
@@ -253,8 +249,7 @@ def _checked(
         raise MetricError(f"{score_name}: shape is {values.shape}, pass a non-empty {ndim}-D array.")
     if values.shape != truth.shape:
         raise MetricError(
-            f"{truth_name}: shape {truth.shape} differs from {score_name} {values.shape}, "
-            "bring both to the same shape."
+            f"{truth_name}: shape {truth.shape} differs from {score_name} {values.shape}, bring both to the same shape."
         )
     if unranked := values.size - int(np.count_nonzero(np.isfinite(values))):
         raise MetricError(

@@ -20,7 +20,7 @@ from PIL import Image
 from blemish.datasets.layouts import counted, list_some, natural_key
 from blemish.detector import Detector, FailedImage, ScoredImage
 from blemish.errors import BlemishError
-from blemish.files import atomic_write, printable, read_fault
+from blemish.files import atomic_write, make_folder, printable, read_fault
 from blemish.images import ImageError, is_image_name
 
 COLUMNS = ("path", "score", "p_value", "verdict")
@@ -166,17 +166,6 @@ def _walk(top: str, skipped: set[str]) -> Iterator[str]:
 
 def _refuse_folder(error: OSError) -> None:
     raise BlemishError(f"{printable(error.filename)}: {read_fault(error)}; give a folder that can be read") from error
-
-
-def make_folder(path: Path) -> None:
-    """Makes a folder with those above it, unless it is there. Raises BlemishError where that cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise BlemishError(f"cannot write into {printable(path)}: a file is in its place; name a folder") from error
-    except OSError as error:
-        fault = (error.strerror or str(error)).lower()
-        raise BlemishError(f"cannot make the folder {printable(path)}: {fault}; name another") from error
 
 
 @contextmanager

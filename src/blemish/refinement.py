@@ -71,7 +71,7 @@ def refine(
     """
     optimiser = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     head, optimiser = fabric.setup(head, optimiser)
-    upsample = fabric.to_device(upsample)
+    upsample = upsample.to(fabric.device)
     state = _State.load(checkpoint, head, optimiser)
     if state.epoch:
         notify(f"resumed after epoch {state.epoch} of {epochs}")
@@ -133,9 +133,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _batches(
-    nominal: Tensor, anomalies: Anomalies, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(nominal: Tensor, anomalies: Anomalies, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Half nominal, half anomalous: features (2B, C, h, w) and masks (2B, H, W); every nominal image once."""
     # Each kind weighs the same, however many images it has.
     weights = 1 / torch.bincount(anomalies.kinds)[anomalies.kinds].double()
@@ -178,4 +176,5 @@ def _set_gain(head: torch.nn.Module, fabric: Fabric, nominal: Tensor, anomalies:
     rare = quiet.kthvalue(math.ceil(0.999 * len(quiet))).values  # torch.quantile refuses more than 2^24 values
     reference = max(rare.item(), LEARNED_FLOOR * loudest.item())
     norm = nominal.float().square().sum(1).sqrt().median().item()
-    head.gain.fill_(norm / reference if reference > 0 else 0.0)
+    gain: Tensor = head.get_buffer("gain")
+    gain.fill_(norm / reference if reference > 0 else 0.0)

@@ -77,9 +77,7 @@ def check_anomaly_map(anomaly_map: NDArray[Any]) -> None:
             f"an anomaly map has the shape (height, width), not {anomaly_map.shape}: pass the maps one by one"
         )
     if not np.isfinite(anomaly_map).all():
-        raise BlemishError(
-            "the anomaly map holds NaN or infinite values: the model is damaged, train it again"
-        )
+        raise BlemishError("the anomaly map holds NaN or infinite values: the model is damaged, train it again")
 
 
 def outlines(mask: BoolArray) -> list[Contour]:
@@ -87,9 +85,7 @@ def outlines(mask: BoolArray) -> list[Contour]:
     return [_as_points(loop - 1) for loop in _loops(np.pad(mask, 1).astype(np.float64), PIXELS_LEVEL)]
 
 
-def _region(
-    values: FloatArray, inside: BoolArray, window: Window, threshold: float, size: tuple[int, int]
-) -> Region:
+def _region(values: FloatArray, inside: BoolArray, window: Window, threshold: float, size: tuple[int, int]) -> Region:
     (height, width), (map_height, map_width) = size, values.shape
     rows, columns = window
     within = np.where(inside, values[window], -np.inf)

@@ -4,7 +4,7 @@
 2. The closed form: one pass of the frozen backbone gathers the statistics of `GaussianHead`.
 3. Where there is something anomalous to learn from (labelled defects, masks, synthetic anomalies, an outlier-exposure
    folder), the FCDD objective trains `LearnedHead` beside it.
-4. The network is exported, and the exported graph itself scores the calibration images: what is calibrated is what runs.
+4. The network is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
 """
 
 import json
@@ -116,9 +116,9 @@ def train(
     )
 
     # 2. The closed form
-    features = fabric.to_device(FeatureGrid(trunk, size=size).eval())
+    features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
     extract = partial(_extract, features, fabric)
-    gaussian = fabric.to_device(GaussianHead(channels=features.channels, grid=features.field.grid))
+    gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
     fit_closed_form(gaussian, _each_batch(pixels.images, fit, extract, partial(progress, "features")))
     network = DetectorNetwork(features, Head(gaussian), sigma=SIGMA).eval()
 
@@ -161,7 +161,7 @@ def train(
             progress=partial(progress, "head"),
             notify=notify,
         )
-        network.head.learned = fabric.to_device(learned)
+        network.head.learned = learned.to(fabric.device)
 
     # 4. Calibration by the graph itself, and the file
     maps = _calibration_maps(network, pixels.images, calibration, partial(progress, "calibration"))
@@ -190,9 +190,7 @@ def train(
     return Detector.load(output)
 
 
-def _check(
-    output: Path, *, size: tuple[int, int], false_alarm_rate: float, epochs: int, device: str
-) -> None:
+def _check(output: Path, *, size: tuple[int, int], false_alarm_rate: float, epochs: int, device: str) -> None:
     """Refuses before any work what could only fail after it."""
     if any(side < SIZE_MULTIPLE or side % SIZE_MULTIPLE for side in size):
         raise BlemishError(
@@ -201,8 +199,9 @@ def _check(
     Calibration((0.0,), false_alarm_rate)  # raises for a rate that is none
     if epochs < 1:
         raise BlemishError(f"epochs must be 1 or more, not {epochs}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BlemishError("no CUDA device can be used here: leave out --device, or give --device cpu")
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(device, True):
+        raise BlemishError(f"no {device} device can be used here: leave out --device, or give --device cpu")
     if output.is_dir() or not output.resolve().parent.is_dir():
         fault = "it is a folder; add a file name" if output.is_dir() else f"there is no folder {output.parent}"
         raise BlemishError(f"cannot write {output}: {fault}")
@@ -211,7 +210,6 @@ def _check(
 def _extract(features: FeatureGrid, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
     """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
     with torch.inference_mode(), fabric.autocast():
-        # Channels last: twice as fast on a CPU for the depthwise convolutions of mobile backbones.
         return features(fabric.to_device(torch.from_numpy(np.array(images))))
 
 

@@ -82,7 +82,7 @@ def _synthetic(
         if kind == "confetti":
             made = confetti(image, rng)
         else:
-            other = np.asarray(pixels.images[nominal[rng.integers(len(nominal))]])
+            other = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
             made = scar(image, rng, source=other)
         yield Anomaly(made.image, made.mask, kind=f"synthetic {kind}")
 

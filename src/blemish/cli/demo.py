@@ -17,8 +17,7 @@ from blemish.cli.common import (
 )
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
-from blemish.files import printable
-from blemish.prediction import make_folder
+from blemish.files import make_folder, printable
 from blemish.report import figure, write_report
 
 

@@ -1,1 +1,1 @@
-"""Folders of images: their layouts, their faults, their splits; synthetic anomalies and outlier exposure."""
+"""Folders of images: their layouts, their faults, their splits, their pixels."""

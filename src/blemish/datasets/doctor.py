@@ -215,9 +215,7 @@ def _amounts(data: DataSet) -> Iterator[Problem]:
     nominal = sum(not sample.anomalous for sample in data.train)
     if nominal < LEAST_NOMINAL:
         held = counted(nominal, "good training image")
-        yield Problem(
-            "error", f"{held}: training needs at least {LEAST_NOMINAL}, better {FEW_NOMINAL} or more"
-        )
+        yield Problem("error", f"{held}: training needs at least {LEAST_NOMINAL}, better {FEW_NOMINAL} or more")
     elif nominal < FEW_NOMINAL:
         yield Problem("note", f"few training images: {nominal} good ones, {FEW_NOMINAL} or more are better")
     if not data.test:
@@ -339,7 +337,7 @@ def _supervision(train: Sequence[Sample]) -> str:
     labelled = [sample for sample in train if sample.anomalous]
     masks = sum(sample.mask is not None for sample in labelled)
     if not labelled:
-        return "good images only + synthetic anomalies"
+        return "good images only"
     if not masks:
         return "labelled defects"
     return f"masks for {masks:,} of {counted(len(labelled), 'labelled defect')}"

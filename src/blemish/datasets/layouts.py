@@ -174,9 +174,7 @@ def _walk(folder: Path, relative: PurePosixPath, above: frozenset[Path]) -> list
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
-        raise BlemishError(
-            f"{printable(folder)}: {read_fault(error)}; give a folder that can be read"
-        ) from error
+        raise BlemishError(f"{printable(folder)}: {read_fault(error)}; give a folder that can be read") from error
     files = []
     for entry in entries:
         if entry.is_dir():
@@ -266,9 +264,7 @@ def _read_reference(images: Sequence[PurePosixPath], nominal_class: str) -> _Rea
     return _Reading("reference", labelled, masks, nominal_class)
 
 
-def _choose_class(
-    root: Path, classes: set[str], nominal_class: str | None, *, choose_single: bool = False
-) -> str:
+def _choose_class(root: Path, classes: set[str], nominal_class: str | None, *, choose_single: bool = False) -> str:
     listed = list_some(sorted(classes, key=lambda name: natural_key(PurePosixPath(name))), limit=20)
     if nominal_class is None:
         if len(classes) == 1 and choose_single:
@@ -286,9 +282,7 @@ def _choose_class(
 
 def _refuse_nominal_class(root: Path, nominal_class: str | None, *, because: str) -> None:
     if nominal_class is not None and not _is_one_of(nominal_class, NOMINAL):
-        raise BlemishError(
-            f"{printable(root)}: {because}; leave out --nominal-class {printable(nominal_class)}"
-        )
+        raise BlemishError(f"{printable(root)}: {because}; leave out --nominal-class {printable(nominal_class)}")
 
 
 def _pair_masks(root: Path, reading: _Reading) -> tuple[dict[PurePosixPath, Sample], list[str]]:
@@ -323,9 +317,7 @@ def _pair_masks(root: Path, reading: _Reading) -> tuple[dict[PurePosixPath, Samp
 def _mask_folder(images: Sequence[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
     """The masks in ground_truth/ or masks/, and the paths below it."""
     return {
-        image: _without_first(image)
-        for image in images
-        if len(image.parts) > 1 and _is_one_of(image.parts[0], MASKS)
+        image: _without_first(image) for image in images if len(image.parts) > 1 and _is_one_of(image.parts[0], MASKS)
     }
 
 

@@ -65,7 +65,7 @@ def read_pixels(
                 file.write(pixels.tobytes())
             except OSError as error:
                 raise BlemishError(
-                    f"cannot keep the images in {tempfile.gettempdir()}: {error.strerror}; free some space or set TMPDIR"
+                    f"cannot keep images in {tempfile.gettempdir()}: {error.strerror}; free some space or set TMPDIR"
                 ) from error
             kept.append(sample)
             fingerprints.append(digest)
@@ -87,8 +87,6 @@ def _shrink(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[n
     rows, columns = np.nonzero(mask)
     small[rows * size[0] // mask.shape[0], columns * size[1] // mask.shape[1]] = True
     if mask.shape[0] < size[0] or mask.shape[1] < size[1]:  # enlarging: every pixel asks for its own source
-        source = np.ix_(
-            np.arange(size[0]) * mask.shape[0] // size[0], np.arange(size[1]) * mask.shape[1] // size[1]
-        )
+        source = np.ix_(np.arange(size[0]) * mask.shape[0] // size[0], np.arange(size[1]) * mask.shape[1] // size[1])
         small |= mask[source]
     return small

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from blemish.errors import BlemishError
@@ -44,6 +45,9 @@ class Backbone(nn.Module):
         BlemishError: an unknown name, a stride the network does not have, or weights that cannot be had offline.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         name: str = DEFAULT_BACKBONE,
@@ -72,7 +76,7 @@ class Backbone(nn.Module):
         normalisation = _normalisation(name)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1), persistent=False)
-        self.channels: tuple[int, ...] = tuple(self.trunk.feature_info.channels())
+        self.channels: tuple[int, ...] = tuple(_info(self.trunk).channels())
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Feature maps, one a stride.
@@ -93,7 +97,7 @@ def _check_name(name: str) -> None:
 
 
 def _create(name: str, strides: tuple[int, ...], *, use_hub: bool) -> nn.Module:
-    levels = timm.create_model(name, features_only=True).feature_info.reduction()
+    levels = _info(timm.create_model(name, features_only=True)).reduction()
     missing = [stride for stride in strides if stride not in levels]
     if missing:
         raise BlemishError(f"{name} has no features at stride {missing[0]}; its strides are {levels}")
@@ -101,10 +105,18 @@ def _create(name: str, strides: tuple[int, ...], *, use_hub: bool) -> nn.Module:
     return timm.create_model(name, features_only=True, out_indices=indices, pretrained=use_hub)
 
 
+def _info(trunk: nn.Module) -> FeatureInfo:
+    info = trunk.feature_info
+    assert isinstance(info, FeatureInfo)
+    return info
+
+
 def _normalisation(name: str) -> Normalisation:
     if name == DEFAULT_BACKBONE:
         return LITE0_NORMALISATION
     config = timm.get_pretrained_cfg(name)
+    if config is None:
+        raise BlemishError(f"timm does not say how {name} wants its pixels: choose another backbone")
     red, green, blue = (255 * value for value in config.mean)
     std_red, std_green, std_blue = (255 * value for value in config.std)
     return Normalisation(mean=(red, green, blue), std=(std_red, std_green, std_blue))

@@ -40,7 +40,7 @@ class GaussianHead(nn.Module):
 
     def whiten(self, features: Tensor) -> Tensor:
         """phi: features (N, C, h, w) to whitened vectors (N, C, h, w), of covariance one over scale squared."""
-        n, channels, rows, columns = features.shape
+        n, _, rows, columns = features.shape
         blocks = to_blocks(features - self.mean)  # (blocks, N * 4, C)
         return from_blocks(blocks @ self.whitening, n=n, grid=(rows, columns)) / self.scale
 

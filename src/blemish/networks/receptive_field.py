@@ -136,9 +136,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, _WINDOWED) or not any(m.children())
 
 
-def _after(
-    node: fx.Node, network: nn.Module, fields: dict[fx.Node, ReceptiveField | None]
-) -> ReceptiveField | None:
+def _after(node: fx.Node, network: nn.Module, fields: dict[fx.Node, ReceptiveField | None]) -> ReceptiveField | None:
     inputs = [field for source in node.all_input_nodes if (field := fields[source]) is not None]
     if not inputs or node.op == "get_attr" or (node.op == "call_method" and node.target == "mean"):
         return None

@@ -100,8 +100,7 @@ def operating_points(
     """The corners of the ROC curve: rates of good and of defective images at or above each score."""
     thresholds = np.unique(np.concatenate([nominal, anomalous]))[::-1]
     rates = [
-        1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores)
-        for scores in (nominal, anomalous)
+        1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores) for scores in (nominal, anomalous)
     ]
     return np.append(0.0, rates[0]), np.append(0.0, rates[1])
 

@@ -52,9 +52,7 @@ def confetti_noise(size: tuple[int, int], rng: np.random.Generator) -> NDArray[n
     return blurred
 
 
-def draw_blobs(
-    size: tuple[int, int], rng: np.random.Generator, *, density: float, coloured: bool
-) -> list[Blob]:
+def draw_blobs(size: tuple[int, int], rng: np.random.Generator, *, density: float, coloured: bool) -> list[Blob]:
     """Draw one layer: a Poisson number of blobs but at least one, `density` a pixel at the reference size."""
     height, width = size
     scale = min(size) / REFERENCE_SIDE

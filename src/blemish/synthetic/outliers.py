@@ -59,9 +59,7 @@ def _image_paths(root: Path) -> list[Path]:
         raise BlemishError(f"{printable(root)}: no such folder; give a folder of outlier images")
     paths = sorted(path for path in root.rglob("*") if is_image_name(path) and path.is_file())
     if not paths:
-        raise BlemishError(
-            f"{printable(root)}: holds no images; put outlier images there or give another folder"
-        )
+        raise BlemishError(f"{printable(root)}: holds no images; put outlier images there or give another folder")
     return paths
 
 

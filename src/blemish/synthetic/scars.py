@@ -136,8 +136,7 @@ def smear(image: Pixels, rng: np.random.Generator, site: Site, source: Pixels) -
     from_row = np.arange(disc.shape[0])[:, None] - push * np.sin(angle) * disc**2
     from_col = np.arange(disc.shape[1])[None, :] - push * np.cos(angle) * disc**2
     channels = [
-        map_coordinates(window[..., channel], (from_row, from_col), order=1, mode="nearest")
-        for channel in range(3)
+        map_coordinates(window[..., channel], (from_row, from_col), order=1, mode="nearest") for channel in range(3)
     ]
     return Patch(rows, cols, np.stack(channels, axis=-1), (disc > 0).astype(np.float32))
 
@@ -161,13 +160,9 @@ def scar(
     """
     require_rgb(image)
     if source is not None and source.shape != image.shape:
-        raise ValueError(
-            f"the source has shape {source.shape} and the image {image.shape}; make them the same"
-        )
+        raise ValueError(f"the source has shape {source.shape} and the image {image.shape}; make them the same")
     if where is not None and (where.shape != image.shape[:2] or not where.any()):
-        raise ValueError(
-            f"`where` needs shape {image.shape[:2]} and a true pixel, but has shape {where.shape}"
-        )
+        raise ValueError(f"`where` needs shape {image.shape[:2]} and a true pixel, but has shape {where.shape}")
     grey = bool((image == image[..., :1]).all())
     if source is None:
         source = image
@@ -188,9 +183,7 @@ def scar(
 def _lay_over(image: Pixels, patch: Patch, *, grey: bool) -> tuple[Synthetic, float]:
     """Lay the patch over a copy of the image where it shows; also return the mean change there in levels."""
     under = image[patch.rows, patch.cols].astype(np.float32)
-    content = (
-        patch.content[..., :1] if grey else patch.content
-    )  # only recolouring can have parted the channels
+    content = patch.content[..., :1] if grey else patch.content  # only recolouring can have parted the channels
     mixed = np.rint(np.clip(under + patch.alpha[..., None] * (content - under), 0, 255))  # (h, w, 3)
     change = abs(mixed - under).max(axis=2)  # (h, w)
     shows = change > VISIBLE_CHANGE
