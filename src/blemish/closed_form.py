@@ -12,6 +12,7 @@ RIDGE = 0.1  # added variance, in squared feature units: small against the featu
 FOLDS = 4
 MOST_HELD_OUT = 500  # images whose left-out distances set the scale; 360 KB each while fitting at 256 px
 SMOOTHING = 5  # cells over which the scale is averaged
+FREAK = 1.3  # a left-out image counts for no more than this many times the usual image's maximum
 
 
 class GaussianStatistics:
@@ -83,13 +84,17 @@ def fit_closed_form(head: GaussianHead, batches: Iterable[Tensor]) -> None:
 
 
 def _scale(head: GaussianHead, folds: list[GaussianStatistics], features: Tensor) -> Tensor:
-    """Largest left-out distance at each place, smoothed, relative to its mean over places: (h, w)."""
-    largest = torch.zeros_like(head.scale)
+    """Largest left-out distance at each place, smoothed, relative to its mean over places: (h, w).
+
+    Maps of unusual images are scaled down first: one freak image should not decide where all others may vary.
+    """
+    maps = []
     for fold in range(min(FOLDS, len(features))):
         _total(folds[:fold] + folds[fold + 1 :]).fit(head)
-        for some in features[fold::FOLDS].split(16):
-            distances = head(some.to(head.mean)).sqrt()  # (N, h, w)
-            largest = torch.maximum(largest, distances.amax(0))
+        maps += [head(some.to(head.mean)).sqrt() for some in features[fold::FOLDS].split(16)]
+    distances = torch.cat(maps)  # (N, h, w)
+    maxima = distances.amax((1, 2), keepdim=True)
+    largest = (distances * (FREAK * maxima.median() / maxima).clamp(max=1)).amax(0)
     smooth = F.avg_pool2d(largest[None], SMOOTHING, stride=1, padding=SMOOTHING // 2, count_include_pad=False)[0]
     return smooth / smooth.mean()
 

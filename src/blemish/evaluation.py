@@ -148,6 +148,7 @@ def _defect_figures(images: Sequence[EvaluatedImage], defect: str) -> dict[str, 
         "image_auroc": auroc(anomalous, scores) if not anomalous.all() else None,
         "pixel_auroc": _pixel_figures(chosen, [])[0],
         "detected": sum(one.scored.verdict == "anomalous" for one in chosen if one.sample.anomalous),
+        "detection_rate": float(np.mean([one.scored.verdict == "anomalous" for one in chosen if one.sample.anomalous])),
     }
 
 

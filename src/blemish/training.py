@@ -43,7 +43,7 @@ from blemish.training_anomalies import Anomaly, AnomalyKind, gather_anomalies
 Progress = Callable[[str, int, int], None]  # stage, done, total
 Result = TypeVar("Result")
 
-SIGMA = 4.0  # pixels; half a cell, so that neighbouring cells just blend
+SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
 STRIDES = (4, 8, 16)
 SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
 FEATURE_BATCH = 16

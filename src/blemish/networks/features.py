@@ -10,7 +10,7 @@ from blemish.networks.upsampling import linear_resampling
 
 
 class FeatureGrid(nn.Module):
-    """All depths of a backbone on the grid of one of them, averaged over 3 x 3 cells.
+    """All depths of a backbone on the grid of one of them, averaged twice over 3 x 3 cells: a pyramid of 5 x 5.
 
     The average makes a cell's statistics those of its surroundings, so that a part may lie a few pixels off.
 
@@ -40,4 +40,6 @@ class FeatureGrid(nn.Module):
         maps = self.backbone(pixels.permute(0, 3, 1, 2).float())
         # Float32 from here on also under mixed precision: the head's quadratic forms need the digits.
         grid = torch.cat([f(m.float()) for f, m in zip(self.resamples, maps, strict=True)], dim=1)
-        return F.avg_pool2d(grid, 3, stride=1, padding=1, count_include_pad=False)
+        for _ in range(2):
+            grid = F.avg_pool2d(grid, 3, stride=1, padding=1, count_include_pad=False)
+        return grid
