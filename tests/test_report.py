@@ -53,7 +53,9 @@ def evaluation_of(images, **changes):
     metrics = {
         "image_auroc": 0.9125, "pixel_auroc": 0.9875, "aupro": 0.8625, "image_ap": 0.7, "f1_max": 0.6,
         "false_alarm_rate": 1 / 3, "detection_rate": 0.5, "images": len(images), "images_per_second": 41.34,
-        "per_defect": {"crack": {"images": 2, "image_auroc": 0.8125, "pixel_auroc": None, "detected": 1, "detection_rate": 0.5}},
+        "per_defect": {
+            "crack": {"images": 2, "image_auroc": 0.8125, "pixel_auroc": None, "detected": 1, "detection_rate": 0.5}
+        },
     }  # fmt: skip
     fields = {
         "model": "screws.onnx", "data": "screws/", "images": images, "failed": [], "metrics": metrics,
