@@ -70,7 +70,8 @@ def refine(
         notify: told where a resumed training goes on.
     """
     optimiser = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    head, optimiser = fabric.setup(head, optimiser)
+    # The wrapped head runs in the device's precision; it shares its weights with `head`.
+    wrapped, optimiser = fabric.setup(head, optimiser)
     upsample = upsample.to(fabric.device)
     state = _State.load(checkpoint, head, optimiser)
     if state.epoch:
@@ -78,12 +79,12 @@ def refine(
     while state.epoch < epochs and state.epoch - state.best_epoch < PATIENCE:
         generator = torch.Generator().manual_seed(seed * 100_003 + state.epoch)
         for features, masks in _batches(nominal, anomalies, generator):
-            maps = pseudo_huber(head(fabric.to_device(features.float())))
+            maps = pseudo_huber(wrapped(fabric.to_device(features.float())))
             loss = pixel_loss(upsample(maps), fabric.to_device(masks))
             optimiser.zero_grad()
             fabric.backward(loss)
             optimiser.step()
-        state.advance(_validate(head, fabric, validation, anomalies, upsample), head)
+        state.advance(_validate(wrapped, fabric, validation, anomalies, upsample), head)
         state.save(checkpoint, head, optimiser)
         progress(state.epoch, epochs)
     if state.best:
@@ -160,7 +161,7 @@ def _validate(
 
 
 @torch.inference_mode()
-def _set_gain(head: torch.nn.Module, fabric: Fabric, nominal: Tensor, anomalies: Anomalies) -> None:
+def _set_gain(head: LearnedHead, fabric: Fabric, nominal: Tensor, anomalies: Anomalies) -> None:
     """Brings the learned output to the closed form's scale.
 
     The objective leaves its scale open. The gain makes what one nominal cell in a thousand reaches as large as the
@@ -176,5 +177,4 @@ def _set_gain(head: torch.nn.Module, fabric: Fabric, nominal: Tensor, anomalies:
     rare = quiet.kthvalue(math.ceil(0.999 * len(quiet))).values  # torch.quantile refuses more than 2^24 values
     reference = max(rare.item(), LEARNED_FLOOR * loudest.item())
     norm = nominal.float().square().sum(1).sqrt().median().item()
-    gain: Tensor = head.get_buffer("gain")
-    gain.fill_(norm / reference if reference > 0 else 0.0)
+    head.gain.fill_(norm / reference if reference > 0 else 0.0)
