@@ -72,6 +72,13 @@ def test_a_contour_is_one_polygon_around_its_region_and_no_other_pixel(anomaly_m
         assert not polygon.contains_points(pixel_centres(~with_holes_filled)).any()
 
 
+def test_a_hole_that_touches_the_outside_at_a_corner_stays_inside_the_contour():
+    anomaly_map = np.full((7, 6), 2.1, np.float32)
+    anomaly_map[5, 1] = anomaly_map[6, 0] = 0
+    (region,) = find_regions(anomaly_map, 2.0, size=anomaly_map.shape)
+    assert Polygon(region.contour).contains_point((1, 5))
+
+
 def test_a_contour_follows_the_isoline_between_the_pixels():
     y, x = np.mgrid[:41, :61]
     cone = np.maximum(0, 20 - np.hypot(x - 30, y - 20)).astype(np.float32)

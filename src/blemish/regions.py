@@ -115,16 +115,19 @@ def _region(values: FloatArray, inside: BoolArray, window: Window, threshold: fl
 def _boundary(values: FloatArray, inside: BoolArray, window: Window, threshold: float) -> FloatArray:
     """The outer boundary (n, 2) of one region, in pixels of its window.
 
-    The map's own isoline is the smooth choice. It will not do where it falls apart at a diagonal neck, or
-    where pixels that hardly exceed the threshold would leave a mere speck; there the pixels are outlined.
+    The map's own isoline is the smooth choice. It will not do where it falls apart at a diagonal neck, where it
+    opens a hole to the outside at one, or where pixels that hardly exceed the threshold would leave a mere
+    speck; there the pixels are outlined.
     """
     member = np.pad(inside, 1)
     level = float(np.nextafter(threshold, -np.inf))
     around = _surroundings(values, window, threshold)
     isolines = _loops(np.where(member, around, np.minimum(around, level)), level)
+    pixel_lines = _loops(member.astype(np.float64), PIXELS_LEVEL)
     outer = [loop for loop in isolines if _signed_area(loop) > 0]
-    if len(outer) != 1 or _signed_area(outer[0]) < inside.sum() / 2:
-        outer = [loop for loop in _loops(member.astype(np.float64), PIXELS_LEVEL) if _signed_area(loop) > 0]
+    same_holes = len(isolines) == len(pixel_lines)
+    if len(outer) != 1 or not same_holes or _signed_area(outer[0]) < inside.sum() / 2:
+        outer = [loop for loop in pixel_lines if _signed_area(loop) > 0]
     return outer[0] - 1
 
 
