@@ -17,7 +17,6 @@ AnomalyKind = Literal["none", "confetti", "scars"]
 
 MOST_SYNTHETIC = 500
 MOST_OUTLIERS = 500
-COPIES = 4  # of each labelled image: itself, mirrored both ways and turned
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ def _labelled(pixels: Pixels, labelled: Sequence[int]) -> Iterator[Anomaly]:
         image, mask = np.asarray(pixels.images[index]), pixels.mask(index)
         if mask is None or not mask.any():
             mask = np.ones(image.shape[:2], dtype=bool)
-        for rows, columns in ((1, 1), (1, -1), (-1, 1), (-1, -1))[:COPIES]:
+        # Itself, mirrored both ways and turned: a few labels are worth seeing from all sides.
+        for rows, columns in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
             yield Anomaly(
                 np.ascontiguousarray(image[::rows, ::columns]),
                 np.ascontiguousarray(mask[::rows, ::columns]),
