@@ -64,7 +64,7 @@ def atomic_write(path: str | os.PathLike[str], *, mode: Literal["wb", "w"] = "wb
     target = Path(os.path.realpath(path))
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     with _write_faults(path, target=target, partial=partial):
-        _refuse_unfit(path, target)
+        refuse_unfit(path)
         text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
         try:
             # Not tempfile: its files are private to the user, and the result should obey the umask.
@@ -78,7 +78,9 @@ def atomic_write(path: str | os.PathLike[str], *, mode: Literal["wb", "w"] = "wb
             raise
 
 
-def _refuse_unfit(path: str | os.PathLike[str], target: Path) -> None:
+def refuse_unfit(path: str | os.PathLike[str]) -> None:
+    """Raises BlemishError where no file can be at `path`: a folder or device is there, or no folder for it."""
+    target = Path(os.path.realpath(path))
     fault = None
     if target.is_dir():
         fault = "it is a folder; add a file name"

@@ -32,6 +32,7 @@ from blemish.datasets.splits import split_nominal
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.export import export_onnx, to_onnx
+from blemish.files import refuse_unfit
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.features import FeatureGrid
@@ -202,9 +203,7 @@ def _check(output: Path, *, size: tuple[int, int], false_alarm_rate: float, epoc
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not usable.get(device, True):
         raise BlemishError(f"no {device} device can be used here: leave out --device, or give --device cpu")
-    if output.is_dir() or not output.resolve().parent.is_dir():
-        fault = "it is a folder; add a file name" if output.is_dir() else f"there is no folder {output.parent}"
-        raise BlemishError(f"cannot write {output}: {fault}")
+    refuse_unfit(output)
 
 
 def _extract(features: FeatureGrid, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
