@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -57,3 +58,23 @@ class Checkpoint:
     def remove(self) -> None:
         """Removes the folder once the training is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The moments of an optimiser under names for `Checkpoint.save`."""
+    state = optimiser.state_dict()["state"]
+    return {f"optimiser.{i}.{name}": value for i, moments in state.items() for name, value in moments.items()}
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts the moments that `optimiser_tensors` named back into an optimiser."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in under("optimiser.", tensors).items():
+        index, moment = name.split(".")
+        moments.setdefault(int(index), {})[moment] = value
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

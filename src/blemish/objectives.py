@@ -55,3 +55,9 @@ def pixel_loss(maps: Tensor, masks: Tensor) -> Tensor:
     anomalous = torch.where(masks, maps, 0.0).mean((1, 2))  # (N,)
     has_anomaly = masks.flatten(1).any(1)
     return (nominal + torch.where(has_anomaly, anomalous_loss(anomalous), 0.0)).mean()
+
+
+def hypersphere_distance(outputs: Tensor) -> Tensor:
+    """sqrt(||phi||^2 + 1) - 1 of every output vector (N, D): the score (N,) of hypersphere classification (HSC)."""
+    squares = outputs.square().sum(1)
+    return squares / (torch.sqrt(squares + 1) + 1)

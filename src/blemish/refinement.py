@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from blemish.checkpoint import Checkpoint
+from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 from blemish.networks.heads import LearnedHead
 from blemish.networks.upsampling import Resample
 from blemish.objectives import pixel_loss, pseudo_huber
@@ -110,8 +110,7 @@ class _State:
     def save(self, checkpoint: Checkpoint, head: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
         tensors = {f"head.{name}": value for name, value in head.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for index, moments in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
+        tensors |= optimiser_tensors(optimiser)
         numbers = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_loss": self.best_loss}
         checkpoint.save(tensors, numbers)
 
@@ -121,17 +120,9 @@ class _State:
         if saved is None:
             return cls(epoch=0, best_epoch=0, best_loss=float("inf"), best={})
         tensors, numbers = saved
-        head.load_state_dict(_under("head.", tensors))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("optimiser.", tensors).items():
-            index, moment = name.split(".")
-            moments.setdefault(int(index), {})[moment] = value
-        optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
-        return cls(**numbers, best=_under("best.", tensors))
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        head.load_state_dict(under("head.", tensors))
+        load_optimiser(optimiser, tensors)
+        return cls(**numbers, best=under("best.", tensors))
 
 
 def _batches(nominal: Tensor, anomalies: Anomalies, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

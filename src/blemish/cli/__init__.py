@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "Measure a model on the test images of a folder.",
     "predict": "Score images: a table, heatmaps and regions.",
     "report": "Evaluate a model and write one page to look at.",
+    "experiment": "Rerun an experiment of the FCDD paper beside its figures.",
     "demo": "Build a small inspection set, train on it and write its report.",
 }
 FAULT, INTERRUPTED = 2, 130

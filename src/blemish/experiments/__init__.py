@@ -1,0 +1,1 @@
+"""The experiments of the FCDD paper, rerun: recipes, data, runner, tables."""

@@ -1,0 +1,26 @@
+"""EMNIST (Cohen et al. 2017), the letters: grey, 28 x 28; the paper's second choice of outliers for Fashion-MNIST."""
+
+from pathlib import Path
+
+from blemish.experiments.data.idx import read_images
+from blemish.experiments.data.images import ArrayImages, Fit, choose, refit
+from blemish.experiments.data.lookup import find
+from blemish.files import printable
+
+_NAME = "emnist-letters-train-images-idx3-ubyte"
+
+
+def open_emnist_outliers(root: Path, fit: Fit, *, limit: int | None, seed: int) -> ArrayImages:
+    """The training letters, upright, or `limit` of them chosen by `seed`.
+
+    They are read from `root`, `root`/emnist or the folder gzip of the publisher's archive, plain or .gz. Raises
+    BlemishError where they are not there or damaged.
+    """
+    path = find(
+        (f"{_NAME}.gz", _NAME),
+        (root, root / "emnist", root / "gzip"),
+        otherwise="download gzip.zip from https://www.nist.gov/itl/products-and-services/emnist-dataset "
+        f"and unzip it in {printable(root)}",
+    )
+    images = read_images(path, data_set="emnist").transpose(0, 2, 1)  # published lying on their side
+    return refit(images[choose(len(images), limit=limit, seed=seed)], fit)

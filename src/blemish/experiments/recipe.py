@@ -1,0 +1,225 @@
+"""Recipes: the paper's experiments as data, one TOML file each in the folder `recipes`."""
+
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from importlib.resources import files
+from typing import Any, Literal, NamedTuple, Self
+
+from blemish.errors import BlemishError
+
+METHODS = ("fcdd", "hsc", "autoencoder", "closed-form")
+Method = Literal["fcdd", "hsc", "autoencoder", "closed-form"]
+Mode = Literal["paper", "sound"]
+
+_FOLDER = files("blemish.experiments") / "recipes"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the raw images are brought to memory.
+
+    Attributes:
+        size: side in pixels they are resized to when read; None leaves them as they are.
+        square: whether both sides become `size`, or the short one.
+        channels: 1 (grey) or 3 (RGB).
+    """
+
+    size: int | None = None
+    square: bool = True
+    channels: int = 3
+
+
+@dataclass(frozen=True)
+class Training:
+    """Optimiser and schedule.
+
+    Attributes:
+        optimiser: "sgd" (Nesterov momentum 0.9) or "adam".
+        decay: factor on the learning rate after every epoch.
+        drops: epochs after which it is divided by ten.
+        passes: passes over the nominal images that make an epoch.
+    """
+
+    optimiser: Literal["sgd", "adam"]
+    learning_rate: float
+    weight_decay: float
+    batch: int
+    epochs: int
+    decay: float = 1.0
+    drops: tuple[int, ...] = ()
+    passes: int = 1
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate in epoch 0, 1, …"""
+        return self.learning_rate * self.decay**epoch * 0.1 ** sum(epoch >= drop for drop in self.drops)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What a training image goes through before it is normalised, in this order.
+
+    Attributes:
+        crop_or_resize: at equal chance a random crop of network size, or the whole image resized to it.
+        padding: black pixels on every side before the random crop.
+        flip: mirror left and right at equal chance.
+        jitter: strengths of brightness, contrast, saturation, hue; one of the rows is taken at equal chance.
+        relative_noise: at equal chance, white noise of this share of the image's standard deviation.
+        noise: white noise of this standard deviation, the range of pixels being 0..1.
+    """
+
+    crop_or_resize: bool = False
+    padding: int = 0
+    flip: bool = False
+    jitter: tuple[tuple[float, float, float, float], ...] = ()
+    relative_noise: float = 0.0
+    noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """Where the anomalous half of a batch comes from.
+
+    Attributes:
+        kind: "outliers" (foreign images), "confetti" and the other noises of `blemish.synthetic` (added to a nominal
+            image), or "masks" (labelled images taken out of the test set).
+        outliers: the data set of the foreign images.
+        limit: how many foreign images, or labelled ones of each defect type; None is all.
+        every: all nominal and all foreign images once an epoch, instead of half of the draws replaced.
+        changed: the masks of noise hold the changed pixels, instead of the whole image.
+    """
+
+    kind: str = "outliers"
+    outliers: str | None = None
+    limit: int | None = None
+    every: bool = False
+    changed: bool = False
+
+
+class Setting(NamedTuple):
+    """One value of an ablation: its place on the axis, its name in paths and tables, and what is set."""
+
+    x: float
+    label: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A setting that is varied.
+
+    Attributes:
+        setting: its path in the recipe, such as "supervision.limit".
+        title: what it is, with its unit.
+        values: what it is set to.
+        places: the values' places on the axis where they are no numbers themselves.
+    """
+
+    setting: str
+    title: str
+    values: tuple[Any, ...]
+    places: tuple[float, ...] = ()
+
+    def settings(self) -> list[Setting]:
+        """The values with their places and names."""
+        pairs = zip(self.places or self.values, self.values, strict=True)
+        return [Setting(float(x), f"{self.setting.split('.')[-1]}-{value}", value) for x, value in pairs]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment.
+
+    Attributes:
+        name: the file's name.
+        title: a line on what it shows.
+        source: the data set, see `blemish.experiments.data`.
+        classes: the classes it is for; empty for all of the data set's.
+        network: FCDD's network, see `blemish.networks.paper`.
+        size: side of the network's input.
+        normalisation: "lcn" (local contrast normalisation, then the nominal images' range becomes 0..1), "standard"
+            (the nominal images' mean and deviation) or "imagenet".
+        sigma: standard deviation in pixels of the upsampling Gaussian.
+        pixel_wise: the objective with masks (equation 3) instead of the one with labels (equation 2).
+        swapped: the class of interest takes the anomalous side, the foreign images the nominal one.
+        quantile: share of a picture's heatmap values below the end of the colour scale.
+        published: the tables of the paper that hold its figures, see `blemish.experiments.published`.
+        seeds: repetitions in the paper.
+        vary: for an ablation, the setting that is varied.
+    """
+
+    name: str
+    title: str
+    source: str
+    network: str
+    size: int
+    normalisation: Literal["lcn", "standard", "imagenet"]
+    sigma: float
+    quantile: float
+    training: Training
+    classes: tuple[str, ...] = ()
+    seeds: int = 5
+    pixel_wise: bool = False
+    swapped: bool = False
+    published: str | None = None
+    reading: Reading = field(default_factory=Reading)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    supervision: Supervision = field(default_factory=Supervision)
+    vary: Ablation | None = None
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """The recipe of a name. Raises BlemishError, which lists the names, where there is none."""
+        if name not in names():
+            raise BlemishError(f"there is no experiment {name!r}; there are {', '.join(names())}")
+        return cls.from_toml((_FOLDER / f"{name}.toml").read_text("utf-8"), name=name)
+
+    @classmethod
+    def from_toml(cls, text: str, *, name: str) -> Self:
+        """A recipe from its file's text. Raises BlemishError where a setting is unknown or missing."""
+        try:
+            recipe: Self = _record(cls, {"name": name} | tomllib.loads(text))
+            return recipe
+        except (tomllib.TOMLDecodeError, TypeError) as error:
+            raise BlemishError(f"the recipe {name} cannot be read: {error}") from error
+
+    def variants(self) -> list[tuple[str, Self]]:
+        """The recipes of an ablation by name; a recipe that varies nothing is its own only variant."""
+        if self.vary is None:
+            return [("", self)]
+        return [(value.label, self.with_setting(self.vary.setting, value.value)) for value in self.vary.settings()]
+
+    def with_setting(self, path: str, value: Any) -> Self:
+        """A copy in which one setting, such as "supervision.limit", is another."""
+        head, _, rest = path.partition(".")
+        if not rest:
+            return replace(self, **{head: value})
+        return replace(self, **{head: replace(getattr(self, head), **{rest: value})})
+
+
+def names() -> list[str]:
+    """The names of all recipes."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
+
+
+_TABLES = {
+    "reading": Reading,
+    "training": Training,
+    "augmentation": Augmentation,
+    "supervision": Supervision,
+    "vary": Ablation,
+}
+
+
+def _record(kind: Any, table: dict[str, Any]) -> Any:
+    known = {entry.name for entry in fields(kind)}
+    if unknown := set(table) - known:
+        raise TypeError(f"unknown settings {', '.join(sorted(unknown))}")
+    return kind(**{key: _value(key, value) for key, value in table.items()})
+
+
+def _value(key: str, value: Any) -> Any:
+    if key in _TABLES:
+        return _record(_TABLES[key], value)
+    if isinstance(value, list):
+        return tuple(_value("", entry) for entry in value)
+    return value

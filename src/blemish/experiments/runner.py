@@ -1,0 +1,218 @@
+"""Runs an experiment: every method, class and seed once, each finished run kept, then the tables and plots."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save
+
+from blemish.errors import BlemishError
+from blemish.experiments.data import open_outliers, open_source
+from blemish.experiments.data.images import Images, Task
+from blemish.experiments.pictures import pick
+from blemish.experiments.recipe import METHODS, Method, Recipe
+from blemish.experiments.runs import Run, load_result, save_pictured, save_result
+from blemish.experiments.summary import summarise
+from blemish.experiments.supervision import Anomalies, Noise, Outliers, set_labelled_aside
+from blemish.experiments.trial import Result, Settings, Tester, Trial, checkpoint_in
+from blemish.files import atomic_write, make_folder, printable
+
+PICTURED_NOMINAL, PICTURED_ANOMALOUS = 4, 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        recipe: the experiment.
+        methods: FCDD and the baselines wanted.
+        classes: nominal classes; empty for all.
+        seeds: repetitions, with seeds 0, 1, …
+        data: the folder with the data set's files.
+        outliers: a folder of images, or a data set's name, in the place of the recipe's; None for the recipe's.
+        output: the folder for runs, tables and plots.
+        settings: how runs are made.
+    """
+
+    recipe: Recipe
+    methods: tuple[Method, ...]
+    classes: tuple[str, ...]
+    seeds: int
+    data: Path
+    outliers: str | None
+    output: Path
+    settings: Settings
+
+
+def run_experiment(
+    plan: Plan, *, progress: Callable[[str, int, int], None], notify: Callable[[str], None]
+) -> tuple[dict[str, str], str]:
+    """Makes the runs that are not there yet and writes table.csv, table.md and the plots.
+
+    Args:
+        plan: what to run.
+        progress: called with a run's name, its epochs done and to do.
+        notify: told each finished run in one line.
+
+    Returns:
+        What was written, as names and paths, and the table as text.
+
+    Raises:
+        BlemishError: missing data, an unknown class, an output that cannot be written.
+    """
+    make_folder(plan.output)
+    bench = _Bench(plan)
+    made = []
+    for run in bench.runs():
+        folder, key = run.folder(plan.output), _key(plan, run)
+        result = load_result(folder, key=key)
+        if result is None:
+            result = bench.make(run, folder, key, partial(progress, str(run)))
+            notify(f"{run}: {_figures(result)} in {result.seconds:.0f} s")
+        made.append((run, result))
+    return summarise(plan.recipe, made, classes=bench.all_classes, output=plan.output)
+
+
+class _Bench:
+    """The data of a plan, opened once, and the making of single runs."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        reading = plan.recipe.reading
+        self._source = open_source(
+            plan.recipe.source,
+            plan.data,
+            size=reading.size,
+            square=reading.square,
+            antialias=plan.settings.mode == "sound",
+        )
+        self.all_classes = self._source.classes
+        self._classes = plan.classes or plan.recipe.classes or self.all_classes
+        if unknown := sorted(set(self._classes) - set(self.all_classes)):
+            known = ", ".join(self.all_classes)
+            raise BlemishError(f"{plan.recipe.source} has no class {unknown[0]!r}; it has {known}")
+        self._tasks: tuple[str, Task] | None = None
+        self._opened: dict[tuple[str, int | None, int], Images] = {}
+
+    def runs(self) -> Iterator[Run]:
+        """All runs of the plan; those of one seed and class follow each other, so that tables fill evenly."""
+        for seed in range(self._plan.seeds):
+            for nominal_class in self._classes:
+                for variant, recipe in self._plan.recipe.variants():
+                    for method in self._plan.methods:
+                        yield Run(recipe, variant, method, nominal_class, seed)
+
+    def make(self, run: Run, folder: Path, key: str, progress: Callable[[int, int], None]) -> Result:
+        """Makes one run and writes its folder."""
+        make_folder(folder)
+        task, anomalies = self._supervised(run)
+        trial = Trial(
+            recipe=run.recipe,
+            method=run.method,
+            nominal_class=run.nominal_class,
+            seed=run.seed,
+            settings=self._plan.settings,
+            task=task,
+            anomalies=anomalies,
+            checkpoint=checkpoint_in(folder, key=key),
+            progress=progress,
+        )
+        result, approach, preparation = trial.run()
+        # Without scores, so that all methods show the same images in the same order.
+        indices = pick(
+            result.anomalous,
+            np.zeros_like(result.scores),
+            result.kinds,
+            nominal=PICTURED_NOMINAL,
+            anomalous_count=PICTURED_ANOMALOUS,
+            seed=run.seed,
+        )
+        tester = Tester(task, preparation, next(approach.network.parameters()).device)
+        save_pictured(folder, task, indices, tester.maps(approach, indices))
+        with atomic_write(folder / "network.safetensors") as file:
+            file.write(save({n: t.cpu().contiguous() for n, t in approach.network.state_dict().items()}))
+        result = replace(result, notes=self._notes(run))
+        save_result(folder, result, key=key)
+        return result
+
+    def _task(self, nominal_class: str) -> Task:
+        if self._tasks is None or self._tasks[0] != nominal_class:
+            self._tasks = (nominal_class, self._source.task(nominal_class))
+        return self._tasks[1]
+
+    def _supervised(self, run: Run) -> tuple[Task, Anomalies | None]:
+        """The task and the source of its anomalies; labelled images leave the test set for every method alike."""
+        task, how = self._task(run.nominal_class), run.recipe.supervision
+        if how.kind == "none":
+            return task, None
+        if how.kind == "masks":
+            return set_labelled_aside(task, per_kind=how.limit or 1, seed=run.seed)
+        if how.kind == "outliers":
+            return task, Outliers(self._outliers(run.recipe, task, run.seed))
+        return task, Noise(how.kind, how.changed)
+
+    def _outliers(self, recipe: Recipe, task: Task, seed: int) -> Images:
+        """The foreign images at the size of the nominal ones; opened once for all runs that share them."""
+        name, limit = self._plan.outliers or recipe.supervision.outliers or "", recipe.supervision.limit
+        key = (name, limit, seed if limit else 0)
+        if key not in self._opened:
+            kind, root = (name, self._plan.data) if name in OUTLIER_SETS else ("folder", Path(name))
+            if kind == "folder" and (root / "train").is_dir():
+                kind = "class-folders"
+            self._opened[key] = open_outliers(
+                kind,
+                root,
+                channels=recipe.reading.channels,
+                size=min(task.nominal.read(0).shape[1:]),
+                square=recipe.reading.square,
+                limit=limit,
+                seed=seed,
+            )
+        return self._opened[key]
+
+    def _notes(self, run: Run) -> dict[str, str]:
+        """What a reader of run.json must know to judge its figures."""
+        settings, recipe = self._plan.settings, run.recipe
+        how = recipe.supervision
+        return {
+            "mode": settings.mode,
+            "network": recipe.network,
+            "epochs": f"{settings.epochs or recipe.training.epochs} of {recipe.training.epochs}",
+            "precision": settings.precision,
+            "anomalies": f"{how.kind} {self._plan.outliers or how.outliers or ''}".strip(),
+        }
+
+
+OUTLIER_SETS = ("cifar100", "emnist", "imagenet")
+
+
+def _key(plan: Plan, run: Run) -> str:
+    """A digest of what a run depends on; files are taken by their folder, not their bytes."""
+    settings = plan.settings
+    said = (
+        run.recipe,
+        run.method,
+        run.nominal_class,
+        run.seed,
+        plan.outliers,
+        settings.mode,
+        settings.epochs,
+        settings.precision,
+        plan.data.resolve().name,
+    )
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+
+def _figures(result: Result) -> str:
+    pixel = "" if result.pixel_auroc is None else f", pixel {result.pixel_auroc:.4f}"
+    return f"image AUROC {result.image_auroc:.4f}{pixel}"
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Raises BlemishError for a method that is not one of METHODS."""
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise BlemishError(f"there is no method {printable(unknown[0])}; there are {', '.join(METHODS)}")

@@ -1,0 +1,311 @@
+"""One run of an experiment: a method trained on one nominal class with one seed, then tested."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
+from blemish.experiments.approaches import Approach, build_approach
+from blemish.experiments.augmentation import Normalisation, Preparation
+from blemish.experiments.data.images import Task
+from blemish.experiments.recipe import Method, Mode, Recipe, Training
+from blemish.experiments.supervision import Anomalies, Draws
+from blemish.heatmaps import upscale
+from blemish.metrics import PixelMetrics, auroc
+
+TEST_BATCH = 64
+CURVE_IMAGES = 2000  # at most this many test images are scored for a point of the curve
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How runs are made, beside what the recipe says.
+
+    Attributes:
+        mode: "paper", or "sound" for a normalised kernel, frozen batch norms that stay and averaged resizing.
+        epochs: instead of the recipe's.
+        device: an accelerator's name for Fabric, or "auto".
+        precision: "32-true" or "bf16-mixed".
+        weights: a file of pretrained weights.
+        download: let pretrained weights be fetched where no file is given.
+        workers: processes that prepare images.
+        points: points of the curve, the last epoch's apart.
+    """
+
+    mode: Mode = "paper"
+    epochs: int | None = None
+    device: str = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    weights: Path | None = None
+    download: bool = False
+    workers: int = 0
+    points: int = 10
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the training curve: the mean loss of an epoch, and where measured the test AUROCs.
+
+    They are watched, not used: the figures of a run are those after its last epoch.
+    """
+
+    epoch: int
+    loss: float
+    seconds: float
+    image_auroc: float | None = None
+    pixel_auroc: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a finished run leaves.
+
+    Attributes:
+        anomalous: bool (T,) labels of the test images.
+        scores: float32 (T,); higher is more anomalous.
+        kinds: (T,) class or defect type of each test image.
+        seconds: training, the tests apart.
+        notes: deviations and circumstances, as (name, value).
+    """
+
+    recipe: str
+    method: Method
+    nominal_class: str
+    seed: int
+    image_auroc: float
+    pixel_auroc: float | None
+    anomalous: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    kinds: tuple[str, ...]
+    curve: tuple[Point, ...]
+    seconds: float
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Everything one run depends on.
+
+    Attributes:
+        task: training and test images.
+        anomalies: the anomalous half of the training draws; None for none.
+        checkpoint: where the state of a run under way is kept.
+        progress: called with epochs done and to do.
+    """
+
+    recipe: Recipe
+    method: Method
+    nominal_class: str
+    seed: int
+    settings: Settings
+    task: Task
+    anomalies: Anomalies | None
+    checkpoint: Checkpoint
+    progress: Callable[[int, int], None]
+
+    def run(self) -> tuple[Result, Approach, Preparation]:
+        """Trains, going on where a killed run stopped, and tests."""
+        fabric = Fabric(accelerator=self.settings.device, devices=1, precision=self.settings.precision)
+        preparation = Preparation(
+            self.recipe.size,
+            self.recipe.augmentation,
+            Normalisation.fit(self.recipe, self.task.nominal),
+            self.settings.mode,
+        )
+        torch.manual_seed(self.seed)
+        approach = build_approach(
+            self.method,
+            self.recipe,
+            mode=self.settings.mode,
+            weights=self.settings.weights,
+            download=self.settings.download,
+        )
+        approach.to(fabric.device)
+        curve = self._train(approach, preparation, fabric)
+        tester = Tester(self.task, preparation, fabric.device, swapped=self.recipe.swapped)
+        scores = tester.scores(approach)
+        pixel_auroc = tester.pixel_auroc(approach, mode=self.settings.mode)
+        result = Result(
+            recipe=self.recipe.name,
+            method=self.method,
+            nominal_class=self.nominal_class,
+            seed=self.seed,
+            image_auroc=auroc(tester.anomalous, scores),
+            pixel_auroc=pixel_auroc,
+            anomalous=tester.anomalous,
+            scores=scores,
+            kinds=self.task.kinds,
+            curve=curve,
+            seconds=sum(point.seconds for point in curve),
+        )
+        self.checkpoint.remove()
+        return result, approach, preparation
+
+    @property
+    def _training(self) -> Training:
+        return self.recipe.training
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of this run."""
+        return self.settings.epochs or self._training.epochs
+
+    def _train(self, approach: Approach, preparation: Preparation, fabric: Fabric) -> tuple[Point, ...]:
+        network = approach.network.to(memory_format=torch.channels_last)
+        optimiser = _optimiser(self._training, network)
+        wrapped, optimiser = fabric.setup(network, optimiser)
+        curve = _resume(self.checkpoint, network, optimiser)
+        tester = Tester(self.task, preparation, fabric.device, swapped=self.recipe.swapped, at_most=CURVE_IMAGES)
+        every = max(1, self.epochs // self.settings.points)
+        self.progress(len(curve), self.epochs)
+        while (epoch := len(curve)) < self.epochs:
+            started = time.perf_counter()
+            for group in optimiser.param_groups:
+                # A shortened run goes through the whole of the paper's schedule, in larger steps.
+                group["lr"] = self._training.rate(epoch * self._training.epochs // self.epochs)
+            network.train()
+            losses = []
+            for inputs, masks, anomalous in self._batches(approach, preparation, epoch):
+                inputs = fabric.to_device(inputs).contiguous(memory_format=torch.channels_last)
+                loss = approach.loss(
+                    wrapped, inputs, fabric.to_device(masks), fabric.to_device(anomalous ^ self.recipe.swapped)
+                )
+                optimiser.zero_grad()
+                fabric.backward(loss)
+                optimiser.step()
+                losses.append(loss.detach())
+            seconds = time.perf_counter() - started
+            point = Point(epoch + 1, float(torch.stack(losses).mean()), seconds)
+            if (epoch + 1) % every == 0:
+                pixel = tester.pixel_auroc(approach, mode=self.settings.mode)
+                point = Point(*list(asdict(point).values())[:3], tester.image_auroc(approach), pixel)
+            curve.append(point)
+            _save(self.checkpoint, network, optimiser, curve)
+            self.progress(len(curve), self.epochs)
+        return tuple(curve)
+
+    def _batches(
+        self, approach: Approach, preparation: Preparation, epoch: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        draws = Draws.of_epoch(
+            self.task.nominal,
+            self.anomalies if approach.supervised else None,
+            preparation,
+            supervision=self.recipe.supervision,
+            passes=self._training.passes,
+            seed=(self.seed, epoch),
+        )
+        # The draws come in a random order already. A last batch of one image would break batch normalisation.
+        batch = self._training.batch
+        last_alone = len(draws) % batch == 1 and len(draws) > 1
+        loader = DataLoader(draws, batch_size=batch, num_workers=self.settings.workers, drop_last=last_alone)
+        return iter(loader)
+
+
+class Tester:
+    """Scores the test images of a task.
+
+    Args:
+        at_most: every k-th image only, so that no more than these are scored; None for all.
+        swapped: the class of interest is on the anomalous side.
+
+    Attributes:
+        anomalous: bool (T,) labels of the images scored.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        preparation: Preparation,
+        device: torch.device,
+        *,
+        swapped: bool = False,
+        at_most: int | None = None,
+    ) -> None:
+        self._task, self._preparation, self._device = task, preparation, device
+        step = 1 if at_most is None or task.masks is not None else -(-len(task.test) // at_most)
+        self.indices = list(range(0, len(task.test), step))
+        self.anomalous: NDArray[np.bool_] = task.anomalous[self.indices].numpy() ^ swapped
+
+    def image_auroc(self, approach: Approach) -> float:
+        """Image-level AUROC."""
+        return auroc(self.anomalous, self.scores(approach))
+
+    def scores(self, approach: Approach) -> NDArray[np.float32]:
+        """Scores (T,), float32."""
+        approach.network.eval()
+        with torch.inference_mode():
+            found = [approach.scores(inputs).float().cpu() for _, inputs in self._inputs()]
+        return torch.cat(found).numpy()
+
+    def maps(self, approach: Approach, indices: list[int]) -> NDArray[np.float32]:
+        """Heatmaps (n, S, S) of some test images."""
+        approach.network.eval()
+        found = [approach.maps(inputs).detach().float().cpu() for _, inputs in self._inputs(indices)]
+        return torch.cat(found).numpy()
+
+    def pixel_auroc(self, approach: Approach, *, mode: Mode) -> float | None:
+        """Pixel-level AUROC over all test images at the masks' own sizes; None where there are no masks.
+
+        The heatmaps are enlarged bilinearly; in the mode "paper" with the nearest pixel, as the reference does.
+        """
+        if self._task.masks is None:
+            return None
+        approach.network.eval()
+        with PixelMetrics() as metrics:
+            for indices, inputs in self._inputs():
+                for index, heatmap in zip(indices, approach.maps(inputs).detach().float().cpu().numpy(), strict=True):
+                    mask = self._task.masks.read(index).numpy()
+                    metrics.update(_enlarge(heatmap, mask.shape, mode), mask)
+            return metrics.compute().auroc
+
+    def _inputs(self, indices: list[int] | None = None) -> Iterator[tuple[list[int], Tensor]]:
+        indices = self.indices if indices is None else indices
+        for start in range(0, len(indices), TEST_BATCH):
+            some = indices[start : start + TEST_BATCH]
+            inputs = torch.stack([self._preparation.test(self._task.test.read(index)) for index in some])
+            yield some, inputs.to(self._device).contiguous(memory_format=torch.channels_last)
+
+
+def _enlarge(heatmap: NDArray[np.float32], size: tuple[int, ...], mode: Mode) -> NDArray[np.float32]:
+    if mode == "sound":
+        return upscale(heatmap, (size[0], size[1]))
+    rows, columns = (np.arange(side) * have // side for side, have in zip(size, heatmap.shape, strict=True))
+    return heatmap[np.ix_(rows, columns)]
+
+
+def _optimiser(training: Training, network: nn.Module) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    common: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay, "fused": True}
+    if training.optimiser == "sgd":
+        return torch.optim.SGD(trained, momentum=0.9, nesterov=True, **common)
+    return torch.optim.Adam(trained, **common)
+
+
+def _save(checkpoint: Checkpoint, network: nn.Module, optimiser: torch.optim.Optimizer, curve: list[Point]) -> None:
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    checkpoint.save(tensors | optimiser_tensors(optimiser), {"curve": [asdict(point) for point in curve]})
+
+
+def _resume(checkpoint: Checkpoint, network: nn.Module, optimiser: torch.optim.Optimizer) -> list[Point]:
+    saved = checkpoint.load()
+    if saved is None:
+        return []
+    tensors, numbers = saved
+    network.load_state_dict(under("network.", tensors))
+    load_optimiser(optimiser, tensors)
+    return [Point(**point) for point in numbers["curve"]]
+
+
+def checkpoint_in(folder: Path, *, key: str) -> Checkpoint:
+    """The checkpoint of the run whose results go into `folder`."""
+    return Checkpoint(folder / "checkpoint", key)
