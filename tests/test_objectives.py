@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.objectives import anomalous_loss, image_loss, pixel_loss, pseudo_huber
+from blemish.objectives import anomalous_loss, hypersphere_distance, image_loss, pixel_loss, pseudo_huber
 
 
 def literal_huber(x: float) -> float:
@@ -71,3 +71,31 @@ def test_the_tangent_meets_the_curve() -> None:
     assert low == pytest.approx(literal[0], rel=1e-6)
     assert high == pytest.approx(literal[1], rel=1e-9)
     assert anomalous_loss(torch.tensor(0.0)) > anomalous_loss(torch.tensor(1e-4))
+
+
+@settings(max_examples=50, deadline=None)
+@given(vector=st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=8))
+def test_hypersphere_distance_is_the_formula_of_the_whole_vector(vector: list[float]) -> None:
+    outputs = torch.tensor([vector, [0.0] * len(vector)], dtype=torch.float64)
+    far, centre = hypersphere_distance(outputs).tolist()
+    assert far == pytest.approx(math.sqrt(sum(x * x for x in vector) + 1) - 1, rel=1e-9, abs=1e-10)
+    assert centre == 0
+
+
+def test_hypersphere_distance_does_not_vanish_in_float32() -> None:
+    assert hypersphere_distance(torch.tensor([[6e-5, 8e-5]])).item() == pytest.approx(5e-9, rel=1e-5)
+
+
+def test_hypersphere_distance_has_a_finite_slope_at_the_centre() -> None:
+    outputs = torch.zeros(1, 4, requires_grad=True)
+    hypersphere_distance(outputs).sum().backward()
+    assert outputs.grad.tolist() == [[0.0] * 4]
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], [0, 1, 0]], ids=["nominal", "anomalous", "mixed"])
+def test_hypersphere_classification_is_the_image_loss_of_its_distance(labels: list[int]) -> None:
+    outputs = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    loss = image_loss(hypersphere_distance(outputs)[:, None], torch.tensor(labels, dtype=torch.bool)).item()
+    distances = [math.sqrt(sum(x * x for x in vector) + 1) - 1 for vector in outputs.tolist()]
+    terms = [-math.log(1 - math.exp(-a)) if label else a for a, label in zip(distances, labels, strict=True)]
+    assert loss == pytest.approx(sum(terms) / 3, rel=1e-9)

@@ -1,12 +1,18 @@
 """`blemish experiment`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from blemish.cli.common import FILE, emit, json_option, open_screen
 from blemish.errors import BlemishError
+
+if TYPE_CHECKING:
+    from blemish.experiments.recipe import Recipe
+
+# What a recipe must learn from for an option to mean something.
+NEEDED_KINDS = {"outliers": "outliers", "outliers_limit": "outliers", "every_outlier": "outliers", "masks": "masks"}
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -15,8 +21,8 @@ class Names(click.ParamType[tuple[str, ...]]):
     name = "names"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
-        """The names, without empty ones."""
-        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+        """The names, each once, without empty ones."""
+        return tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
 
 
 @click.command("experiment")
@@ -100,11 +106,16 @@ def command(name: str, as_json: bool, **options: Any) -> None:
     from blemish.experiments.recipe import Recipe
 
     recipe = _adapted(Recipe.load(name), options)
-    # Torch takes seconds to import: after the quick checks.
-    from blemish.experiments.runner import Plan, check_methods, run_experiment
-    from blemish.experiments.trial import Settings
-
-    check_methods(options["methods"])
+    try:  # after the quick checks: torch takes seconds to import
+        from blemish.experiments.planted import run_planted
+        from blemish.experiments.runner import Plan, run_experiment
+        from blemish.experiments.trial import Settings
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("blemish"):
+            raise
+        raise BlemishError(
+            f'experiments need more packages, {error.name} for one: pip install "blemish[train]"'
+        ) from error
     chosen = ("mode", "epochs", "device", "precision", "weights", "download", "workers")
     plan = Plan(
         recipe=recipe,
@@ -117,19 +128,23 @@ def command(name: str, as_json: bool, **options: Any) -> None:
         settings=Settings(**{key: options[key] for key in chosen}),
     )
     with open_screen() as screen:
-        written, text = run_experiment(plan, progress=screen.progress, notify=screen.notify)
+        run = run_planted if recipe.source == "planted-cue" else run_experiment
+        written, text = run(plan, progress=screen.progress, notify=screen.notify)
     emit(written, text, as_json=as_json)
 
 
-def _adapted(recipe: Any, options: dict[str, Any]) -> Any:
-    """The recipe with what the command line says instead."""
-    if options["network"]:
-        recipe = recipe.with_setting("network", options["network"])
-    if options["every_outlier"]:
-        recipe = recipe.with_setting("supervision.every", True)
-    limit = options["outliers_limit"]
-    if options["masks"]:
-        if recipe.supervision.kind != "masks":
-            raise BlemishError(f"{recipe.name} learns from no masks; use mvtec-semi for --masks")
-        limit = options["masks"]
-    return recipe.with_setting("supervision.limit", limit) if limit else recipe
+def _adapted(recipe: "Recipe", options: dict[str, Any]) -> "Recipe":
+    """The recipe with what the command line says instead. Raises BlemishError for what would have no effect."""
+    for option, kind in NEEDED_KINDS.items():
+        if options[option] and recipe.supervision.kind != kind:
+            raise BlemishError(f"{recipe.name} learns from no {kind}; leave out --{option.replace('_', '-')}")
+    said = {
+        "network": options["network"],
+        "supervision.every": options["every_outlier"],
+        "supervision.limit": options["masks"] or options["outliers_limit"],
+    }
+    for setting, value in said.items():
+        if value and recipe.vary is not None and recipe.vary.setting == setting:
+            raise BlemishError(f"{recipe.name} varies {setting} itself; leave out the option that sets it")
+        recipe = recipe.with_setting(setting, value) if value else recipe
+    return recipe

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from blemish.experiments.explanations import blur, gradient_maps, reconstruction_maps
+from blemish.experiments.frozen import ClosedForm
 from blemish.experiments.recipe import Method, Mode, Recipe
 from blemish.networks.baselines import build_autoencoder, build_hsc
 from blemish.networks.paper import build, field
@@ -16,15 +17,18 @@ from blemish.objectives import hypersphere_distance, image_loss, pixel_loss, pse
 
 
 class Approach(Protocol):
-    """A way to detect anomalies with a trained network.
+    """A way to detect anomalies with a network.
 
     Attributes:
         network: what is trained.
         supervised: whether it learns from anomalies too.
     """
 
-    network: nn.Module
-    supervised: bool
+    @property
+    def network(self) -> nn.Module: ...  # noqa: D102
+
+    @property
+    def supervised(self) -> bool: ...  # noqa: D102
 
     def to(self, device: torch.device) -> None:
         """Moves what is computed with to a device."""
@@ -137,6 +141,8 @@ def build_approach(
     """
     size = (recipe.size, recipe.size)
     origin: dict[str, Any] = {"weights": weights, "download": download, "batch_norm_moves": mode == "paper"}
+    if method == "closed-form":
+        return ClosedForm(recipe.size, local=recipe.pixel_wise)
     if method == "autoencoder":
         return Autoencoder(build_autoencoder(recipe.network, **origin))
     network = build(recipe.network, **origin)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from blemish.errors import BlemishError
 from blemish.experiments.data.images import Images
 from blemish.experiments.recipe import Augmentation, Mode, Recipe
 
@@ -50,6 +51,11 @@ class Normalisation:
             shift = torch.stack(sums).sum(0) / pixels
             scale = (torch.stack(squares).sum(0) / pixels - shift**2).sqrt()
         return cls(lcn, shift[:, None, None].float(), scale.clamp(min=1e-6)[:, None, None].float())
+
+    @classmethod
+    def none(cls) -> Self:
+        """Leaves images as they are."""
+        return cls(False, torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
 
     def __call__(self, image: Tensor) -> Tensor:
         """Float (C, H, W), range 0..1, normalised."""
@@ -99,15 +105,30 @@ class Preparation:
 
     def test(self, image: Tensor) -> Tensor:
         """Network input (C, S, S) of a raw image, uint8 (C, H, W)."""
-        if image.shape[1] == image.shape[2]:
-            return self.normalisation(as_float(self._resize(image)))
-        return self.normalisation(as_float(tv.center_crop(image, [self.size, self.size])))
+        return self.normalisation(as_float(self._resize(self.visible(image))))
+
+    def visible(self, image: Tensor) -> Tensor:
+        """What the network sees of a raw test image (C, H, W): its centre, or where training resizes, all of it."""
+        if self.augmentation.crop_or_resize:
+            return image
+        self._refuse_small(image)
+        seen: Tensor = tv.center_crop(image, [self.size, self.size])
+        return seen
+
+    def _refuse_small(self, image: Tensor) -> None:
+        height, width = image.shape[1:]
+        if min(height, width) < self.size:
+            raise BlemishError(
+                f"an image of {height} x {width} pixels is smaller than the network's input of "
+                f"{self.size} x {self.size}; give larger images"
+            )
 
     def _place(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         how = self.augmentation
         if how.crop_or_resize and rng.random() < 0.5:
-            image, mask = self._resize(image), _nearest(mask, self.size)
+            image, mask = self._resize(image), _nearest(mask[None].byte(), self.size)[0].bool()
         else:
+            self._refuse_small(image)
             image, mask = (F.pad(field, [how.padding] * 4) for field in (image, mask))
             top, left = (int(rng.integers(side - self.size + 1)) for side in image.shape[1:])
             window = (..., slice(top, top + self.size), slice(left, left + self.size))
@@ -120,12 +141,13 @@ class Preparation:
         if image.shape[1:] == (self.size, self.size):
             return image
         if self.mode == "paper":
-            return F.interpolate(image[None], size=(self.size, self.size))[0]
+            return _nearest(image, self.size)
         return tv.resize(image, [self.size, self.size], antialias=True)
 
 
-def _nearest(mask: Tensor, size: int) -> Tensor:
-    return F.interpolate(mask[None, None].byte(), size=(size, size))[0, 0].bool()
+def _nearest(image: Tensor, size: int) -> Tensor:
+    """An image (C, H, W) as (C, size, size), each pixel that under its middle, as Pillow takes it."""
+    return F.interpolate(image[None], size=(size, size), mode="nearest-exact")[0]
 
 
 def _white(like: Tensor, rng: np.random.Generator) -> Tensor:

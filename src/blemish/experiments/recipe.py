@@ -1,15 +1,16 @@
 """Recipes: the paper's experiments as data, one TOML file each in the folder `recipes`."""
 
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.resources import files
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from blemish.errors import BlemishError
 
-METHODS = ("fcdd", "hsc", "autoencoder", "closed-form")
 Method = Literal["fcdd", "hsc", "autoencoder", "closed-form"]
+METHODS: tuple[Method, ...] = get_args(Method)
 Mode = Literal["paper", "sound"]
+Kind = Literal["none", "outliers", "masks", "confetti", "gaussian", "uniform", "blob", "mixed_blob", "solid"]
 
 _FOLDER = files("blemish.experiments") / "recipes"
 
@@ -49,6 +50,9 @@ class Training:
     drops: tuple[int, ...] = ()
     passes: int = 1
 
+    def __post_init__(self) -> None:
+        _check_choices(self)
+
     def rate(self, epoch: int) -> float:
         """The learning rate in epoch 0, 1, …"""
         return self.learning_rate * self.decay**epoch * 0.1 ** sum(epoch >= drop for drop in self.drops)
@@ -80,19 +84,22 @@ class Supervision:
     """Where the anomalous half of a batch comes from.
 
     Attributes:
-        kind: "outliers" (foreign images), "confetti" and the other noises of `blemish.synthetic` (added to a nominal
-            image), or "masks" (labelled images taken out of the test set).
+        kind: "none", "outliers" (foreign images), "masks" (labelled images taken out of the test set), or else the
+            noise that is added to a nominal image, see `blemish.synthetic`.
         outliers: the data set of the foreign images.
         limit: how many foreign images, or labelled ones of each defect type; None is all.
         every: all nominal and all foreign images once an epoch, instead of half of the draws replaced.
         changed: the masks of noise hold the changed pixels, instead of the whole image.
     """
 
-    kind: str = "outliers"
+    kind: Kind = "outliers"
     outliers: str | None = None
     limit: int | None = None
     every: bool = False
     changed: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
 
 
 class Setting(NamedTuple):
@@ -166,6 +173,9 @@ class Recipe:
     supervision: Supervision = field(default_factory=Supervision)
     vary: Ablation | None = None
 
+    def __post_init__(self) -> None:
+        _check_choices(self)
+
     @classmethod
     def load(cls, name: str) -> Self:
         """The recipe of a name. Raises BlemishError, which lists the names, where there is none."""
@@ -175,12 +185,17 @@ class Recipe:
 
     @classmethod
     def from_toml(cls, text: str, *, name: str) -> Self:
-        """A recipe from its file's text. Raises BlemishError where a setting is unknown or missing."""
+        """A recipe from its file's text. Raises BlemishError where a setting is unknown, missing or no possible one."""
         try:
-            recipe: Self = _record(cls, {"name": name} | tomllib.loads(text))
-            return recipe
-        except (tomllib.TOMLDecodeError, TypeError) as error:
+            table = tomllib.loads(text)
+            if "base" in table:  # an ablation: another recipe, with a few settings of its own
+                base = (_FOLDER / f"{table.pop('base')}.toml").read_text("utf-8")
+                table = tomllib.loads(base) | {"published": name} | table
+            recipe: Self = _record(cls, {"name": name} | table)
+            recipe.variants()
+        except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError, BlemishError) as error:
             raise BlemishError(f"the recipe {name} cannot be read: {error}") from error
+        return recipe
 
     def variants(self) -> list[tuple[str, Self]]:
         """The recipes of an ablation by name; a recipe that varies nothing is its own only variant."""
@@ -189,11 +204,15 @@ class Recipe:
         return [(value.label, self.with_setting(self.vary.setting, value.value)) for value in self.vary.settings()]
 
     def with_setting(self, path: str, value: Any) -> Self:
-        """A copy in which one setting, such as "supervision.limit", is another."""
+        """A copy in which one setting, such as "supervision.limit", is another.
+
+        Raises BlemishError where there is no such setting, or it cannot be set to this.
+        """
         head, _, rest = path.partition(".")
-        if not rest:
-            return replace(self, **{head: value})
-        return replace(self, **{head: replace(getattr(self, head), **{rest: value})})
+        try:
+            return replace(self, **{head: replace(getattr(self, head), **{rest: value}) if rest else value})
+        except (AttributeError, TypeError) as error:
+            raise BlemishError(f"there is no setting {path!r} in the recipe {self.name}") from error
 
 
 def names() -> list[str]:
@@ -210,10 +229,14 @@ _TABLES = {
 }
 
 
-def _record(kind: Any, table: dict[str, Any]) -> Any:
-    known = {entry.name for entry in fields(kind)}
-    if unknown := set(table) - known:
+def _record(kind: Any, table: Any) -> Any:
+    if not isinstance(table, dict):
+        raise TypeError(f"{kind.__name__.lower()} is {table!r}; it must be a table")
+    if unknown := set(table) - {entry.name for entry in fields(kind)}:
         raise TypeError(f"unknown settings {', '.join(sorted(unknown))}")
+    required = {entry.name for entry in fields(kind) if entry.default is entry.default_factory is MISSING}
+    if missing := required - set(table):
+        raise TypeError(f"missing settings {', '.join(sorted(missing))}")
     return kind(**{key: _value(key, value) for key, value in table.items()})
 
 
@@ -223,3 +246,11 @@ def _value(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_value("", entry) for entry in value)
     return value
+
+
+def _check_choices(record: Any) -> None:
+    """Raises BlemishError where a setting with a few possible values has another."""
+    for name, hint in get_type_hints(type(record)).items():
+        value = getattr(record, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise BlemishError(f"{name} is {value!r}; it must be one of {', '.join(get_args(hint))}")

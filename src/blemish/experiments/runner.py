@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import save
 
 from blemish.errors import BlemishError
@@ -21,6 +22,7 @@ from blemish.experiments.trial import Result, Settings, Tester, Trial, checkpoin
 from blemish.files import atomic_write, make_folder, printable
 
 PICTURED_NOMINAL, PICTURED_ANOMALOUS = 4, 8
+OUTLIER_SETS = ("cifar100", "emnist", "imagenet")  # found below the data set's folder
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,12 @@ def run_experiment(
         What was written, as names and paths, and the table as text.
 
     Raises:
-        BlemishError: missing data, an unknown class, an output that cannot be written.
+        BlemishError: missing data, an unknown class, no such device, an output that cannot be written.
     """
-    make_folder(plan.output)
+    check_methods(plan.methods)
+    check_device(plan.settings.device)
     bench = _Bench(plan)
+    make_folder(plan.output)
     made = []
     for run in bench.runs():
         folder, key = run.folder(plan.output), _key(plan, run)
@@ -132,7 +136,7 @@ class _Bench:
             seed=run.seed,
         )
         tester = Tester(task, preparation, next(approach.network.parameters()).device)
-        save_pictured(folder, task, indices, tester.maps(approach, indices))
+        save_pictured(folder, task, indices, tester.maps(approach, indices), visible=preparation.visible)
         with atomic_write(folder / "network.safetensors") as file:
             file.write(save({n: t.cpu().contiguous() for n, t in approach.network.state_dict().items()}))
         result = replace(result, notes=self._notes(run))
@@ -157,12 +161,15 @@ class _Bench:
 
     def _outliers(self, recipe: Recipe, task: Task, seed: int) -> Images:
         """The foreign images at the size of the nominal ones; opened once for all runs that share them."""
-        name, limit = self._plan.outliers or recipe.supervision.outliers or "", recipe.supervision.limit
+        name, limit = self._plan.outliers or recipe.supervision.outliers, recipe.supervision.limit
+        if name is None:
+            raise BlemishError(f"{recipe.name} learns from foreign images; give a folder of them with --outliers")
         key = (name, limit, seed if limit else 0)
         if key not in self._opened:
             kind, root = (name, self._plan.data) if name in OUTLIER_SETS else ("folder", Path(name))
             if kind == "folder" and (root / "train").is_dir():
-                kind = "class-folders"
+                # Small images of one size, such as CIFAR's, are kept in memory; photographs would not fit.
+                kind, root = ("class-folders", root) if recipe.reading.size is None else ("folder", root / "train")
             self._opened[key] = open_outliers(
                 kind,
                 root,
@@ -185,9 +192,6 @@ class _Bench:
             "precision": settings.precision,
             "anomalies": f"{how.kind} {self._plan.outliers or how.outliers or ''}".strip(),
         }
-
-
-OUTLIER_SETS = ("cifar100", "emnist", "imagenet")
 
 
 def _key(plan: Plan, run: Run) -> str:
@@ -213,6 +217,15 @@ def _figures(result: Result) -> str:
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Raises BlemishError for a method that is not one of METHODS."""
+    """Raises BlemishError for a method that is not one of METHODS, or for none at all."""
     if unknown := [method for method in methods if method not in METHODS]:
         raise BlemishError(f"there is no method {printable(unknown[0])}; there are {', '.join(METHODS)}")
+    if not methods:
+        raise BlemishError(f"there is no method to run; choose from {', '.join(METHODS)}")
+
+
+def check_device(device: str) -> None:
+    """Raises BlemishError for a device that this machine has not."""
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(device, True):
+        raise BlemishError(f"no {device} device can be used here: leave out --device, or give --device cpu")

@@ -3,18 +3,20 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from blemish.errors import BlemishError
 from blemish.experiments.data.images import Task
 from blemish.experiments.recipe import Method, Recipe
-from blemish.experiments.trial import Point, Result
-from blemish.files import atomic_write
+from blemish.experiments.trial import Point, Result, checkpoint_in
+from blemish.files import atomic_write, printable
 
 _LISTS = ("anomalous", "scores", "kinds", "curve")
 
@@ -31,11 +33,15 @@ class Run:
 
     def folder(self, output: Path) -> Path:
         """Where its results go."""
-        name = self.nominal_class.replace("/", "-")  # as in t-shirt/top
-        return output / "runs" / self.method / name / self.variant / f"seed-{self.seed}"
+        return output / "runs" / self.method / file_name(self.nominal_class) / self.variant / f"seed-{self.seed}"
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.method, self.nominal_class, self.variant, f"seed {self.seed}")))
+
+
+def file_name(nominal_class: str) -> str:
+    """A class' name as files and folders can bear it; no two classes have the same."""
+    return nominal_class.replace("%", "%25").replace("/", "%2F")
 
 
 def load_result(folder: Path, *, key: str) -> Result | None:
@@ -56,8 +62,21 @@ def load_result(folder: Path, *, key: str) -> Result | None:
         return None  # of another version, or damaged: the run is made again
 
 
+def _reopen(folder: Path) -> None:
+    """Takes back that a run is finished, before its files are replaced: they would be taken for the former run's."""
+    try:
+        (folder / "run.json").unlink(missing_ok=True)
+    except OSError as error:
+        fault = (error.strerror or str(error)).lower()
+        raise BlemishError(f"cannot write into {printable(folder)}: {fault}; choose another folder") from error
+
+
 def save_result(folder: Path, result: Result, *, key: str) -> None:
-    """Writes scores.csv, curve.csv and run.json, in this order: a folder with a run.json is a finished run."""
+    """Writes scores.csv, curve.csv and run.json, in this order: a folder with a run.json is a finished run.
+
+    Its checkpoint goes: nothing is left to resume.
+    """
+    _reopen(folder)
     images = zip(result.kinds, result.anomalous.astype(int), (repr(float(s)) for s in result.scores), strict=True)
     _write_rows(
         folder / "scores.csv",
@@ -70,13 +89,25 @@ def save_result(folder: Path, result: Result, *, key: str) -> None:
     record |= {"key": key, "curve": [asdict(point) for point in result.curve]}
     with atomic_write(folder / "run.json", mode="w") as file:
         json.dump(record, file, indent=2)
+    checkpoint_in(folder, key=key).remove()
 
 
-def save_pictured(folder: Path, task: Task, indices: Sequence[int], maps: NDArray[np.float32]) -> None:
-    """Writes heatmaps.npz: the images, heatmaps and masks of the test images that the pictures show."""
+def save_pictured(
+    folder: Path,
+    task: Task,
+    indices: Sequence[int],
+    maps: NDArray[np.float32],
+    *,
+    visible: Callable[[Tensor], Tensor] = lambda image: image,
+) -> None:
+    """Writes heatmaps.npz: the images, heatmaps and masks of the test images that the pictures show.
+
+    `visible` gives the part of a raw image (C, H, W) that its heatmap is of.
+    """
+    _reopen(folder)
     content: dict[str, Any] = {"indices": np.array(indices), "maps": maps}
     for position, index in enumerate(indices):
-        content[f"image-{position}"] = task.test.read(index).permute(1, 2, 0).numpy()
+        content[f"image-{position}"] = visible(task.test.read(index)).permute(1, 2, 0).numpy()
         if task.masks is not None:
             content[f"mask-{position}"] = task.masks.read(index).numpy()
     with atomic_write(folder / "heatmaps.npz") as file:

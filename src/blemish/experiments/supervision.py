@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 
 from blemish.errors import BlemishError
 from blemish.experiments.augmentation import Preparation
-from blemish.experiments.data.images import Images, Selected, Task
+from blemish.experiments.data.images import Images, Masks, Selected, Task
 from blemish.experiments.recipe import Supervision
+from blemish.files import printable
 from blemish.synthetic.confetti import add_noise, confetti_noise
 from blemish.synthetic.noise import NOISES
 
@@ -24,7 +25,7 @@ class Anomalies(Protocol):
         """An anomalous image, uint8 (C, H, W), in the place of a nominal one, and its mask, bool (H, W)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outliers:
     """Outlier exposure: a random foreign image, anomalous everywhere."""
 
@@ -56,7 +57,7 @@ class Noise:
         return (noisy, (noisy != nominal).any(0)) if self.changed else everywhere(noisy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labelled:
     """Real anomalous images with masks, each drawn as often as any other."""
 
@@ -77,16 +78,20 @@ def everywhere(image: Tensor) -> tuple[Tensor, Tensor]:
 def set_labelled_aside(task: Task, *, per_kind: int, seed: int) -> tuple[Task, Labelled]:
     """Moves random anomalous test images, `per_kind` of each defect type, to training: they leave the test set.
 
-    Raises BlemishError where the data set has no masks, or a defect type not an image more than that.
+    Raises BlemishError where the data set has no masks, or a defect type no image more than that.
     """
     if task.masks is None:
         raise BlemishError("this data set has no masks to learn from; choose another supervision")
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
-    for kind in sorted({kind for kind, bad in zip(task.kinds, task.anomalous, strict=True) if bad}):
-        members = [index for index, name in enumerate(task.kinds) if name == kind]
+    anomalous = [(kind, index) for index, kind in enumerate(task.kinds) if task.anomalous[index]]
+    for kind in sorted({kind for kind, _ in anomalous}):
+        members = [index for name, index in anomalous if name == kind]
         if len(members) <= per_kind:
-            raise BlemishError(f"{kind} has {len(members)} images: {per_kind} to learn from leave none to test on")
+            raise BlemishError(
+                f"of {printable(kind)} there are {len(members)} test images: {per_kind} to learn from would leave none "
+                "to test on; learn from fewer, or add images"
+            )
         chosen += rng.choice(members, per_kind, replace=False).tolist()
     left = sorted(set(range(len(task.kinds))) - set(chosen))
     masks = [_at_size_of(task.masks.read(index), task.test.read(index)) for index in chosen]
@@ -100,14 +105,13 @@ def set_labelled_aside(task: Task, *, per_kind: int, seed: int) -> tuple[Task, L
     return rest, Labelled(Selected(task.test, chosen), masks)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _SelectedMasks:
-    masks: "object"
+    masks: Masks
     indices: Sequence[int]
 
     def read(self, index: int) -> Tensor:
-        mask: Tensor = self.masks.read(self.indices[index])  # type: ignore[attr-defined]
-        return mask
+        return self.masks.read(self.indices[index])
 
 
 def _at_size_of(mask: Tensor, image: Tensor) -> Tensor:
@@ -116,7 +120,7 @@ def _at_size_of(mask: Tensor, image: Tensor) -> Tensor:
     return shrunk[0, 0].bool()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draws(Dataset[tuple[Tensor, Tensor, bool]]):
     """The training images of one epoch, drawn and augmented: input (C, S, S), mask (S, S), whether anomalous.
 
@@ -152,7 +156,7 @@ class Draws(Dataset[tuple[Tensor, Tensor, bool]]):
         if supervision.every and isinstance(anomalies, Outliers):
             order = rng.permutation(np.concatenate([order, -1 - np.arange(len(anomalies.images))]))
             return cls(nominal, anomalies, preparation, order.tolist(), 0.0, seed)
-        return cls(nominal, anomalies, preparation, order.tolist(), 0.5 if anomalies else 0.0, seed)
+        return cls(nominal, anomalies, preparation, order.tolist(), 0.0 if anomalies is None else 0.5, seed)
 
     def __len__(self) -> int:
         return len(self.order)

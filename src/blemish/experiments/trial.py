@@ -2,28 +2,32 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
+from blemish.errors import BlemishError
 from blemish.experiments.approaches import Approach, build_approach
 from blemish.experiments.augmentation import Normalisation, Preparation
 from blemish.experiments.data.images import Task
+from blemish.experiments.frozen import ClosedForm
 from blemish.experiments.recipe import Method, Mode, Recipe, Training
 from blemish.experiments.supervision import Anomalies, Draws
+from blemish.files import printable
 from blemish.heatmaps import upscale
 from blemish.metrics import PixelMetrics, auroc
 
 TEST_BATCH = 64
-CURVE_IMAGES = 2000  # at most this many test images are scored for a point of the curve
+CURVE_IMAGES = 2000  # about this many test images at most are scored for a point of the curve
 
 
 @dataclass(frozen=True)
@@ -113,14 +117,15 @@ class Trial:
     progress: Callable[[int, int], None]
 
     def run(self) -> tuple[Result, Approach, Preparation]:
-        """Trains, going on where a killed run stopped, and tests."""
+        """Trains, going on where a killed run stopped, and tests.
+
+        The checkpoint stays until the result is saved. Raises BlemishError where the test images are
+        all of one label or an image cannot be read.
+        """
+        self._refuse_one_label()
+        started = time.perf_counter()
         fabric = Fabric(accelerator=self.settings.device, devices=1, precision=self.settings.precision)
-        preparation = Preparation(
-            self.recipe.size,
-            self.recipe.augmentation,
-            Normalisation.fit(self.recipe, self.task.nominal),
-            self.settings.mode,
-        )
+        preparation = self._preparation()
         torch.manual_seed(self.seed)
         approach = build_approach(
             self.method,
@@ -130,25 +135,53 @@ class Trial:
             download=self.settings.download,
         )
         approach.to(fabric.device)
-        curve = self._train(approach, preparation, fabric)
+        curve: tuple[Point, ...] = ()
+        if isinstance(approach, ClosedForm):
+            approach.fit(self._nominal_batches(preparation, fabric))
+        else:
+            curve = self._train(approach, preparation, fabric)
         tester = Tester(self.task, preparation, fabric.device, swapped=self.recipe.swapped)
         scores = tester.scores(approach)
-        pixel_auroc = tester.pixel_auroc(approach, mode=self.settings.mode)
         result = Result(
             recipe=self.recipe.name,
             method=self.method,
             nominal_class=self.nominal_class,
             seed=self.seed,
             image_auroc=auroc(tester.anomalous, scores),
-            pixel_auroc=pixel_auroc,
+            pixel_auroc=tester.pixel_auroc(approach, mode=self.settings.mode),
             anomalous=tester.anomalous,
             scores=scores,
             kinds=self.task.kinds,
             curve=curve,
-            seconds=sum(point.seconds for point in curve),
+            seconds=sum(point.seconds for point in curve) or time.perf_counter() - started,
         )
-        self.checkpoint.remove()
         return result, approach, preparation
+
+    def _refuse_one_label(self) -> None:
+        anomalous = int(self.task.anomalous.sum())
+        if anomalous in (0, len(self.task.anomalous)):
+            label = "anomalous" if anomalous else "nominal"
+            raise BlemishError(
+                f"all test images of {printable(self.nominal_class)} are {label}, and AUROC compares two sorts; "
+                "add images of the other, or choose another class"
+            )
+
+    def _preparation(self) -> Preparation:
+        if self.method == "closed-form":  # its backbone has a normalisation of its own
+            normalisation = Normalisation.none()
+        else:
+            normalisation = Normalisation.fit(self.recipe, self.task.nominal)
+        return Preparation(self.recipe.size, self.recipe.augmentation, normalisation, self.settings.mode)
+
+    def _nominal_batches(self, preparation: Preparation, fabric: Fabric) -> Iterator[Tensor]:
+        """The nominal images (N, C, S, S), prepared as in the test."""
+        count = len(self.task.nominal)
+        for start in range(0, count, TEST_BATCH):
+            self.progress(start, count)
+            indices = range(start, min(start + TEST_BATCH, count))
+            images = [preparation.test(self.task.nominal.read(index)) for index in indices]
+            yield fabric.to_device(torch.stack(images))
+        self.progress(count, count)
 
     @property
     def _training(self) -> Training:
@@ -162,8 +195,8 @@ class Trial:
     def _train(self, approach: Approach, preparation: Preparation, fabric: Fabric) -> tuple[Point, ...]:
         network = approach.network.to(memory_format=torch.channels_last)
         optimiser = _optimiser(self._training, network)
-        wrapped, optimiser = fabric.setup(network, optimiser)
         curve = _resume(self.checkpoint, network, optimiser)
+        wrapped, optimiser = fabric.setup(network, optimiser)
         tester = Tester(self.task, preparation, fabric.device, swapped=self.recipe.swapped, at_most=CURVE_IMAGES)
         every = max(1, self.epochs // self.settings.points)
         self.progress(len(curve), self.epochs)
@@ -172,6 +205,8 @@ class Trial:
             for group in optimiser.param_groups:
                 # A shortened run goes through the whole of the paper's schedule, in larger steps.
                 group["lr"] = self._training.rate(epoch * self._training.epochs // self.epochs)
+            # Dropout draws from torch's generator: seeded anew, so that a resumed run draws as an uninterrupted one.
+            torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
             network.train()
             losses = []
             for inputs, masks, anomalous in self._batches(approach, preparation, epoch):
@@ -183,11 +218,13 @@ class Trial:
                 fabric.backward(loss)
                 optimiser.step()
                 losses.append(loss.detach())
-            seconds = time.perf_counter() - started
-            point = Point(epoch + 1, float(torch.stack(losses).mean()), seconds)
+            point = Point(epoch + 1, float(torch.stack(losses).mean()), time.perf_counter() - started)
             if (epoch + 1) % every == 0:
-                pixel = tester.pixel_auroc(approach, mode=self.settings.mode)
-                point = Point(*list(asdict(point).values())[:3], tester.image_auroc(approach), pixel)
+                point = replace(
+                    point,
+                    image_auroc=tester.image_auroc(approach),
+                    pixel_auroc=tester.pixel_auroc(approach, mode=self.settings.mode),
+                )
             curve.append(point)
             _save(self.checkpoint, network, optimiser, curve)
             self.progress(len(curve), self.epochs)
@@ -208,14 +245,20 @@ class Trial:
         batch = self._training.batch
         last_alone = len(draws) % batch == 1 and len(draws) > 1
         loader = DataLoader(draws, batch_size=batch, num_workers=self.settings.workers, drop_last=last_alone)
-        return iter(loader)
+        try:
+            yield from loader
+        except BlemishError as error:
+            # From a worker process it comes as a traceback, whose last line is "module.Error: the sentence".
+            last = str(error).strip().splitlines()[-1]
+            raise BlemishError(last.partition("Error: ")[2] if self.settings.workers else last) from error
 
 
 class Tester:
     """Scores the test images of a task.
 
     Args:
-        at_most: every k-th image only, so that no more than these are scored; None for all.
+        at_most: every k-th image of each label only, so that about these are scored; None for all. Where there are
+            masks all are.
         swapped: the class of interest is on the anomalous side.
 
     Attributes:
@@ -233,7 +276,8 @@ class Tester:
     ) -> None:
         self._task, self._preparation, self._device = task, preparation, device
         step = 1 if at_most is None or task.masks is not None else -(-len(task.test) // at_most)
-        self.indices = list(range(0, len(task.test), step))
+        by_label = (torch.nonzero(task.anomalous == label).flatten().tolist() for label in (False, True))
+        self.indices = sorted(index for indices in by_label for index in indices[::step])
         self.anomalous: NDArray[np.bool_] = task.anomalous[self.indices].numpy() ^ swapped
 
     def image_auroc(self, approach: Approach) -> float:
@@ -247,12 +291,14 @@ class Tester:
             found = [approach.scores(inputs).float().cpu() for _, inputs in self._inputs()]
         return torch.cat(found).numpy()
 
+    @torch.no_grad()
     def maps(self, approach: Approach, indices: list[int]) -> NDArray[np.float32]:
         """Heatmaps (n, S, S) of some test images."""
         approach.network.eval()
-        found = [approach.maps(inputs).detach().float().cpu() for _, inputs in self._inputs(indices)]
+        found = [approach.maps(inputs).float().cpu() for _, inputs in self._inputs(indices)]
         return torch.cat(found).numpy()
 
+    @torch.no_grad()
     def pixel_auroc(self, approach: Approach, *, mode: Mode) -> float | None:
         """Pixel-level AUROC over all test images at the masks' own sizes; None where there are no masks.
 
@@ -263,7 +309,7 @@ class Tester:
         approach.network.eval()
         with PixelMetrics() as metrics:
             for indices, inputs in self._inputs():
-                for index, heatmap in zip(indices, approach.maps(inputs).detach().float().cpu().numpy(), strict=True):
+                for index, heatmap in zip(indices, approach.maps(inputs).float().cpu().numpy(), strict=True):
                     mask = self._task.masks.read(index).numpy()
                     metrics.update(_enlarge(heatmap, mask.shape, mode), mask)
             return metrics.compute().auroc
@@ -279,8 +325,8 @@ class Tester:
 def _enlarge(heatmap: NDArray[np.float32], size: tuple[int, ...], mode: Mode) -> NDArray[np.float32]:
     if mode == "sound":
         return upscale(heatmap, (size[0], size[1]))
-    rows, columns = (np.arange(side) * have // side for side, have in zip(size, heatmap.shape, strict=True))
-    return heatmap[np.ix_(rows, columns)]
+    enlarged: NDArray[np.float32] = F.interpolate(torch.from_numpy(heatmap)[None, None], size=size)[0, 0].numpy()
+    return enlarged
 
 
 def _optimiser(training: Training, network: nn.Module) -> torch.optim.Optimizer:
@@ -303,6 +349,11 @@ def _resume(checkpoint: Checkpoint, network: nn.Module, optimiser: torch.optim.O
     tensors, numbers = saved
     network.load_state_dict(under("network.", tensors))
     load_optimiser(optimiser, tensors)
+    for parameter, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:
+                # The fused optimisers pair values by their place in memory, and a file knows no memory format.
+                moments[name] = torch.empty_like(parameter).copy_(value)
     return [Point(**point) for point in numbers["curve"]]
 
 

@@ -53,10 +53,12 @@ def confetti_noise(size: tuple[int, int], rng: np.random.Generator) -> NDArray[n
 
 
 def draw_blobs(size: tuple[int, int], rng: np.random.Generator, *, density: float, coloured: bool) -> list[Blob]:
-    """Draw one layer: a Poisson number of blobs but at least one, `density` a pixel at the reference size."""
+    """Draw one layer: a Poisson number of blobs, drawn again while it is 0; `density` a pixel at the reference size."""
     height, width = size
     scale = min(size) / REFERENCE_SIDE
-    count = max(1, rng.poisson(density * height * width / scale**2))
+    count = 0
+    while not count:
+        count = int(rng.poisson(density * height * width / scale**2))
     return [
         Blob(
             row=rng.uniform(0, height),

@@ -6,7 +6,8 @@ name                    in the folder
 fashion-mnist           its four idx files; without them Debian's package dataset-fashion-mnist is used
 cifar10, cifar100       the archive of pickles, or the folder in it
 emnist                  the idx files
-imagenet30, imagenet    train/<class>/<image>, val/<class>/<image>
+imagenet30              train/<class>/<image>, val/<class>/<image>
+imagenet                imagenet/train/<class>/<image>, or train/<class>/<image>
 mvtec                   <class>/train/good, <class>/test/<defect>, <class>/ground_truth; or one class's folder
 pascal-voc              VOCdevkit
 class-folders           train/<class>/<image>, test/<class>/<image>

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009): colour photographs, 32 x 32, from the publisher's pickles read safely."""
 
+import gzip
 import io
 import pickle
 import tarfile
@@ -29,7 +30,8 @@ def open_cifar10(root: Path, fit: Fit) -> OneVsRest:
     """
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
     place = _find(root, folder="cifar-10-batches-py", archive="cifar-10-python.tar.gz")
-    *train, test = (_unpickled(path, content) for path, content in _files(place, "cifar-10-batches-py", names))
+    files = _files(place, "cifar-10-batches-py", names)
+    *train, test = (_unpickled(path, content, labels=b"labels", classes=10) for path, content in files)
     return OneVsRest(
         CLASSES,
         refit(np.concatenate([images for images, _ in train]), fit),
@@ -46,7 +48,7 @@ def open_cifar100_outliers(root: Path, fit: Fit, *, limit: int | None, seed: int
     """
     place = _find(root, folder="cifar-100-python", archive="cifar-100-python.tar.gz")
     [(path, content)] = _files(place, "cifar-100-python", ["train"])
-    images, _ = _unpickled(path, content)
+    images, _ = _unpickled(path, content, labels=b"fine_labels", classes=100)
     return refit(images[choose(len(images), limit=limit, seed=seed)], fit)
 
 
@@ -82,7 +84,7 @@ def _archived(archive: Path, folder: str, names: Sequence[str]) -> dict[str, byt
                 name = member.name.removeprefix(f"{folder}/")
                 if name in names and (file := tar.extractfile(member)):
                     contents[name] = file.read()
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BlemishError(f"{printable(archive)}: damaged or truncated; download it again") from error
     except OSError as error:
         raise BlemishError(f"{printable(archive)}: {read_fault(error)}; download it again") from error
@@ -91,18 +93,18 @@ def _archived(archive: Path, folder: str, names: Sequence[str]) -> dict[str, byt
     return contents
 
 
-def _unpickled(path: Path, content: bytes) -> tuple[NDArray[np.uint8], list[int]]:
-    """Images uint8 (N, 32, 32, 3) and class numbers (N,) of one file; CIFAR-100 has its own keys for labels."""
+def _unpickled(path: Path, content: bytes, *, labels: bytes, classes: int) -> tuple[NDArray[np.uint8], list[int]]:
+    """Images uint8 (N, 32, 32, 3) and class numbers (N,) of one file; `labels` is the key of the numbers."""
     try:
         table = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-        images, labels = table[b"data"], list(table.get(b"labels", table.get(b"fine_labels")))
-        known = all(isinstance(label, int) and 0 <= label < 100 for label in labels)
-        if images.dtype != np.uint8 or images.shape != (len(labels), 3 * 32 * 32) or not known:
+        images, numbers = table[b"data"], list(table[labels])
+        known = all(isinstance(number, int) and 0 <= number < classes for number in numbers)
+        if images.dtype != np.uint8 or images.shape != (len(numbers), 3 * 32 * 32) or not known:
             raise ValueError("not the shape of CIFAR")
     except Exception as error:  # on damaged files an unpickler raises whatever it stumbles over
         fault = f" ({printable(str(error))})" if isinstance(error, pickle.UnpicklingError) else ""
         raise BlemishError(f"{printable(path)}: not a file of CIFAR, or damaged{fault}; download it again") from error
-    return images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+    return images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), numbers
 
 
 def _latin1(text: str, encoding: str) -> bytes:

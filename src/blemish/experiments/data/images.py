@@ -69,7 +69,8 @@ class Fit:
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """The image's pixels, uint8 (C, H, W)."""
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        mode = "L" if self.channels == 1 else "RGB"
+        image = image if image.mode == mode else image.convert(mode)
         size = self._size(image)
         if image.size != size:
             image = image.resize(size, Image.Resampling.BILINEAR if self.antialias else Image.Resampling.NEAREST)
@@ -145,7 +146,10 @@ def select(images: Images, indices: Sequence[int]) -> Images:
 
 
 def choose(count: int, *, limit: int | None, seed: int) -> list[int]:
-    """The numbers 0 … count - 1, or `limit` of them chosen by `seed`, ascending. Raises BlemishError below 1."""
+    """The numbers 0 … count - 1, or `limit` of them chosen by `seed`, ascending.
+
+    Raises BlemishError where the limit is below 1.
+    """
     if limit is not None and limit < 1:
         raise BlemishError(f"the limit on foreign images is {limit}; give 1 or more, or no limit")
     if limit is None or limit >= count:

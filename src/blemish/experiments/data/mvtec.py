@@ -1,7 +1,7 @@
 """MVTec AD (Bergmann et al. 2019), and any other folders in its layout: good parts, defects, masks."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from blemish.experiments.data.images import Fit, Task, decode
 from blemish.experiments.data.lookup import class_folders
 from blemish.experiments.data.one_vs_rest import class_number
 from blemish.files import printable
-from blemish.images import read_image, read_mask
+from blemish.images import Size, read_image, read_mask
 
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -41,7 +41,9 @@ class MvtecAd:
         data_set = read_data_set(self.folders[class_number(self.classes, nominal_class)])
         nominal = [sample.path for sample in data_set.train if not sample.anomalous]
         if not nominal or not data_set.test:
-            raise BlemishError(f"{printable(data_set.root)}: it takes images in train/good and in test")
+            raise BlemishError(
+                f"{printable(data_set.root)}: the experiment takes images in train/good and in test/; add them"
+            )
         return Task(
             nominal=decode(nominal, self.fit, threads=_THREADS),
             test=decode([sample.path for sample in data_set.test], self.fit, threads=_THREADS),
@@ -56,14 +58,17 @@ class FileMasks:
     """The masks of test images, each read anew whenever it is asked for."""
 
     samples: tuple[Sample, ...]
+    _sizes: dict[int, Size] = field(default_factory=dict)  # decoding an image takes longer than its mask
 
     def read(self, index: int) -> Tensor:
         """The mask of one image, bool (H, W) at the image's own size. Raises ImageError where it cannot be read."""
         sample = self.samples[index]
-        image = read_image(sample.path)
+        if index not in self._sizes:
+            image = read_image(sample.path)
+            self._sizes[index] = image.height, image.width
         if sample.mask is None:
-            return torch.zeros(image.height, image.width, dtype=torch.bool)
-        return torch.from_numpy(read_mask(sample.mask, size=(image.height, image.width)))
+            return torch.zeros(self._sizes[index], dtype=torch.bool)
+        return torch.from_numpy(read_mask(sample.mask, size=self._sizes[index]))
 
 
 def open_mvtec(root: Path, fit: Fit) -> MvtecAd:
