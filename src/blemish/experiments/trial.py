@@ -119,8 +119,8 @@ class Trial:
     def run(self) -> tuple[Result, Approach, Preparation]:
         """Trains, going on where a killed run stopped, and tests.
 
-        The checkpoint stays until the result is saved. Raises BlemishError where the test images are
-        all of one label or an image cannot be read.
+        The checkpoint stays until the result is saved. Raises BlemishError where the test images are all of one label
+        or an image cannot be read.
         """
         self._refuse_one_label()
         started = time.perf_counter()
@@ -209,11 +209,10 @@ class Trial:
             torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
             network.train()
             losses = []
-            for inputs, masks, anomalous in self._batches(approach, preparation, epoch):
-                inputs = fabric.to_device(inputs).contiguous(memory_format=torch.channels_last)
-                loss = approach.loss(
-                    wrapped, inputs, fabric.to_device(masks), fabric.to_device(anomalous ^ self.recipe.swapped)
-                )
+            for batch in self._batches(approach, preparation, epoch):
+                inputs, masks, anomalous = (fabric.to_device(part) for part in batch)
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+                loss = approach.loss(wrapped, inputs, masks, anomalous ^ self.recipe.swapped)
                 optimiser.zero_grad()
                 fabric.backward(loss)
                 optimiser.step()
