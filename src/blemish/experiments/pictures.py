@@ -20,7 +20,6 @@ HALVES_GAP = 18
 
 def pick(
     anomalous: NDArray[np.bool_],
-    scores: NDArray[np.floating[Any]],
     kinds: Sequence[str],
     *,
     nominal: int,
@@ -34,13 +33,12 @@ def pick(
 
     Args:
         anomalous: bool (T,).
-        scores: (T,); they order what was drawn, and have no say in the drawing.
         kinds: (T,) class or defect type.
         nominal: nominal images to show.
         anomalous_count: anomalous images to show.
 
     Returns:
-        Indices: first the nominal images, then the anomalous ones, each by ascending score.
+        Indices: first the nominal images, then the anomalous ones, as drawn; the same for every method.
     """
     shuffled = np.random.default_rng(seed).permutation(len(anomalous))
     taken: Counter[str] = Counter()
@@ -51,7 +49,7 @@ def pick(
     in_turn = shuffled[np.argsort(turns, kind="stable")]
     chosen: list[int] = []
     for drawn in (in_turn[~anomalous[in_turn]][:nominal], in_turn[anomalous[in_turn]][:anomalous_count]):
-        chosen += drawn[np.argsort(scores[drawn], kind="stable")].tolist()
+        chosen += drawn.tolist()
     return chosen
 
 

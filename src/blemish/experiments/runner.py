@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save
 
@@ -126,10 +125,8 @@ class _Bench:
             progress=progress,
         )
         result, approach, preparation = trial.run()
-        # Without scores, so that all methods show the same images in the same order.
         indices = pick(
             result.anomalous,
-            np.zeros_like(result.scores),
             result.kinds,
             nominal=PICTURED_NOMINAL,
             anomalous_count=PICTURED_ANOMALOUS,

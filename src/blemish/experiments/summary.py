@@ -46,7 +46,7 @@ def summarise(recipe: Recipe, made: Made, *, classes: Sequence[str], output: Pat
         return _ablation(recipe, made, figures, output)
     results = [result for _, result in made]
     rows = table(results, classes=classes, published=figures)
-    text = markdown(rows, figures)
+    text = f"{markdown(rows, figures)}\n{_conditions(results)}"
     write_csv(rows, output / "table.csv")
     with atomic_write(output / "table.md", mode="w") as file:
         file.write(f"# {recipe.title}\n\n{text}")
@@ -58,6 +58,15 @@ def summarise(recipe: Recipe, made: Made, *, classes: Sequence[str], output: Pat
             plots.save(plots.training_curves(some), output / f"training-{method}.png")
     _pictures(recipe, made, output)
     return {"table": str(output / "table.csv"), "markdown": str(output / "table.md"), "folder": str(output)}, text
+
+
+def _conditions(results: Sequence[Result]) -> str:
+    """How the runs were made, a line a method: what a reader must know to judge the figures."""
+    lines = dict.fromkeys(
+        f"* {METHOD_NAMES[result.method]}: {', '.join(f'{name} {value}' for name, value in result.notes.items())}."
+        for result in results
+    )
+    return "\n".join(["How these runs were made:", "", *lines]) + "\n"
 
 
 def _ablation(recipe: Recipe, made: Made, figures: Published, output: Path) -> tuple[dict[str, str], str]:
