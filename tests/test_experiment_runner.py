@@ -376,6 +376,14 @@ def test_without_foreign_images_the_current_folder_is_not_taken(plan, foreign, m
         make(replace(plan, outliers=None))
 
 
+@pytest.mark.parametrize("method", ["autoencoder", "closed-form"])
+def test_who_learns_from_nominal_images_alone_needs_no_foreign_ones(plan, method):
+    recipe = plan.recipe.with_setting("supervision.outliers", "cifar100")  # not there
+    make(replace(plan, recipe=recipe, outliers=None, methods=(method,)))
+    record = json.loads((plan.output / "runs" / method / "cat" / "seed-0" / "run.json").read_text("utf-8"))
+    assert record["notes"]["anomalies"] == "none"
+
+
 def test_small_images_are_refused(plan):
     recipe = plan.recipe.with_setting("size", 40)
     with pytest.raises(BlemishError, match="32 x 32 pixels is smaller than the network's input of 40 x 40"):

@@ -13,7 +13,7 @@ from blemish.errors import BlemishError
 from blemish.experiments.data import open_outliers, open_source
 from blemish.experiments.data.images import Images, Task
 from blemish.experiments.pictures import pick
-from blemish.experiments.recipe import METHODS, Method, Recipe
+from blemish.experiments.recipe import METHODS, Method, Recipe, Supervision
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
 from blemish.experiments.summary import summarise
 from blemish.experiments.supervision import Anomalies, Noise, Outliers, set_labelled_aside
@@ -21,6 +21,7 @@ from blemish.experiments.trial import Result, Settings, Tester, Trial, checkpoin
 from blemish.files import atomic_write, make_folder, printable
 
 PICTURED_NOMINAL, PICTURED_ANOMALOUS = 4, 8
+UNSUPERVISED: tuple[Method, ...] = ("autoencoder", "closed-form")  # they learn from nominal images alone
 OUTLIER_SETS = ("cifar100", "emnist", "imagenet")  # found below the data set's folder
 
 
@@ -152,6 +153,8 @@ class _Bench:
             return task, None
         if how.kind == "masks":
             return set_labelled_aside(task, per_kind=how.limit or 1, seed=run.seed)
+        if run.method in UNSUPERVISED:
+            return task, None
         if how.kind == "outliers":
             return task, Outliers(self._outliers(run.recipe, task, run.seed))
         return task, Noise(how.kind, how.changed)
@@ -187,8 +190,14 @@ class _Bench:
             "network": recipe.network,
             "epochs": f"{settings.epochs or recipe.training.epochs} of {recipe.training.epochs}",
             "precision": settings.precision,
-            "anomalies": f"{how.kind} {self._plan.outliers or how.outliers or ''}".strip(),
+            "anomalies": "none" if run.method in UNSUPERVISED else self._anomalies_in_words(how),
         }
+
+    def _anomalies_in_words(self, how: Supervision) -> str:
+        if how.kind != "outliers":
+            return how.kind if how.limit is None else f"{how.kind}, {how.limit} of each type"
+        name = Path(self._plan.outliers or how.outliers or "").name
+        return f"outliers of {name}" if how.limit is None else f"{how.limit} outliers of {name}"
 
 
 def _key(plan: Plan, run: Run) -> str:
