@@ -59,6 +59,14 @@ def test_class_folders_keep_natural_order_and_skip_what_is_no_image(tmp_path):
     assert np.array_equal(nominal.read(10), tenth)
 
 
+@pytest.mark.parametrize(("name", "channels"), [("cifar10", 3), ("fashion-mnist", 1)])
+def test_class_folders_stand_in_for_the_publishers_files(tmp_path, name, channels):
+    write_class_folders(tmp_path, {"train": {"cat": 2, "dog": 2}, "test": {"cat": 1, "dog": 1}})
+    task = open_source(name, tmp_path).task("cat")
+    assert task.nominal.read(0).shape == (channels, 12, 12)
+    assert task.kinds == ("cat", "dog")
+
+
 def test_an_image_of_another_size_is_named(tmp_path):
     write_class_folders(tmp_path, {"train": {"cat": 3}, "test": {"cat": 1}})
     save_image(tmp_path / "train/cat/9.png", noise(9, size=(12, 16)))

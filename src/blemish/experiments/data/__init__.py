@@ -10,7 +10,7 @@ imagenet30              train/<class>/<image>, val/<class>/<image>
 imagenet                imagenet/train/<class>/<image>, or train/<class>/<image>
 mvtec                   <class>/train/good, <class>/test/<defect>, <class>/ground_truth; or one class's folder
 pascal-voc              VOCdevkit
-class-folders           train/<class>/<image>, test/<class>/<image>
+class-folders           train/<class>/<image>, test/<class>/<image>; taken for fashion-mnist and cifar10 as well
 folder                  images, to any depth
 ======================  ===================================================================================
 """
@@ -52,6 +52,7 @@ _SOURCES: dict[str, Callable[[Path, Fit], Source]] = {
     "pascal-voc": open_pascal_voc,
     "class-folders": open_class_folders,
 }
+SMALL_SETS = ("fashion-mnist", "cifar10")  # which come as image files in class folders too
 _OUTLIERS: dict[str, Callable[..., Images]] = {
     "cifar100": open_cifar100_outliers,
     "emnist": open_emnist_outliers,
@@ -72,7 +73,10 @@ def open_source(
     """
     if name not in _SOURCES:
         raise BlemishError(f"there is no data set {name}; there are {', '.join(_SOURCES)}")
-    return _SOURCES[name](root, Fit(1 if name == "fashion-mnist" else 3, size, square, antialias))
+    read = _SOURCES[name]
+    if name in SMALL_SETS and all((root / split).is_dir() for split in ("train", "test")):
+        read = open_class_folders
+    return read(root, Fit(1 if name == "fashion-mnist" else 3, size, square, antialias))
 
 
 def open_outliers(

@@ -1,7 +1,7 @@
 """What is measured on a detector that may have learned the watermark, and the table of it."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -105,8 +105,8 @@ def write_csv(findings: Sequence[Finding], path: Path) -> None:
             lines.writerow({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()})
 
 
-def markdown(findings: Sequence[Finding]) -> str:
-    """A share a row, averaged over the seeds, and what the columns mean."""
+def markdown(findings: Sequence[Finding], notes: Mapping[str, str]) -> str:
+    """A share a row, averaged over the seeds, what the columns mean, and how the detectors were made."""
     names = ["method", "training dogs with the watermark", "heatmap mass in the box", "…, watermark on", "chance"]
     names += ["AUROC", "…, watermark on the dogs", "watermark alone"]
     lines = [names, ["---", *["---:"] * (len(names) - 1)]]
@@ -118,7 +118,8 @@ def markdown(findings: Sequence[Finding]) -> str:
         cells += [_auroc([f.auroc_with for f in some]), _auroc([f.auroc_watermark for f in some])]
         lines.append(cells)
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return "\n\n".join([text, *_NOTES]) + "\n"
+    made = ", ".join(f"{name} {value}" for name, value in notes.items())
+    return "\n\n".join([text, *_NOTES, f"How these runs were made: {made}."]) + "\n"
 
 
 def _percent(values: Sequence[float]) -> str:

@@ -2,27 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from blemish.errors import BlemishError
 from blemish.experiments.pictures import combined_picture
 from blemish.experiments.planted.findings import Finding, Masses, markdown, mass_inside, measure, write_csv
 from blemish.experiments.planted.photographs import DOG, MARKED_DOG, Photographs, Planted
 from blemish.experiments.planted.watermark import Watermark
+from blemish.experiments.runner import Plan, check_device, check_methods
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
 from blemish.experiments.supervision import Outliers
 from blemish.experiments.trial import Result, Tester, Trial, checkpoint_in
 from blemish.files import atomic_write, make_folder
-
-if TYPE_CHECKING:
-    from blemish.experiments.runner import Plan
 
 SHARES = (0.0, 0.2, 0.5, 1.0)  # about a fifth in Pascal VOC
 METHODS = ("fcdd", "hsc")  # the others learn nothing from the foreign photographs
@@ -31,7 +28,7 @@ PICTURED = 8
 
 
 def run_planted(
-    plan: "Plan", *, progress: Callable[[str, int, int], None], notify: Callable[[str], None]
+    plan: Plan, *, progress: Callable[[str, int, int], None], notify: Callable[[str], None]
 ) -> tuple[dict[str, str], str]:
     """Makes the runs that are not there yet and writes table.csv, table.md and the pictures.
 
@@ -41,73 +38,50 @@ def run_planted(
     _refuse_unfit(plan)
     bench = _Bench(plan)
     make_folder(plan.output)
-    findings = []
-    for seed in range(plan.seeds):
-        for share in SHARES:
-            for method in plan.methods:
-                run = Run(plan.recipe, f"watermark-{share:g}", method, CLASS, seed)
-                finding, made_in = bench.finding(run, share, partial(progress, str(run)))
-                if made_in is not None:
-                    notify(f"{run}: {_figures(finding)} in {made_in:.0f} s")
-                findings.append(finding)
-    text = markdown(findings)
+    findings, notes = [], dict[str, str]()
+    for run, share in _runs(plan, seeds=range(plan.seeds), shares=SHARES):
+        planted, folder, key = bench.plant(share, run.seed), run.folder(plan.output), _key(plan, run)
+        finished = _load(folder, key)
+        result, masses = finished or bench.make(run, planted, folder, key, partial(progress, str(run)))
+        finding = measure(result, masses, share=share, marked=planted.count, chance=bench.watermark.area)
+        if finished is None:
+            notify(f"{run}: {_figures(finding)} in {result.seconds:.0f} s")
+        findings.append(finding)
+        notes = result.notes
+    for run, share in _runs(plan, seeds=[0], shares=(min(SHARES), max(SHARES))):
+        _save_picture(plan, run, bench.plant(share, run.seed))
+    text = markdown(findings, notes)
     write_csv(findings, plan.output / "table.csv")
     with atomic_write(plan.output / "table.md", mode="w") as file:
         file.write(f"# {plan.recipe.title}\n\n{text}")
-    for share in (min(SHARES), max(SHARES)):
-        for method in plan.methods:
-            bench.picture(Run(plan.recipe, f"watermark-{share:g}", method, CLASS, seed=0), share)
     written = {"table": plan.output / "table.csv", "markdown": plan.output / "table.md", "folder": plan.output}
     return {name: str(path) for name, path in written.items()}, text
+
+
+def _runs(plan: Plan, *, seeds: Iterable[int], shares: Iterable[float]) -> Iterator[tuple[Run, float]]:
+    """The runs and their shares; those of one seed follow each other, so that the table fills evenly."""
+    for seed, share, method in product(seeds, shares, plan.methods):
+        yield Run(plan.recipe, f"watermark-{share:g}", method, CLASS, seed), share
 
 
 class _Bench:
     """The photographs of a plan, read once, and what is done with them."""
 
-    def __init__(self, plan: "Plan") -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
         side = plan.recipe.size
         self._photographs = Photographs.read(plan.data, side=side, antialias=plan.settings.mode == "sound")
-        self._watermark = Watermark.of_size(side)
+        self.watermark = Watermark.of_size(side)
 
-    def finding(self, run: Run, share: float, progress: Callable[[int, int], None]) -> tuple[Finding, float | None]:
-        """The figures of a run, and the seconds it took where it was not there yet."""
-        folder, key = run.folder(self._plan.output), _key(self._plan, run)
-        planted = self._plant(share, run.seed)
-        result, seconds = load_result(folder, key=key), None
-        if result is None:
-            result = self._make(run, planted, folder, key, progress)
-            seconds = result.seconds
-        masses = Masses(**json.loads((folder / "masses.json").read_text("utf-8")))
-        chance = self._watermark.area
-        return measure(result, masses, share=share, marked=planted.count, chance=chance), seconds
-
-    def picture(self, run: Run, share: float) -> None:
-        """Some test dogs without and with the watermark, and below each its heatmap."""
-        with np.load(run.folder(self._plan.output) / "heatmaps.npz") as content:
-            shown = len(content["indices"])
-            images = [content[f"image-{position}"] for position in range(shown)]
-            maps = list(content["maps"].astype(np.float32))
-            dogs = content["indices"][: shown // 2]
-        rows = {
-            "without": images[: shown // 2],
-            "heatmap": maps[: shown // 2],
-            "with watermark": images[shown // 2 :],
-            "its heatmap": maps[shown // 2 :],
-        }
-        names = self._plant(share, run.seed).names
-        picture: Image.Image = combined_picture(
-            rows, kinds=[names[dog] for dog in dogs], nominal=0, scale="local", quantile=self._plan.recipe.quantile
-        )
-        make_folder(self._plan.output / "pictures")
-        with atomic_write(self._plan.output / "pictures" / f"{run.method}-{run.variant}.png") as file:
-            picture.save(file, format="PNG")
-
-    def _plant(self, share: float, seed: int) -> Planted:
+    def plant(self, share: float, seed: int) -> Planted:
+        """The task of a share; the seed decides which photographs are learned from."""
         limit = self._plan.recipe.supervision.limit
-        return self._photographs.plant(self._watermark, share=share, limit=limit, seed=seed)
+        return self._photographs.plant(self.watermark, share=share, limit=limit, seed=seed)
 
-    def _make(self, run: Run, planted: Planted, folder: Path, key: str, progress: Callable[[int, int], None]) -> Result:
+    def make(
+        self, run: Run, planted: Planted, folder: Path, key: str, progress: Callable[[int, int], None]
+    ) -> tuple[Result, Masses]:
+        """Makes one run and writes its folder."""
         make_folder(folder)
         result, approach, preparation = Trial(
             recipe=run.recipe,
@@ -125,34 +99,59 @@ class _Bench:
         maps, marked_maps = tester.maps(approach, without), tester.maps(approach, marked)
         chosen = np.random.default_rng(run.seed).permutation(len(without))[:PICTURED]
         pictured = [indices[dog] for indices in (without, marked) for dog in chosen]
-        save_pictured(
-            folder,
-            planted.task,
-            pictured,
-            np.concatenate([maps[chosen], marked_maps[chosen]]),
-            visible=preparation.visible,
-        )
-        masses = Masses(mass_inside(maps, self._watermark.box), mass_inside(marked_maps, self._watermark.box))
+        save_pictured(folder, planted.task, pictured, np.concatenate([maps[chosen], marked_maps[chosen]]))
+        masses = Masses(mass_inside(maps, self.watermark.box), mass_inside(marked_maps, self.watermark.box))
         with atomic_write(folder / "masses.json", mode="w") as file:
             json.dump(asdict(masses), file)
-        result = replace(result, notes=self._notes(run, planted))
+        result = replace(result, notes=self._notes(planted))
         save_result(folder, result, key=key)
-        return result
+        return result, masses
 
-    def _notes(self, run: Run, planted: Planted) -> dict[str, str]:
-        settings, recipe = self._plan.settings, run.recipe
+    def _notes(self, planted: Planted) -> dict[str, str]:
+        """What a reader of run.json must know to judge its figures."""
+        settings, recipe = self._plan.settings, self._plan.recipe
         return {
             "mode": settings.mode,
             "network": recipe.network,
             "epochs": f"{settings.epochs or recipe.training.epochs} of {recipe.training.epochs}",
             "precision": settings.precision,
-            "training": f"{len(planted.task.nominal)} dogs, {planted.count} of them with the watermark; "
-            f"{len(planted.foreign)} foreign photographs",
-            "image_auroc": "of dogs against others, both in both versions",
+            "learned from": f"{len(planted.task.nominal)} dogs and {len(planted.foreign)} foreign photographs",
+            "tested on": "the others, each with and without the watermark",
         }
 
 
-def _key(plan: "Plan", run: Run) -> str:
+def _save_picture(plan: Plan, run: Run, planted: Planted) -> None:
+    """Some test dogs without and with the watermark, and below each its heatmap."""
+    with np.load(run.folder(plan.output) / "heatmaps.npz") as content:
+        shown: list[int] = content["indices"].tolist()
+        images = [content[f"image-{position}"] for position in range(len(shown))]
+        maps = list(content["maps"])
+    half = len(shown) // 2
+    rows = {
+        "without": images[:half],
+        "heatmap": maps[:half],
+        "with watermark": images[half:],
+        "its heatmap": maps[half:],
+    }
+    dogs = planted.indices(DOG)
+    names = [planted.names[dogs.index(index)] for index in shown[:half]]
+    picture = combined_picture(rows, kinds=names, nominal=0, scale="local", quantile=plan.recipe.quantile)
+    make_folder(plan.output / "pictures")
+    with atomic_write(plan.output / "pictures" / f"{run.method}-{run.variant}.png") as file:
+        picture.save(file, format="PNG")
+
+
+def _load(folder: Path, key: str) -> tuple[Result, Masses] | None:
+    """A finished run; None where there is none, or it was made with other settings than `key`."""
+    result = load_result(folder, key=key)
+    try:
+        masses = Masses(**json.loads((folder / "masses.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None  # of another version, or damaged: the run is made again
+    return None if result is None else (result, masses)
+
+
+def _key(plan: Plan, run: Run) -> str:
     """A digest of what a run depends on; files are taken by their folder, not their bytes."""
     settings = plan.settings
     said = (run, settings.mode, settings.epochs, settings.precision, plan.data.resolve().name)
@@ -166,7 +165,9 @@ def _figures(finding: Finding) -> str:
     )
 
 
-def _refuse_unfit(plan: "Plan") -> None:
+def _refuse_unfit(plan: Plan) -> None:
+    check_methods(plan.methods)
+    check_device(plan.settings.device)
     name = plan.recipe.name
     if unfit := [method for method in plan.methods if method not in METHODS]:
         raise BlemishError(f"{name} is not for {unfit[0]}, which learns nothing from foreign images; use fcdd or hsc")
