@@ -78,6 +78,7 @@ def combined_picture(
     nominal: int,
     scale: Literal["local", "global"],
     quantile: float,
+    captions: tuple[str, str] = ("nominal", "anomalous"),
     tile: int = 128,
 ) -> Image.Image:
     """Columns of test images with their heatmaps and masks below, the rows labelled at the left.
@@ -89,6 +90,7 @@ def combined_picture(
         nominal: how many columns, the first ones, are nominal.
         scale: "local" colours every heatmap by itself, "global" those of a row together.
         quantile: of the heatmaps' values, the end of the colour scale.
+        captions: above the nominal columns and above the others.
         tile: longer side in pixels of every picture; a column has the proportions of its first row.
     """
     em = max(11, tile // 9)
@@ -103,7 +105,7 @@ def combined_picture(
     for is_nominal, columns in groupby(range(len(kinds)), key=lambda i: i < nominal):
         here = list(columns)
         start, end = xs[here[0]], xs[here[-1]] + tile
-        draw.text(((start + end) / 2, 1.2 * em), "nominal" if is_nominal else "anomalous", INK, bold, anchor="mm")
+        draw.text(((start + end) / 2, 1.2 * em), captions[0 if is_nominal else 1], INK, bold, anchor="mm")
         draw.line([(start, 2.1 * em), (end - 1, 2.1 * em)], fill=INK, width=1)
         for i in here:
             draw.text((xs[i] + tile / 2, 3 * em), _fitted(printable(kinds[i]), font, tile), FAINT, font, anchor="mm")

@@ -135,7 +135,14 @@ def _save_picture(plan: Plan, run: Run, planted: Planted) -> None:
     }
     dogs = planted.indices(DOG)
     names = [planted.names[dogs.index(index)] for index in shown[:half]]
-    picture = combined_picture(rows, kinds=names, nominal=0, scale="local", quantile=plan.recipe.quantile)
+    picture = combined_picture(
+        rows,
+        kinds=names,
+        nominal=0,
+        scale="local",
+        quantile=plan.recipe.quantile,
+        captions=("", "dogs that no training saw"),
+    )
     make_folder(plan.output / "pictures")
     with atomic_write(plan.output / "pictures" / f"{run.method}-{run.variant}.png") as file:
         picture.save(file, format="PNG")
