@@ -30,6 +30,7 @@ from blemish.datasets.layouts import counted, read_data_set
 from blemish.datasets.pixels import Pixels, read_pixels
 from blemish.datasets.splits import split_nominal
 from blemish.detector import Detector
+from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
 from blemish.export import export_onnx, to_onnx
 from blemish.files import refuse_unfit
@@ -200,9 +201,7 @@ def _check(output: Path, *, size: tuple[int, int], false_alarm_rate: float, epoc
     Calibration((0.0,), false_alarm_rate)  # raises for a rate that is none
     if epochs < 1:
         raise BlemishError(f"epochs must be 1 or more, not {epochs}")
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not usable.get(device, True):
-        raise BlemishError(f"no {device} device can be used here: leave out --device, or give --device cpu")
+    refuse_missing_device(device)
     refuse_unfit(output)
 
 

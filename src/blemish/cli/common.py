@@ -37,6 +37,13 @@ def false_alarm_rate_option(*, default: float | None, note: str) -> Callable[[An
     )
 
 
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to train.",
+)
 model_rate_option = false_alarm_rate_option(default=None, note="default: the model's own")
 
 

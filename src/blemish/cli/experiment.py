@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blemish.cli.common import FILE, emit, json_option, open_screen
+from blemish.cli.common import FILE, device_option, emit, json_option, open_screen
 from blemish.errors import BlemishError
 
 if TYPE_CHECKING:
@@ -77,13 +77,7 @@ class Names(click.ParamType[tuple[str, ...]]):
     show_default=True,
     help="Arithmetic of the training.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where to train.",
-)
+@device_option
 @click.option(
     "--workers",
     type=click.IntRange(0),

@@ -8,6 +8,7 @@ import click
 
 from blemish.cli.common import (
     FILE,
+    device_option,
     duration,
     emit,
     false_alarm_rate_option,
@@ -66,13 +67,7 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
     show_default=True,
     help="Passes over the images at most, where there are anomalies to learn from.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where to train.",
-)
+@device_option
 @nominal_class_option
 @json_option
 def command(data: Path, output: Path, as_json: bool, **settings: Any) -> None:

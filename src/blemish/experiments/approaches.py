@@ -21,14 +21,10 @@ class Approach(Protocol):
 
     Attributes:
         network: what is trained.
-        supervised: whether it learns from anomalies too.
     """
 
     @property
     def network(self) -> nn.Module: ...  # noqa: D102
-
-    @property
-    def supervised(self) -> bool: ...  # noqa: D102
 
     def to(self, device: torch.device) -> None:
         """Moves what is computed with to a device."""
@@ -55,7 +51,6 @@ class Fcdd:
     network: nn.Module
     upsample: Resample
     pixel_wise: bool
-    supervised: bool = True
 
     def to(self, device: torch.device) -> None:
         """See `Approach.to`."""
@@ -89,7 +84,6 @@ class Hypersphere:
     network: nn.Module
     kernel: int
     sigma: float
-    supervised: bool = True
 
     def to(self, device: torch.device) -> None:
         """See `Approach.to`."""
@@ -113,7 +107,6 @@ class Autoencoder:
     """Trained on nominal images only; what it cannot reconstruct is anomalous."""
 
     network: nn.Module
-    supervised: bool = False
 
     def to(self, device: torch.device) -> None:
         """See `Approach.to`."""

@@ -14,10 +14,9 @@ from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.upsampling import gaussian_upsampling
+from blemish.training import SIGMA, STRIDES
 
-STRIDES = (4, 8, 16)
 LEAST_SIZE = 64  # pixels; smaller images are enlarged to it, so that stride 16 has more than a cell
-SIGMA = 5.0  # pixels of the upsampling Gaussian
 
 
 class FrozenNetwork(nn.Module):
@@ -55,8 +54,6 @@ class ClosedForm:
         size: side S of the images.
         local: whether an anomaly is a small part of its image, or all of it.
     """
-
-    supervised = False
 
     def __init__(self, size: int, *, local: bool) -> None:
         self._local = local

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_typ
 from blemish.errors import BlemishError
 
 Method = Literal["fcdd", "hsc", "autoencoder", "closed-form"]
+SUPERVISED: tuple[Method, ...] = ("fcdd", "hsc")  # the others learn from nominal images alone
 METHODS: tuple[Method, ...] = get_args(Method)
 Mode = Literal["paper", "sound"]
 Kind = Literal["none", "outliers", "masks", "confetti", "gaussian", "uniform", "blob", "mixed_blob", "solid"]

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import torch
 from safetensors.torch import save
 
+from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
 from blemish.experiments.data import open_outliers, open_source
 from blemish.experiments.data.images import Images, Task
 from blemish.experiments.pictures import pick
-from blemish.experiments.recipe import METHODS, Method, Recipe, Supervision
+from blemish.experiments.recipe import METHODS, SUPERVISED, Method, Recipe, Supervision
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
 from blemish.experiments.summary import summarise
 from blemish.experiments.supervision import Anomalies, Noise, Outliers, set_labelled_aside
@@ -21,7 +21,6 @@ from blemish.experiments.trial import Result, Settings, Tester, Trial, checkpoin
 from blemish.files import atomic_write, make_folder, printable
 
 PICTURED_NOMINAL, PICTURED_ANOMALOUS = 4, 8
-UNSUPERVISED: tuple[Method, ...] = ("autoencoder", "closed-form")  # they learn from nominal images alone
 OUTLIER_SETS = ("cifar100", "emnist", "imagenet")  # found below the data set's folder
 
 
@@ -67,7 +66,7 @@ def run_experiment(
         BlemishError: missing data, an unknown class, no such device, an output that cannot be written.
     """
     check_methods(plan.methods)
-    check_device(plan.settings.device)
+    refuse_missing_device(plan.settings.device)
     bench = _Bench(plan)
     make_folder(plan.output)
     made = []
@@ -153,7 +152,7 @@ class _Bench:
             return task, None
         if how.kind == "masks":
             return set_labelled_aside(task, per_kind=how.limit or 1, seed=run.seed)
-        if run.method in UNSUPERVISED:
+        if run.method not in SUPERVISED:
             return task, None
         if how.kind == "outliers":
             return task, Outliers(self._outliers(run.recipe, task, run.seed))
@@ -183,15 +182,8 @@ class _Bench:
 
     def _notes(self, run: Run) -> dict[str, str]:
         """What a reader of run.json must know to judge its figures."""
-        settings, recipe = self._plan.settings, run.recipe
-        how = recipe.supervision
-        return {
-            "mode": settings.mode,
-            "network": recipe.network,
-            "epochs": f"{settings.epochs or recipe.training.epochs} of {recipe.training.epochs}",
-            "precision": settings.precision,
-            "anomalies": "none" if run.method in UNSUPERVISED else self._anomalies_in_words(how),
-        }
+        how = self._anomalies_in_words(run.recipe.supervision) if run.method in SUPERVISED else "none"
+        return self._plan.settings.in_words(run.recipe) | {"anomalies": how}
 
     def _anomalies_in_words(self, how: Supervision) -> str:
         if how.kind != "outliers":
@@ -228,10 +220,3 @@ def check_methods(methods: Sequence[str]) -> None:
         raise BlemishError(f"there is no method {printable(unknown[0])}; there are {', '.join(METHODS)}")
     if not methods:
         raise BlemishError(f"there is no method to run; choose from {', '.join(METHODS)}")
-
-
-def check_device(device: str) -> None:
-    """Raises BlemishError for a device that this machine has not."""
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not usable.get(device, True):
-        raise BlemishError(f"no {device} device can be used here: leave out --device, or give --device cpu")

@@ -1,7 +1,6 @@
 """The runs of an experiment on disk: one folder each, complete when it has its run.json."""
 
 import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -115,8 +114,5 @@ def save_pictured(
 
 
 def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
     with atomic_write(path, mode="w") as file:
-        file.write(text.getvalue())
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])

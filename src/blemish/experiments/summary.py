@@ -57,7 +57,12 @@ def summarise(recipe: Recipe, made: Made, *, classes: Sequence[str], output: Pat
         if any(result.curve for result in some):
             plots.save(plots.training_curves(some), output / f"training-{method}.png")
     _pictures(recipe, made, output)
-    return {"table": str(output / "table.csv"), "markdown": str(output / "table.md"), "folder": str(output)}, text
+    return written_to(output), text
+
+
+def written_to(output: Path) -> dict[str, str]:
+    """Names and paths of what every experiment leaves in its folder."""
+    return {"table": str(output / "table.csv"), "markdown": str(output / "table.md"), "folder": str(output)}
 
 
 def _conditions(results: Sequence[Result]) -> str:
@@ -90,8 +95,7 @@ def _ablation(recipe: Recipe, made: Made, figures: Published, output: Path) -> t
     _write_runs(made, output / "table.csv")
     with atomic_write(output / "table.md", mode="w") as file:
         file.write("\n".join(text) + "\n")
-    written = {"table": str(output / "table.csv"), "markdown": str(output / "table.md"), "folder": str(output)}
-    return written, "\n".join(text)
+    return written_to(output), "\n".join(text)
 
 
 def _write_runs(made: Made, path: Path) -> None:

@@ -20,7 +20,7 @@ from blemish.experiments.approaches import Approach, build_approach
 from blemish.experiments.augmentation import Normalisation, Preparation
 from blemish.experiments.data.images import Task
 from blemish.experiments.frozen import ClosedForm
-from blemish.experiments.recipe import Method, Mode, Recipe, Training
+from blemish.experiments.recipe import SUPERVISED, Method, Mode, Recipe, Training
 from blemish.experiments.supervision import Anomalies, Draws
 from blemish.files import printable
 from blemish.heatmaps import upscale
@@ -53,6 +53,15 @@ class Settings:
     download: bool = False
     workers: int = 0
     points: int = 10
+
+    def in_words(self, recipe: Recipe) -> dict[str, str]:
+        """What a reader must know to judge the figures of a recipe run this way."""
+        return {
+            "mode": self.mode,
+            "network": recipe.network,
+            "epochs": f"{self.epochs or recipe.training.epochs} of {recipe.training.epochs}",
+            "precision": self.precision,
+        }
 
 
 @dataclass(frozen=True)
@@ -209,7 +218,7 @@ class Trial:
             torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
             network.train()
             losses = []
-            for batch in self._batches(approach, preparation, epoch):
+            for batch in self._batches(preparation, epoch):
                 inputs, masks, anomalous = (fabric.to_device(part) for part in batch)
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
                 loss = approach.loss(wrapped, inputs, masks, anomalous ^ self.recipe.swapped)
@@ -229,12 +238,10 @@ class Trial:
             self.progress(len(curve), self.epochs)
         return tuple(curve)
 
-    def _batches(
-        self, approach: Approach, preparation: Preparation, epoch: int
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _batches(self, preparation: Preparation, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         draws = Draws.of_epoch(
             self.task.nominal,
-            self.anomalies if approach.supervised else None,
+            self.anomalies if self.method in SUPERVISED else None,
             preparation,
             supervision=self.recipe.supervision,
             passes=self._training.passes,

@@ -10,19 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
 from blemish.experiments.pictures import combined_picture
 from blemish.experiments.planted.findings import Finding, Masses, markdown, mass_inside, measure, write_csv
 from blemish.experiments.planted.photographs import DOG, MARKED_DOG, Photographs, Planted
 from blemish.experiments.planted.watermark import Watermark
-from blemish.experiments.runner import Plan, check_device, check_methods
+from blemish.experiments.recipe import SUPERVISED
+from blemish.experiments.runner import Plan, check_methods
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
+from blemish.experiments.summary import written_to
 from blemish.experiments.supervision import Outliers
 from blemish.experiments.trial import Result, Tester, Trial, checkpoint_in
 from blemish.files import atomic_write, make_folder
 
 SHARES = (0.0, 0.2, 0.5, 1.0)  # about a fifth in Pascal VOC
-METHODS = ("fcdd", "hsc")  # the others learn nothing from the foreign photographs
 CLASS = "dog"
 PICTURED = 8
 
@@ -54,8 +56,7 @@ def run_planted(
     write_csv(findings, plan.output / "table.csv")
     with atomic_write(plan.output / "table.md", mode="w") as file:
         file.write(f"# {plan.recipe.title}\n\n{text}")
-    written = {"table": plan.output / "table.csv", "markdown": plan.output / "table.md", "folder": plan.output}
-    return {name: str(path) for name, path in written.items()}, text
+    return written_to(plan.output), text
 
 
 def _runs(plan: Plan, *, seeds: Iterable[int], shares: Iterable[float]) -> Iterator[tuple[Run, float]]:
@@ -109,12 +110,7 @@ class _Bench:
 
     def _notes(self, planted: Planted) -> dict[str, str]:
         """What a reader of run.json must know to judge its figures."""
-        settings, recipe = self._plan.settings, self._plan.recipe
-        return {
-            "mode": settings.mode,
-            "network": recipe.network,
-            "epochs": f"{settings.epochs or recipe.training.epochs} of {recipe.training.epochs}",
-            "precision": settings.precision,
+        return self._plan.settings.in_words(self._plan.recipe) | {
             "learned from": f"{len(planted.task.nominal)} dogs and {len(planted.foreign)} foreign photographs",
             "tested on": "the others, each with and without the watermark",
         }
@@ -174,9 +170,9 @@ def _figures(finding: Finding) -> str:
 
 def _refuse_unfit(plan: Plan) -> None:
     check_methods(plan.methods)
-    check_device(plan.settings.device)
+    refuse_missing_device(plan.settings.device)
     name = plan.recipe.name
-    if unfit := [method for method in plan.methods if method not in METHODS]:
+    if unfit := [method for method in plan.methods if method not in SUPERVISED]:
         raise BlemishError(f"{name} is not for {unfit[0]}, which learns nothing from foreign images; use fcdd or hsc")
     if plan.classes not in ((), (CLASS,)):
         raise BlemishError(f"{name} has the one class {CLASS}; leave --classes out")
