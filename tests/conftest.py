@@ -47,7 +47,7 @@ def tiny_model(tmp_path_factory) -> Path:
     import torch
 
     from blemish.calibration import Calibration
-    from blemish.closed_form import fit_closed_form
+    from blemish.closed_form import CrossFit
     from blemish.export import export_onnx
     from blemish.model_file import ModelMetadata
     from blemish.networks.backbones import Backbone
@@ -59,7 +59,7 @@ def tiny_model(tmp_path_factory) -> Path:
     with torch.no_grad():
         features = FeatureGrid(Backbone(pretrained=False, strides=(8,)), size=(SIDE, SIDE)).eval()
         gaussian = GaussianHead(channels=features.channels, grid=(SIDE // 8, SIDE // 8))
-        fit_closed_form(gaussian, [features(torch.from_numpy(np.stack([noise(seed) for seed in range(32)])))])
+        CrossFit(gaussian).fit([features(torch.from_numpy(np.stack([noise(seed) for seed in range(32)])))])
         network = DetectorNetwork(features, Head(gaussian), sigma=4).eval()
         held_back = torch.from_numpy(np.stack([noise(seed) for seed in range(100, 119)]))
         scores = network(held_back).amax((1, 2)).tolist()

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import EmpiricalCovariance
 
-from blemish.closed_form import FOLDS, FREAK, RIDGE, fit_closed_form
+from blemish.closed_form import FOLDS, FREAK, RIDGE, CrossFit
 from blemish.networks.heads import GaussianHead, Head, LearnedHead, from_blocks, to_blocks
 
 N, C, ROWS, COLUMNS = 23, 5, 4, 6
@@ -38,7 +38,7 @@ def literal_distances(fitted: np.ndarray, scored: np.ndarray) -> np.ndarray:
 def test_distances_are_mahalanobis_over_the_left_out_scale(batch: int) -> None:
     nominal, new = features(), features(seed=1)
     head = GaussianHead(channels=C, grid=(ROWS, COLUMNS))
-    fit_closed_form(head, nominal.split(batch))
+    CrossFit(head).fit(nominal.split(batch))
 
     exact = nominal.double().numpy()
     maps = []
@@ -57,14 +57,14 @@ def test_distances_are_mahalanobis_over_the_left_out_scale(batch: int) -> None:
 
 def test_a_single_image_is_enough() -> None:
     head = GaussianHead(channels=C, grid=(ROWS, COLUMNS))
-    fit_closed_form(head, [features()[:1]])
+    CrossFit(head).fit([features()[:1]])
     assert torch.all(head.scale == 1)
     assert torch.isfinite(head(features(seed=1))).all()
 
 
 def test_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="no features"):
-        fit_closed_form(GaussianHead(channels=C, grid=(ROWS, COLUMNS)), [])
+        CrossFit(GaussianHead(channels=C, grid=(ROWS, COLUMNS))).fit([])
 
 
 def test_blocks_come_back_where_they_were() -> None:
@@ -77,7 +77,7 @@ def test_blocks_come_back_where_they_were() -> None:
 
 def test_the_learned_output_only_adds_evidence() -> None:
     gaussian = GaussianHead(channels=C, grid=(ROWS, COLUMNS))
-    fit_closed_form(gaussian, [features()])
+    CrossFit(gaussian).fit([features()])
     alone, joined = Head(gaussian), Head(gaussian, LearnedHead(channels=C))
     new = features(seed=2)
     with torch.inference_mode():

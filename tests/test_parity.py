@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from blemish.calibration import Calibration
-from blemish.closed_form import fit_closed_form
+from blemish.closed_form import CrossFit
 from blemish.detector import Detector
 from blemish.export import export_onnx
 from blemish.images import load
@@ -56,7 +56,7 @@ def fitted_network(*, learned: bool) -> DetectorNetwork:
     gaussian = GaussianHead(channels=features.channels, grid=features.field.grid)
     with torch.inference_mode():
         pixels = torch.randint(0, 256, (40, *SIZE, 3), dtype=torch.uint8)
-        fit_closed_form(gaussian, (features(some) for some in pixels.split(8)))
+        CrossFit(gaussian).fit((features(some) for some in pixels.split(8)))
     head = Head(gaussian, LearnedHead(channels=features.channels) if learned else None)
     return DetectorNetwork(features, head, sigma=4.0).eval()
 

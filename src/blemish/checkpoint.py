@@ -29,9 +29,9 @@ class Checkpoint:
     key: str
 
     @classmethod
-    def beside(cls, output: Path, *, key: str) -> "Checkpoint":
-        """The checkpoint of the training that writes `output`."""
-        return cls(output.with_name(f".{output.name}.checkpoint"), key)
+    def beside(cls, output: Path, *, key: str, stage: str) -> "Checkpoint":
+        """The checkpoint of one stage of the training that writes `output`."""
+        return cls(output.with_name(f".{output.name}.{stage}.checkpoint"), key)
 
     def save(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Replaces the state; a kill in between leaves the one before. Raises BlemishError on a full disk."""

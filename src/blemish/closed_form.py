@@ -57,46 +57,90 @@ class GaussianStatistics:
         head.whitening.copy_(inverse.mT)
 
 
-@torch.inference_mode()
-def fit_closed_form(head: GaussianHead, batches: Iterable[Tensor]) -> None:
-    """Fits the head to batches of nominal features (N, C, h, w): means, whitenings and scale.
+class CrossFit:
+    """The statistics of nominal images in folds, and what a head fitted to all other folds makes of each.
 
-    The scale comes from distances of images to a head that was not fitted to them, fold by fold; with a single image
-    there is none, and it stays 1. Raises ValueError without any image.
+    A fitted head knows the images it was fitted to too well. Whatever is to hold for new images, such as the scale of
+    places or what a network learns from whitened features, is taken from images that their head has not seen.
+
+    Args:
+        head: the head that is fitted; it is changed in place.
     """
-    folds: list[GaussianStatistics] = []
-    kept: list[Tensor] = []  # features in float16, on the CPU
-    images = 0
-    for features in batches:
-        if not folds:
-            folds = [GaussianStatistics(features[0].clone()) for _ in range(FOLDS)]
-        for fold, statistics in enumerate(folds):
+
+    def __init__(self, head: GaussianHead) -> None:
+        self.head = head
+        self.images = 0
+        self._folds: list[GaussianStatistics] = []
+        self._kept: list[Tensor] = []  # features in float16, on the CPU
+
+    @torch.inference_mode()
+    def fit(self, batches: Iterable[Tensor], *, copies: Iterable[Iterable[Tensor]] = ()) -> None:
+        """Fits means, whitenings and scale to batches of nominal features (N, C, h, w).
+
+        The scale comes from distances of images to a head that was not fitted to them, fold by fold; with a single
+        image there is none, and it stays 1.
+
+        Args:
+            batches: all images in turn, in batches of any size.
+            copies: altered copies of all images in the same order, any number of times; they count for means and
+                whitenings, in the fold of their original, and not for the scale.
+
+        Raises:
+            ValueError: there is no image.
+        """
+        for features in batches:
+            self._add(features, self.images)
+            if self.images < MOST_HELD_OUT:
+                self._kept.append(features[: MOST_HELD_OUT - self.images].half().cpu())
+            self.images += len(features)
+        if self.images == 0:
+            raise ValueError("no features to fit to")
+        for copy in copies:
+            done = 0
+            for features in copy:
+                self._add(features, done)
+                done += len(features)
+        if self.images > 1:
+            self.head.scale.copy_(self._scale())
+        _total(self._folds).fit(self.head)
+
+    @torch.inference_mode()
+    def leave_out(self, fold: int) -> Tensor:
+        """Fits the head to all images but one fold's, 0 <= fold < FOLDS, and gives that fold's features.
+
+        Returns:
+            Features (n, C, h, w), float16, of the fold's images among the first `MOST_HELD_OUT`: image i is of fold i
+            modulo FOLDS. `fit_all` takes the head back to all images.
+        """
+        _total(self._folds[:fold] + self._folds[fold + 1 :]).fit(self.head)
+        return torch.cat(self._kept)[fold::FOLDS]
+
+    @torch.inference_mode()
+    def fit_all(self) -> None:
+        """Fits the head to all images again."""
+        _total(self._folds).fit(self.head)
+
+    def _add(self, features: Tensor, first: int) -> None:
+        if not self._folds:
+            self._folds = [GaussianStatistics(features[0].clone()) for _ in range(FOLDS)]
+        for fold, statistics in enumerate(self._folds):
             # Image i belongs to fold i mod FOLDS, whatever the batches.
-            statistics.update(features[(fold - images) % FOLDS :: FOLDS])
-        if images < MOST_HELD_OUT:
-            kept.append(features[: MOST_HELD_OUT - images].half().cpu())
-        images += len(features)
-    if images == 0:
-        raise ValueError("no features to fit to")
-    if images > 1:
-        head.scale.copy_(_scale(head, folds, torch.cat(kept)))
-    _total(folds).fit(head)
+            statistics.update(features[(fold - first) % FOLDS :: FOLDS])
 
+    def _scale(self) -> Tensor:
+        """Largest left-out distance at each place, smoothed, relative to its mean over places: (h, w).
 
-def _scale(head: GaussianHead, folds: list[GaussianStatistics], features: Tensor) -> Tensor:
-    """Largest left-out distance at each place, smoothed, relative to its mean over places: (h, w).
-
-    Maps of unusual images are scaled down first: one freak image should not decide where all others may vary.
-    """
-    maps = []
-    for fold in range(min(FOLDS, len(features))):
-        _total(folds[:fold] + folds[fold + 1 :]).fit(head)
-        maps += [head(some.to(head.mean)).sqrt() for some in features[fold::FOLDS].split(16)]
-    distances = torch.cat(maps)  # (N, h, w)
-    maxima = distances.amax((1, 2), keepdim=True)
-    largest = (distances * (FREAK * maxima.median() / maxima).clamp(max=1)).amax(0)
-    smooth = F.avg_pool2d(largest[None], SMOOTHING, stride=1, padding=SMOOTHING // 2, count_include_pad=False)[0]
-    return smooth / smooth.mean()
+        Maps of unusual images are scaled down first: one freak image should not decide where all others may vary.
+        """
+        maps = []
+        for fold in range(min(FOLDS, self.images)):
+            left_out = self.leave_out(fold)
+            maps += [self.head(some.to(self.head.mean)).sqrt() for some in left_out.split(16)]
+        distances = torch.cat(maps)  # (N, h, w)
+        maxima = distances.amax((1, 2), keepdim=True)
+        largest = (distances * (FREAK * maxima.median() / maxima).clamp(max=1)).amax(0)
+        smooth = F.avg_pool2d(largest[None], SMOOTHING, stride=1, padding=SMOOTHING // 2, count_include_pad=False)[0]
+        return smooth / smooth.mean()
 
 
 def _total(statistics: list[GaussianStatistics]) -> GaussianStatistics:

@@ -5,11 +5,13 @@ Nominal locations are pulled to zero; anomalous ones are pushed up through -log(
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Below this the anomalous term goes on along its tangent: the slope of -log(1 - exp(-a)), which is -1/a near zero,
 # stays at a thousand instead of overflowing.
 LEAST_ANOMALY = 1e-3
+LEAST_COVERAGE = 0.15  # share of a cell that a mask covers, for the cell to count as anomalous
 
 
 def pseudo_huber(outputs: Tensor) -> Tensor:
@@ -55,6 +57,31 @@ def pixel_loss(maps: Tensor, masks: Tensor) -> Tensor:
     anomalous = torch.where(masks, maps, 0.0).mean((1, 2))  # (N,)
     has_anomaly = masks.flatten(1).any(1)
     return (nominal + torch.where(has_anomaly, anomalous_loss(anomalous), 0.0)).mean()
+
+
+def cell_loss(logits: Tensor, coverage: Tensor) -> Tensor:
+    """FCDD with masks, cell by cell, for networks whose output is a logit.
+
+    The map of a logit x is its softplus, A = log(1 + exp(x)), in place of the pseudo-Huber loss. Then the terms of
+    equation 3 are A on nominal cells and -log(1 - exp(-A)) on anomalous ones, which together are the cross-entropy of
+    x. Nominal cells count by their mean over the batch. The anomalous cells of each image count by their mean, so that
+    a small defect weighs as much as a large one. Cells that a mask barely touches count neither way.
+
+    Args:
+        logits: x, float (N, h, w).
+        coverage: the share of each cell that is anomalous, 0..1, float (N, h, w).
+
+    Returns:
+        A scalar.
+    """
+    nominal, anomalous = coverage == 0, coverage >= LEAST_COVERAGE
+    # An image whose every defect is smaller than that still has its most anomalous cells.
+    most = coverage.amax((1, 2), keepdim=True)
+    anomalous |= (coverage == most) & (most > 0)
+    has_anomaly = anomalous.flatten(1).any(1)
+    pull = torch.where(nominal, F.softplus(logits), 0.0).sum() / nominal.sum().clamp(min=1)
+    push = torch.where(anomalous, F.softplus(-logits), 0.0).sum((1, 2)) / anomalous.sum((1, 2)).clamp(min=1)  # (N,)
+    return pull + push.sum() / has_anomaly.sum().clamp(min=1)
 
 
 def hypersphere_distance(outputs: Tensor) -> Tensor:

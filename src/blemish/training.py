@@ -1,15 +1,15 @@
 """Training, top to bottom: a folder of images in, a model file out.
 
-1. The good images are split by chance into those to fit to, those to stop early by, and those to calibrate with.
+1. The good images are split by chance: some to fit to, some to scale the evidence by, some to calibrate with.
 2. The closed form: one pass of the frozen backbone gathers the statistics of `GaussianHead`.
-3. Where there is something anomalous to learn from (labelled defects, masks, synthetic anomalies, an outlier-exposure
-   folder), the FCDD objective trains `LearnedHead` beside it.
-4. The network is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
+3. Synthetic anomalies teach a gate, by the FCDD objective, what is ordinary variation.
+4. Where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a second network,
+   whose output joins the closed form as evidence.
+5. The network is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -24,23 +24,25 @@ from lightning_fabric import Fabric, seed_everything
 from torch import Tensor
 
 from blemish.calibration import Calibration
-from blemish.checkpoint import Checkpoint
-from blemish.closed_form import fit_closed_form
+from blemish.closed_form import CrossFit
 from blemish.datasets.layouts import counted, read_data_set
 from blemish.datasets.pixels import Pixels, read_pixels
 from blemish.datasets.splits import split_nominal
 from blemish.detector import Detector
 from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
+from blemish.evidence import learn_evidence
 from blemish.export import export_onnx, to_onnx
 from blemish.files import refuse_unfit
+from blemish.gate import learn_gate
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import GaussianHead, Head, LearnedHead
+from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
-from blemish.refinement import Anomalies, refine
-from blemish.training_anomalies import Anomaly, AnomalyKind, gather_anomalies
+from blemish.refinement import Training
+from blemish.synthetic.turned import Pose
+from blemish.training_anomalies import Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 Result = TypeVar("Result")
@@ -49,7 +51,7 @@ SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells ble
 STRIDES = (4, 8, 16)
 SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
 FEATURE_BATCH = 16
-MOST_NOMINAL_CACHED = 500  # images whose features the learned head trains on, 360 KB each at 256 px
+ENOUGH_IMAGES = 125  # fewer good images are made up to this many or more by turned and mirrored copies
 
 
 def train(
@@ -62,9 +64,9 @@ def train(
     backbone: str = DEFAULT_BACKBONE,
     weights: Path | None = None,
     download: bool = False,
-    anomalies: AnomalyKind = "none",
+    anomalies: AnomalyKind = "scars",
     outliers: Path | None = None,
-    epochs: int = 30,
+    epochs: int = 6,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     nominal_class: str | None = None,
     progress: Progress | None = None,
@@ -83,9 +85,10 @@ def train(
         backbone: a timm model name.
         weights: a local weights file for it.
         download: let timm fetch its weights.
-        anomalies: synthetic anomalies painted on good images to learn from: "confetti" is the paper's.
+        anomalies: synthetic anomalies painted on good images to learn the gate from: "scars" are small defects in the
+            images' own texture, "confetti" is the paper's noise, "none" leaves the closed form as it is.
         outliers: a folder of any other images, for outlier exposure.
-        epochs: passes over the good images at most, where there are anomalies to learn from.
+        epochs: passes over the anomalies, synthetic or known.
         device: where to train.
         nominal_class: the class that is nominal, in one-versus-rest folders.
         progress: called with the stage, the steps done and all there are.
@@ -111,20 +114,12 @@ def train(
     pixels = read_pixels(data_set.train, size, progress=partial(progress, "reading"), notify=notify)
     good = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
-    learns = bool(labelled) or anomalies != "none" or outliers is not None
-    split = split_nominal(len(good), false_alarm_rate=false_alarm_rate, seed=seed, validate=learns)
+    validate = bool(labelled) or outliers is not None
+    split = split_nominal(len(good), false_alarm_rate=false_alarm_rate, seed=seed, validate=validate)
     fit, validation, calibration = (
         [good[index] for index in part] for part in (split.fit, split.validation, split.calibration)
     )
 
-    # 2. The closed form
-    features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
-    extract = partial(_extract, features, fabric)
-    gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
-    fit_closed_form(gaussian, _each_batch(pixels.images, fit, extract, partial(progress, "features")))
-    network = DetectorNetwork(features, Head(gaussian), sigma=SIGMA).eval()
-
-    # 3. The learned output
     settings = {
         "backbone": backbone,
         "strides": list(STRIDES),
@@ -134,38 +129,46 @@ def train(
         "false_alarm_rate": false_alarm_rate,
         "anomalies": anomalies,
         "outliers": outliers.name if outliers else None,
-        "epochs": epochs if learns else 0,
+        "epochs": epochs,
     }
     fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
     data_fingerprint = sha256("".join(sorted(fingerprints)).encode()).hexdigest()
-    checkpoint = Checkpoint.beside(output, key=json.dumps([settings, data_fingerprint], sort_keys=True))
-    if learns:
-        gathered = gather_anomalies(
-            pixels,
-            labelled=labelled,
-            nominal=fit,
-            synthetic=anomalies,
-            outliers=outliers,
-            rng=np.random.default_rng(seed),
-        )
-        whiten = _Whitener(extract, gaussian)
-        learned = LearnedHead(channels=features.channels)
-        refine(
-            learned,
-            fabric=fabric,
-            nominal=whiten.images(pixels.images, fit[:MOST_NOMINAL_CACHED], partial(progress, "good images")),
-            validation=whiten.images(pixels.images, validation, partial(progress, "held-back images")),
-            anomalies=whiten.anomalies(gathered, partial(progress, "anomalies")),
-            upsample=network.upsample,
-            epochs=epochs,
-            seed=seed,
-            checkpoint=checkpoint,
-            progress=partial(progress, "head"),
-            notify=notify,
-        )
-        network.head.learned = learned.to(fabric.device)
+    training = Training(
+        fabric=fabric,
+        epochs=epochs,
+        seed=seed,
+        output=output,
+        key=json.dumps([settings, data_fingerprint], sort_keys=True),
+        progress=progress,
+        notify=notify,
+    )
 
-    # 4. Calibration by the graph itself, and the file
+    # 2. The closed form
+    features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
+    extract = partial(_extract, features, fabric)
+    cross_fit = CrossFit(GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device))
+    cross_fit.fit(
+        _each_batch(pixels.images, fit, extract, partial(progress, "features")),
+        copies=_copies(pixels.images, fit, extract, seed=seed, progress=partial(progress, "copies")),
+    )
+    head = Head(cross_fit.head)
+    network = DetectorNetwork(features, head, sigma=SIGMA).eval()
+
+    # 3. The gate
+    if anomalies != "none":
+        head.gate = learn_gate(cross_fit, pixels.images, fit, kind=anomalies, extract=extract, training=training)
+
+    # 4. The evidence
+    known: list[Anomaly] = []
+    rng = np.random.default_rng(seed)
+    if labelled:
+        known += labelled_anomalies(pixels, labelled, fit, suspect=partial(_map, network, fabric), rng=rng)
+    if outliers is not None:
+        known += outlier_anomalies(outliers, size, rng)
+    if known:
+        head.evidence = learn_evidence(head, pixels.images, fit, validation, known, extract=extract, training=training)
+
+    # 5. Calibration by the graph itself, and the file
     maps = _calibration_maps(network, pixels.images, calibration, partial(progress, "calibration"))
     scores = Calibration(tuple(float(one.max()) for one in maps), false_alarm_rate)
     low = float(np.median([np.median(one) for one in maps]))
@@ -188,7 +191,8 @@ def train(
         versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
     )
     export_onnx(network, metadata, output)
-    checkpoint.remove()
+    for stage in ("gate", "evidence"):
+        training.checkpoint(stage).remove()
     return Detector.load(output)
 
 
@@ -223,34 +227,32 @@ def _each_batch(
         progress(start + len(some), len(chosen))
 
 
-@dataclass(frozen=True)
-class _Whitener:
-    """Caches whitened features, float16 on the CPU."""
+def _copies(
+    images: npt.NDArray[np.uint8],
+    fit: Sequence[int],
+    extract: Callable[[npt.NDArray[np.uint8]], Tensor],
+    *,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> Iterator[Iterator[Tensor]]:
+    """Features of mirrored and turned copies of all images, as many rounds as make few images up to enough."""
+    rounds = ENOUGH_IMAGES // len(fit)
 
-    extract: Callable[[npt.NDArray[np.uint8]], Tensor]
-    gaussian: GaussianHead
+    def turn(number: int, some: npt.NDArray[np.uint8]) -> Tensor:
+        return extract(np.stack([Pose.copy(number, rng, one.shape[:2]).apply(one) for one in some]))
 
-    def images(
-        self, images: npt.NDArray[np.uint8], chosen: Sequence[int], progress: Callable[[int, int], None]
-    ) -> Tensor:
-        """(N, C, h, w) of the chosen images."""
-        whitened = list(_each_batch(images, chosen, self._whiten, progress))
-        return torch.cat(whitened) if whitened else torch.zeros(0, *self.gaussian.mean.shape, dtype=torch.float16)
+    def told(number: int, done: int, _: int) -> None:
+        progress(number * len(fit) + done, rounds * len(fit))
 
-    def anomalies(self, anomalies: Iterable[Anomaly], progress: Callable[[int, int], None]) -> Anomalies:
-        """All anomalies, with their kinds numbered in order of appearance."""
-        gathered = list(anomalies)
-        kinds = list(dict.fromkeys(one.kind for one in gathered))
-        pixels = np.stack([one.image for one in gathered])
-        return Anomalies(
-            features=self.images(pixels, range(len(gathered)), progress),
-            masks=torch.from_numpy(np.stack([one.mask for one in gathered])),
-            kinds=torch.tensor([kinds.index(one.kind) for one in gathered]),
-        )
+    for number in range(rounds):
+        rng = np.random.default_rng((seed, number))
+        yield _each_batch(images, fit, partial(turn, number), partial(told, number))
 
-    def _whiten(self, images: npt.NDArray[np.uint8]) -> Tensor:
-        with torch.inference_mode():
-            return self.gaussian.whiten(self.extract(images)).half().cpu()
+
+def _map(network: DetectorNetwork, fabric: Fabric, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Anomaly map (H, W) of one image (H, W, 3) by the torch module as it stands."""
+    with torch.inference_mode():
+        return network(fabric.to_device(torch.from_numpy(np.array(image[None]))))[0].cpu().numpy()
 
 
 def _calibration_maps(

@@ -1,6 +1,6 @@
-"""Everything anomalous a training can learn from: labelled images, synthetic anomalies, outlier exposure."""
+"""Everything anomalous a training can learn from: synthetic anomalies, labelled images, outlier exposure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,86 +9,104 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.datasets.pixels import Pixels
+from blemish.synthetic import Synthetic
 from blemish.synthetic.confetti import confetti
 from blemish.synthetic.outliers import OutlierFolder
 from blemish.synthetic.scars import scar
+from blemish.synthetic.transplant import transplant
+from blemish.synthetic.turned import Pose, relit
 
+SyntheticKind = Literal["confetti", "scars"]
 AnomalyKind = Literal["none", "confetti", "scars"]
 
-MOST_SYNTHETIC = 500
+MOST_LABELLED = 480  # training images made of labelled ones, over all defect types; more where there are more labels
 MOST_OUTLIERS = 500
+SUSPICIOUS = 0.75  # of an image's largest value: where a defect without a mask is taken to be
+
+Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
+Map = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]  # image (H, W, 3) to anomaly map (H, W)
 
 
 @dataclass(frozen=True)
 class Anomaly:
-    """One anomalous training image: uint8 (H, W, 3), bool (H, W) and its defect type or source.
-
-    The mask is all true where only the label is known.
-    """
+    """One anomalous training image: uint8 (H, W, 3), bool (H, W) and its defect type or source."""
 
     image: npt.NDArray[np.uint8]
     mask: npt.NDArray[np.bool_]
     kind: str
 
 
-def gather_anomalies(
-    pixels: Pixels,
-    *,
-    labelled: Sequence[int],
-    nominal: Sequence[int],
-    synthetic: AnomalyKind,
-    outliers: Path | None,
-    rng: np.random.Generator,
-) -> Iterator[Anomaly]:
-    """All anomalies in turn.
+def paint(
+    images: Images, index: int, kind: SyntheticKind, rng: np.random.Generator, *, nominal: Sequence[int]
+) -> Synthetic:
+    """A synthetic anomaly on one of the images, with texture of another nominal one."""
+    image = np.asarray(images[index])
+    if kind == "confetti":
+        return confetti(image, rng)
+    return scar(image, rng, source=np.asarray(images[nominal[int(rng.integers(len(nominal)))]]))
+
+
+def nominal_copies(
+    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Nominal images drawn at random, turned and relit."""
+    for _ in range(number):
+        image = np.asarray(images[nominal[int(rng.integers(len(nominal)))]])
+        yield relit(Pose.random(rng, image.shape[:2]).apply(image), rng)
+
+
+def labelled_anomalies(
+    pixels: Pixels, labelled: Sequence[int], nominal: Sequence[int], *, suspect: Map, rng: np.random.Generator
+) -> list[Anomaly]:
+    """Labelled defects as they are, turned, and set into nominal images; each defect type equally often.
 
     Args:
         pixels: the training images.
         labelled: indices of those labelled as defective.
-        nominal: indices of the nominal ones that synthetic anomalies may be painted on.
-        synthetic: what to paint.
-        outliers: an outlier-exposure folder.
+        nominal: indices of nominal ones.
+        suspect: the detector so far: where there is no mask, the defect is taken to be where its map is high.
         rng: decides all draws.
 
     Raises:
-        BlemishError: the outlier folder or a mask cannot be used.
+        BlemishError: a mask cannot be read.
     """
-    yield from _labelled(pixels, labelled)
-    if synthetic != "none":
-        yield from _synthetic(pixels, nominal, synthetic, rng)
-    if outliers is not None:
-        yield from _outliers(outliers, pixels.images.shape[1:3], rng)
+    known = [_with_mask(pixels, index, suspect) for index in labelled]
+    by_kind = {kind: [one for one in known if one.kind == kind] for kind in sorted({one.kind for one in known})}
+    made = list(known)
+    while len(made) < max(MOST_LABELLED, 2 * len(known)):
+        for defects in by_kind.values():
+            one = defects[int(rng.integers(len(defects)))]
+            target = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
+            made.append(_turned(one, rng) if len(made) % 2 else _transplanted(one, target, rng))
+    return made
 
 
-def _labelled(pixels: Pixels, labelled: Sequence[int]) -> Iterator[Anomaly]:
-    for index in labelled:
-        image, mask = np.asarray(pixels.images[index]), pixels.mask(index)
-        if mask is None or not mask.any():
-            mask = np.ones(image.shape[:2], dtype=bool)
-        # Itself, mirrored both ways and turned: a few labels are worth seeing from all sides.
-        for rows, columns in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
-            yield Anomaly(
-                np.ascontiguousarray(image[::rows, ::columns]),
-                np.ascontiguousarray(mask[::rows, ::columns]),
-                kind=str(pixels.samples[index].defect),
-            )
-
-
-def _synthetic(
-    pixels: Pixels, nominal: Sequence[int], kind: AnomalyKind, rng: np.random.Generator
-) -> Iterator[Anomaly]:
-    for number in range(min(MOST_SYNTHETIC, 2 * len(nominal))):
-        image = np.asarray(pixels.images[nominal[number % len(nominal)]])
-        if kind == "confetti":
-            made = confetti(image, rng)
-        else:
-            other = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
-            made = scar(image, rng, source=other)
-        yield Anomaly(made.image, made.mask, kind=f"synthetic {kind}")
-
-
-def _outliers(root: Path, size: tuple[int, int], rng: np.random.Generator) -> Iterator[Anomaly]:
+def outlier_anomalies(root: Path, size: tuple[int, int], rng: np.random.Generator) -> list[Anomaly]:
+    """Outlier exposure: images of a folder, anomalous everywhere. Raises BlemishError when it cannot be used."""
     folder = OutlierFolder(root, seed=int(rng.integers(2**31)))
     everywhere = np.ones(size, dtype=bool)
-    for _ in range(min(MOST_OUTLIERS, len(folder))):
-        yield Anomaly(folder.sample(rng, size), everywhere, kind="outlier exposure")
+    count = min(MOST_OUTLIERS, len(folder))
+    return [Anomaly(folder.sample(rng, size), everywhere, kind="outlier exposure") for _ in range(count)]
+
+
+def _with_mask(pixels: Pixels, index: int, suspect: Map) -> Anomaly:
+    image, mask = np.asarray(pixels.images[index]), pixels.mask(index)
+    if mask is None or not mask.any():
+        values = suspect(image)
+        mask = values >= SUSPICIOUS * values.max()
+    return Anomaly(image, mask, kind=str(pixels.samples[index].defect))
+
+
+def _turned(one: Anomaly, rng: np.random.Generator) -> Anomaly:
+    pose = Pose.random(rng, one.mask.shape)
+    mask = pose.apply_to_mask(one.mask)
+    if not mask.any():  # a defect at the edge that left the image
+        return one
+    return Anomaly(relit(pose.apply(one.image), rng), mask, one.kind)
+
+
+def _transplanted(one: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator) -> Anomaly:
+    made = transplant(one.image, one.mask, target, rng)
+    if made is None:
+        return _turned(one, rng)
+    return Anomaly(relit(made.image, rng), made.mask, one.kind)

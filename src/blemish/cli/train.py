@@ -54,18 +54,18 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
 @click.option(
     "--anomalies",
     type=click.Choice(["none", "confetti", "scars"]),
-    default="none",
+    default="scars",
     show_default=True,
-    help="Synthetic anomalies to learn from.",
+    help="Synthetic anomalies to learn ordinary variation by.",
 )
 @click.option("--outliers", type=FILE, metavar="DIR", help="A folder of unrelated images to learn from.")
 @click.option(
     "--epochs",
     type=click.IntRange(1),
     metavar="N",
-    default=30,
+    default=6,
     show_default=True,
-    help="Passes over the images at most, where there are anomalies to learn from.",
+    help="Passes over the anomalies, synthetic or known.",
 )
 @device_option
 @nominal_class_option

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.closed_form import fit_closed_form
+from blemish.closed_form import CrossFit
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import GaussianHead, Head
@@ -72,7 +72,7 @@ class ClosedForm:
         """Fits the head to batches of nominal images (N, C, S, S) in 0..1."""
         self.network.eval()
         with torch.inference_mode():
-            fit_closed_form(self._frozen.head.gaussian, (self._frozen.extract(images) for images in batches))
+            CrossFit(self._frozen.head.gaussian).fit(self._frozen.extract(images) for images in batches)
 
     def scores(self, inputs: Tensor) -> Tensor:
         """The largest value of the map where anomalies are local, else its mean, as in FCDD."""

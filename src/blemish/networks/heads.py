@@ -2,7 +2,7 @@
 
 The closed form: a Mahalanobis distance is FCDD with a fixed linear layer. Whitening makes the vector output
 phi = L^-1 (x - mu), and the pseudo-Huber loss of its norm, sqrt(|phi|^2 + 1) - 1, is the map. So the head needs no
-gradient step, and a learned output can stand beside it as one more element of phi.
+gradient step. Small learned networks can stand beside it: one weighs phi, another is one more element of it.
 """
 
 import torch
@@ -52,13 +52,18 @@ class GaussianHead(nn.Module):
         return squares[:, 0] / (self.scale * self.scale)
 
 
-class LearnedHead(nn.Module):
-    """A small network on whitened features, trained with the FCDD objective; its output is one element of phi.
+class CellNetwork(nn.Module):
+    """A small network on a grid of features, trained with the FCDD objective: a logit a cell, high where anomalous.
 
     Args:
         channels: length C of the feature vectors.
         hidden: channels between its layers.
     """
+
+    mean: Tensor  # (C, 1, 1) of the nominal inputs
+    deviation: Tensor  # (C, 1, 1)
+    centre: Tensor  # a usual logit of nominal cells
+    spread: Tensor  # the unit in which logits are read
 
     def __init__(self, *, channels: int, hidden: int = 64) -> None:
         super().__init__()
@@ -67,34 +72,72 @@ class LearnedHead(nn.Module):
             nn.LeakyReLU(0.1),
             nn.Conv2d(hidden, hidden, 3, padding=1),
             nn.LeakyReLU(0.1),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.LeakyReLU(0.1),
             nn.Conv2d(hidden, 1, 1),
         )
-        self.register_buffer("gain", torch.tensor(1.0))
-        self.gain: Tensor
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(channels, 1, 1))
+        self.register_buffer("centre", torch.tensor(0.0))
+        self.register_buffer("spread", torch.tensor(1.0))
 
-    def forward(self, whitened: Tensor) -> Tensor:
-        """phi_g (N, h, w) from whitened features (N, C, h, w)."""
-        return self.layers(whitened)[:, 0]
+    def standardise_by(self, nominal: Tensor) -> None:
+        """Takes mean and deviation of the inputs from nominal features (N, C, h, w)."""
+        # In float64 and channel by channel: sums over millions of float16 values need the digits, not the memory.
+        for channel in range(nominal.shape[1]):
+            values = nominal[:, channel].double()
+            self.mean[channel] = values.mean()
+            self.deviation[channel] = values.std().clamp(min=1e-6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (N, h, w) of features (N, C, h, w)."""
+        return self.layers((features - self.mean) / self.deviation)[:, 0]
+
+    def standing(self, features: Tensor) -> Tensor:
+        """Logits (N, h, w) above the usual, in units of the spread."""
+        return (self(features) - self.centre) / self.spread
 
 
 class Head(nn.Module):
-    """The anomaly map of the closed form, joined by the learned output where there is one.
+    """The anomaly map of the closed form, weighed by a gate and joined by learned evidence where there are any.
 
-    A = sqrt(|phi|^2 + (gain * phi_g)^2 + 1) - 1, so that the learned output can add evidence and never take any away.
+    A = sqrt(gate^2 |phi|^2 + evidence^2 + 1) - 1: still the pseudo-Huber loss of the norm of one output vector. The
+    gate, between 0 and 1, quietens cells whose deviation looks like the ordinary variation of good images. The
+    evidence is never negative, so that what was learned from some defects takes nothing away from any others.
+
+    Args:
+        gaussian: the closed form.
+        gate: a network on phi and its norm (C + 1 channels), trained on synthetic anomalies.
+        evidence: a network on the features themselves (C channels), trained on labelled defects.
     """
 
-    def __init__(self, gaussian: GaussianHead, learned: LearnedHead | None = None) -> None:
+    def __init__(
+        self, gaussian: GaussianHead, *, gate: CellNetwork | None = None, evidence: CellNetwork | None = None
+    ) -> None:
         super().__init__()
         self.gaussian = gaussian
-        self.learned = learned
+        self.gate = gate
+        self.evidence = evidence
 
     def forward(self, features: Tensor) -> Tensor:
         """Anomaly map A >= 0 (N, h, w) of features (N, C, h, w)."""
-        if self.learned is None:
-            return pseudo_huber(self.gaussian(features).sqrt())
-        phi = self.gaussian.whiten(features)
-        learned = self.learned.gain * self.learned(phi)
-        return pseudo_huber(((phi * phi).sum(1) + learned * learned).sqrt())
+        return pseudo_huber(self.squares(features).sqrt())
+
+    def squares(self, features: Tensor) -> Tensor:
+        """|phi|^2 with gate and evidence, (N, h, w), of features (N, C, h, w)."""
+        if self.gate is None:
+            squares = self.gaussian(features)
+        else:
+            phi = with_norm(self.gaussian.whiten(features))
+            squares = (phi[:, -1] * torch.sigmoid(self.gate.standing(phi))).square()
+        if self.evidence is not None:
+            squares = squares + self.evidence.standing(features).clamp(min=0).square()
+        return squares
+
+
+def with_norm(phi: Tensor) -> Tensor:
+    """Appends the norm as one more channel: (N, C, h, w) to (N, C + 1, h, w)."""
+    return torch.cat([phi, phi.square().sum(1, keepdim=True).sqrt()], dim=1)
 
 
 def to_blocks(features: Tensor) -> Tensor:
