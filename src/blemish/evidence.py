@@ -4,7 +4,7 @@ A few masks go a long way when every defect is seen turned, mirrored, relit, and
 sees the features as they are, not whitened place by place: a defect is one wherever it lies.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from blemish.networks.heads import CellNetwork, Head
-from blemish.refinement import Anomalies, Training, coverage, each_batch, refine
+from blemish.refinement import BATCH, Anomalies, Training, coverage, each_batch, refine
 from blemish.training_anomalies import Anomaly, nominal_copies
 
 MOST_NOMINAL = 500  # images whose features are kept, 360 KB each at 256 px
 COPIES = 240  # of nominal images, turned and relit as the defects are
+DILATIONS = (2, 4)  # wide: whether a large region is a defect shows at its edge and beyond
 RARE = 0.9  # the quantile of nominal images' largest values at which gate and evidence are made to agree
 
 
@@ -46,37 +47,34 @@ def learn_evidence(
         The network, for `Head`, on the head's device.
     """
 
-    def features(some: npt.NDArray[np.uint8]) -> Tensor:
-        return extract(some).half().cpu()
+    def features(some: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
+        chosen = list(some)
+        batches = (np.stack(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH))
+        return torch.cat([extract(batch).half().cpu() for batch in batches])
 
-    device = head.gaussian.mean.device
     rng = np.random.default_rng(training.seed)
-    nominal = [features(images[index : index + 1]) for index in fit[:MOST_NOMINAL]]
-    nominal += [features(copy[None]) for copy in nominal_copies(images, fit, COPIES, rng)]
-    shown, masks, kinds = [], [], []
-    for one in anomalies:
-        shown.append(features(one.image[None]))
-        masks.append(coverage(one.mask, shown[-1].shape[-2:]))
-        kinds.append(one.kind)
-        training.progress("anomalies", len(shown), len(anomalies))
-    names = sorted(set(kinds))
-    numbers = torch.tensor([names.index(kind) for kind in kinds])
+    good = [images[index] for index in fit[:MOST_NOMINAL]]
+    nominal = features([*good, *nominal_copies(images, fit, COPIES, rng)])
+    shown = features(one.image for one in anomalies)
+    masks = torch.stack([coverage(one.mask, shown.shape[-2:]) for one in anomalies])
+    names = sorted({one.kind for one in anomalies})
+    kinds = torch.tensor([names.index(one.kind) for one in anomalies])
 
-    evidence = CellNetwork(channels=shown[0].shape[1])
-    known = Anomalies(torch.cat(shown), torch.stack(masks), numbers)
-    refine(evidence, nominal=torch.cat(nominal), anomalies=known, training=training, stage="evidence")
+    evidence = CellNetwork(channels=shown.shape[1], dilations=DILATIONS)
+    refine(evidence, nominal=nominal, anomalies=Anomalies(shown, masks, kinds), training=training, stage="evidence")
     evidence.eval()
-    judged = torch.cat([features(images[index : index + 1]) for index in (validation or fit[:MOST_NOMINAL])])
-    _scale(evidence, head, judged, device)
+    held_back = features([images[index] for index in validation]) if validation else nominal[: len(good)]
+    _scale(evidence, head, held_back)
     return evidence
 
 
 @torch.inference_mode()
-def _scale(evidence: CellNetwork, head: Head, nominal: Tensor, device: torch.device) -> None:
+def _scale(evidence: CellNetwork, head: Head, nominal: Tensor) -> None:
     """Makes what one nominal image in ten reaches as large in the evidence as it is in the head's own norm.
 
     The objective leaves the scale of a logit open; so neither of the two drowns the other's nominal noise.
     """
+    device = head.gaussian.mean.device
     logits = torch.cat([evidence(some) for some in each_batch(nominal, device)])
     norms = torch.cat([head.squares(some).sqrt() for some in each_batch(nominal, device)])
     centre = logits.median()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blemish.closed_form import FOLDS, MOST_HELD_OUT, CrossFit
 from blemish.networks.heads import CellNetwork, with_norm
-from blemish.refinement import Anomalies, Training, coverage, each_batch, refine
+from blemish.refinement import BATCH, Anomalies, Training, coverage, each_batch, refine
 from blemish.training_anomalies import SyntheticKind, paint
 
 MOST_SYNTHETIC = 768
@@ -33,7 +33,7 @@ def learn_gate(
     """Trains a gate for the head of a cross-fit.
 
     Args:
-        cross_fit: fitted to the images `fit`, in their order; its head is fitted to all of them when this returns.
+        cross_fit: fitted to the images `fit`, two or more, in order; its head is fitted to all of them in the end.
         images: all training images, uint8 (N, H, W, 3).
         fit: indices of the nominal ones.
         kind: what to paint.
@@ -45,18 +45,23 @@ def learn_gate(
     """
     gaussian = cross_fit.head
     sources = _sources(min(len(fit), MOST_HELD_OUT), np.random.default_rng(training.seed))
+    whiten = partial(_whiten, cross_fit)
     nominal, painted, masks = [], [], []
     with torch.inference_mode():
-        for fold in range(FOLDS):
+        for fold in range(min(FOLDS, len(fit))):
             left_out = cross_fit.leave_out(fold)
-            whiten = partial(_whiten, cross_fit)
             nominal += [whiten(some) for some in each_batch(left_out, gaussian.mean.device)]
-            for number in np.flatnonzero(sources % FOLDS == fold):
-                rng = np.random.default_rng((training.seed, int(number)))
-                made = paint(images, fit[sources[number]], kind, rng, nominal=fit)
-                painted.append(whiten(extract(made.image[None])))
-                masks.append(coverage(made.mask, gaussian.scale.shape))
-                training.progress("synthetic anomalies", len(painted), len(sources))
+            numbers = np.flatnonzero(sources % FOLDS == fold)
+            for some in np.split(numbers, range(BATCH, len(numbers), BATCH)):
+                made = [
+                    paint(
+                        images, fit[sources[number]], kind, np.random.default_rng((training.seed, number)), nominal=fit
+                    )
+                    for number in some
+                ]
+                painted.append(whiten(extract(np.stack([one.image for one in made]))))
+                masks += [coverage(one.mask, gaussian.scale.shape) for one in made]
+                training.progress("synthetic anomalies", len(masks), len(sources))
         cross_fit.fit_all()
     gate = CellNetwork(channels=gaussian.mean.shape[0] + 1)
     clean = torch.cat(nominal)

@@ -155,7 +155,7 @@ def train(
     network = DetectorNetwork(features, head, sigma=SIGMA).eval()
 
     # 3. The gate
-    if anomalies != "none":
+    if anomalies != "none" and len(fit) > 1:  # a single image leaves none to fit to when it is left out
         head.gate = learn_gate(cross_fit, pixels.images, fit, kind=anomalies, extract=extract, training=training)
 
     # 4. The evidence

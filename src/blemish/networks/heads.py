@@ -58,6 +58,7 @@ class CellNetwork(nn.Module):
     Args:
         channels: length C of the feature vectors.
         hidden: channels between its layers.
+        dilations: of its two 3 x 3 layers; a cell sees as far as their sum.
     """
 
     mean: Tensor  # (C, 1, 1) of the nominal inputs
@@ -65,14 +66,15 @@ class CellNetwork(nn.Module):
     centre: Tensor  # a usual logit of nominal cells
     spread: Tensor  # the unit in which logits are read
 
-    def __init__(self, *, channels: int, hidden: int = 64) -> None:
+    def __init__(self, *, channels: int, hidden: int = 64, dilations: tuple[int, int] = (1, 1)) -> None:
         super().__init__()
+        near, far = dilations
         self.layers = nn.Sequential(
             nn.Conv2d(channels, hidden, 1),
             nn.LeakyReLU(0.1),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.Conv2d(hidden, hidden, 3, padding=near, dilation=near),
             nn.LeakyReLU(0.1),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.Conv2d(hidden, hidden, 3, padding=far, dilation=far),
             nn.LeakyReLU(0.1),
             nn.Conv2d(hidden, 1, 1),
         )
