@@ -102,7 +102,17 @@ def _create(name: str, strides: tuple[int, ...], *, use_hub: bool) -> nn.Module:
     if missing:
         raise BlemishError(f"{name} has no features at stride {missing[0]}; its strides are {levels}")
     indices = tuple(levels.index(stride) for stride in strides)
-    return timm.create_model(name, features_only=True, out_indices=indices, pretrained=use_hub)
+    trunk = timm.create_model(name, features_only=True, out_indices=indices, pretrained=use_hub)
+    _drop_unused_blocks(trunk)
+    return trunk
+
+
+def _drop_unused_blocks(trunk: nn.Module) -> None:
+    """Removes what lies behind the last wanted stride: timm cuts most networks there, but runs EfficientNets whole."""
+    kind, _, last = _info(trunk).module_name()[-1].rpartition(".")
+    blocks = getattr(trunk, "blocks", None)
+    if kind == "blocks" and isinstance(blocks, nn.Sequential):
+        del blocks[int(last) + 1 :]
 
 
 def _info(trunk: nn.Module) -> FeatureInfo:
