@@ -1,13 +1,16 @@
-"""The closed form against scikit-learn's covariance and SciPy's Mahalanobis distance, place by place."""
+"""The closed form against scikit-learn's covariance and SciPy's Mahalanobis distance, and what stands beside it."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis
+from scipy.special import expit
 from sklearn.covariance import EmpiricalCovariance
+from sklearn.preprocessing import StandardScaler
 
+from blemish import closed_form
 from blemish.closed_form import FOLDS, FREAK, RIDGE, CrossFit
-from blemish.networks.heads import GaussianHead, Head, LearnedHead, from_blocks, to_blocks
+from blemish.networks.heads import CellNetwork, GaussianHead, Head, from_blocks, to_blocks, with_norm
 
 N, C, ROWS, COLUMNS = 23, 5, 4, 6
 
@@ -34,29 +37,83 @@ def literal_distances(fitted: np.ndarray, scored: np.ndarray) -> np.ndarray:
     return distances
 
 
-@pytest.mark.parametrize("batch", [1, 7, N])
-def test_distances_are_mahalanobis_over_the_left_out_scale(batch: int) -> None:
-    nominal, new = features(), features(seed=1)
-    head = GaussianHead(channels=C, grid=(ROWS, COLUMNS))
-    CrossFit(head).fit(nominal.split(batch))
-
-    exact = nominal.double().numpy()
+def literal_scale(originals: np.ndarray, copies: list[np.ndarray]) -> np.ndarray:
+    """The scale (h, w) from the distances of each original to all other folds' originals and copies."""
+    fold = np.arange(N) % FOLDS
     maps = []
-    for fold in range(FOLDS):
-        left_out = np.arange(N) % FOLDS == fold
-        maps += list(literal_distances(exact[~left_out], exact[left_out]))
+    for left_out in range(FOLDS):
+        others = np.concatenate([some[fold != left_out] for some in [originals, *copies]])
+        maps += list(literal_distances(others, originals[fold == left_out]))
     usual = sorted(one.max() for one in maps)[N // 2]
     largest = np.max([one * min(1, FREAK * usual / one.max()) for one in maps], axis=0)
     smooth = np.array(
         [[largest[max(0, r - 2) : r + 3, max(0, c - 2) : c + 3].mean() for c in range(COLUMNS)] for r in range(ROWS)]
     )
-    expected = literal_distances(exact, new.double().numpy()) / (smooth / smooth.mean())
+    return smooth / smooth.mean()
+
+
+def new_head() -> GaussianHead:
+    return GaussianHead(channels=C, grid=(ROWS, COLUMNS))
+
+
+@pytest.mark.parametrize("copies", [0, 2], ids=["no copies", "two copies each"])
+@pytest.mark.parametrize("batch", [1, 7, N])
+def test_distances_are_mahalanobis_over_the_left_out_scale(batch: int, copies: int) -> None:
+    nominal, new = features(), features(seed=1)
+    altered = [nominal + 3 * torch.randn(nominal.shape, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    altered = altered[:copies]
+    head = new_head()
+    CrossFit(head).fit(nominal.split(batch), copies=[copy.split(batch + 1) for copy in altered])
+
+    exact, exact_copies = nominal.double().numpy(), [copy.double().numpy() for copy in altered]
+    scale = literal_scale(exact, exact_copies)
+    expected = literal_distances(np.concatenate([exact, *exact_copies]), new.double().numpy()) / scale
+    np.testing.assert_allclose(head.scale.numpy(), scale, rtol=2e-3)
     np.testing.assert_allclose(head(new).sqrt().numpy(), expected, rtol=2e-3)
     np.testing.assert_allclose(head.whiten(new).square().sum(1).sqrt().numpy(), expected, rtol=2e-3)
 
 
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_leaving_a_fold_out_is_fitting_without_its_images_and_their_copies(fold: int) -> None:
+    nominal, copy = features(), features(seed=5)
+    others = np.arange(N) % FOLDS != fold
+    by_hand = new_head()
+    CrossFit(by_hand).fit([nominal[others], copy[others]])
+
+    head = new_head()
+    cross_fit = CrossFit(head)
+    cross_fit.fit(nominal.split(7), copies=[copy.split(3)])
+    scale = head.scale.clone()
+    left_out = cross_fit.leave_out(fold)
+    torch.testing.assert_close(left_out.float(), nominal[~others], rtol=1e-3, atol=0)
+    torch.testing.assert_close(head.mean, by_hand.mean, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(head.whitening, by_hand.whitening, rtol=1e-3, atol=1e-4)
+    assert torch.equal(head.scale, scale)
+
+
+def test_fitting_to_all_again_is_as_if_nothing_had_been_left_out() -> None:
+    head = new_head()
+    cross_fit = CrossFit(head)
+    cross_fit.fit(features().split(7))
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    cross_fit.leave_out(1)
+    assert not torch.equal(head.mean, before["mean"])
+    cross_fit.fit_all()
+    torch.testing.assert_close(dict(head.state_dict()), before, rtol=0, atol=0)
+
+
+def test_only_so_many_images_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closed_form, "MOST_HELD_OUT", 10)
+    nominal, head = features(), new_head()
+    cross_fit = CrossFit(head)
+    cross_fit.fit(nominal.split(7))
+    torch.testing.assert_close(cross_fit.leave_out(1).float(), nominal[[1, 5, 9]], rtol=1e-3, atol=0)
+    cross_fit.fit_all()
+    torch.testing.assert_close(head.mean, nominal.mean(0))  # all 23 are fitted to
+
+
 def test_a_single_image_is_enough() -> None:
-    head = GaussianHead(channels=C, grid=(ROWS, COLUMNS))
+    head = new_head()
     CrossFit(head).fit([features()[:1]])
     assert torch.all(head.scale == 1)
     assert torch.isfinite(head(features(seed=1))).all()
@@ -64,7 +121,7 @@ def test_a_single_image_is_enough() -> None:
 
 def test_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="no features"):
-        CrossFit(GaussianHead(channels=C, grid=(ROWS, COLUMNS))).fit([])
+        CrossFit(new_head()).fit([])
 
 
 def test_blocks_come_back_where_they_were() -> None:
@@ -75,16 +132,81 @@ def test_blocks_come_back_where_they_were() -> None:
     torch.testing.assert_close(block, wanted)
 
 
-def test_the_learned_output_only_adds_evidence() -> None:
-    gaussian = GaussianHead(channels=C, grid=(ROWS, COLUMNS))
+# What stands beside the closed form
+
+
+def cell_network(channels: int, seed: int, *, centre: float, spread: float) -> CellNetwork:
+    torch.manual_seed(seed)
+    network = CellNetwork(channels=channels).eval()
+    network.centre.fill_(centre)
+    network.spread.fill_(spread)
+    return network
+
+
+@pytest.mark.parametrize("with_gate", [False, True], ids=["no gate", "gate"])
+@pytest.mark.parametrize("with_evidence", [False, True], ids=["no evidence", "evidence"])
+def test_the_head_is_its_formula(with_gate: bool, with_evidence: bool) -> None:
+    gaussian = new_head()
     CrossFit(gaussian).fit([features()])
-    alone, joined = Head(gaussian), Head(gaussian, LearnedHead(channels=C))
+    gate = cell_network(C + 1, 1, centre=0.1, spread=0.2) if with_gate else None
+    evidence = cell_network(C, 2, centre=-0.3, spread=0.7) if with_evidence else None
     new = features(seed=2)
     with torch.inference_mode():
-        assert (joined(new) >= alone(new) - 1e-4).all()
-        phi = alone(new).double()
-        learned = joined.learned.gain * joined.learned(gaussian.whiten(new))
-        # A + 1 = sqrt(|phi|^2 + 1), so the two forms must be one right-angled triangle.
-        torch.testing.assert_close(
-            (joined(new).double() + 1) ** 2, (phi + 1) ** 2 + learned.double() ** 2, rtol=1e-4, atol=1e-4
-        )
+        phi = gaussian.whiten(new).double().numpy()
+        norm = np.linalg.norm(phi, axis=1)
+        weight, learned = np.ones_like(norm), np.zeros_like(norm)
+        if gate is not None:
+            logits = gate(torch.from_numpy(np.concatenate([phi, norm[:, None]], axis=1)).float())
+            weight = expit((logits.double().numpy() - 0.1) / 0.2)
+            assert weight.std() > 0.01  # or the test would not see it
+        if evidence is not None:
+            learned = np.maximum(0, (evidence(new).double().numpy() + 0.3) / 0.7)
+            assert (learned > 0).any()
+            assert (learned == 0).any()
+        got = Head(gaussian, gate=gate, evidence=evidence)(new).numpy()
+    expected = np.sqrt((weight * norm) ** 2 + learned**2 + 1) - 1
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1.0, 1e6], ids=["steep", "usual", "flat"])
+def test_the_gate_only_quietens_and_the_evidence_only_adds(spread: float) -> None:
+    gaussian = new_head()
+    CrossFit(gaussian).fit([features()])
+    gate = cell_network(C + 1, 3, centre=0.0, spread=spread)
+    evidence = cell_network(C, 4, centre=0.0, spread=spread)
+    new = features(seed=3)
+    with torch.inference_mode():
+        alone, gated = Head(gaussian)(new), Head(gaussian, gate=gate)(new)
+        assert ((gated >= 0) & (gated <= alone + 1e-4)).all()
+        assert (Head(gaussian, evidence=evidence)(new) >= alone - 1e-4).all()
+        assert (Head(gaussian, gate=gate, evidence=evidence)(new) >= gated - 1e-4).all()
+
+
+def test_the_norm_is_one_more_channel() -> None:
+    phi = torch.randn(3, C, ROWS, COLUMNS)
+    got = with_norm(phi)
+    assert torch.equal(got[:, :C], phi)
+    np.testing.assert_allclose(got[:, C].numpy(), np.linalg.norm(phi.numpy(), axis=1), rtol=1e-5)
+
+
+def test_a_cell_network_sees_standardised_inputs() -> None:
+    # Far from zero and many: sums of float16 or float32 would lose the digits.
+    nominal = (1000 + 3 * torch.randn(50, C, 20, 20, generator=torch.Generator().manual_seed(0))).half()
+    nominal[:, 1] = 7.0  # a channel that never varies
+    network = CellNetwork(channels=C)
+    network.standardise_by(nominal)
+    vectors = nominal.double().permute(0, 2, 3, 1).reshape(-1, C).numpy()
+    scaler = StandardScaler().fit(vectors)
+    seen = []
+    network.layers.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    logits = network(nominal[:2].float())
+    assert logits.shape == (2, 20, 20)
+    assert torch.isfinite(logits).all()
+    expected = scaler.transform(vectors).reshape(50, 20, 20, C).transpose(0, 3, 1, 2)[:2]
+    np.testing.assert_allclose(seen[0].numpy(), expected, atol=1e-3)
+
+
+def test_images_that_do_not_vary_get_the_same_scale_everywhere() -> None:
+    head = GaussianHead(channels=C, grid=(ROWS, COLUMNS))
+    CrossFit(head).fit([torch.full((8, C, ROWS, COLUMNS), 3.0)])
+    torch.testing.assert_close(head.scale, torch.ones(ROWS, COLUMNS))

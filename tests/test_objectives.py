@@ -6,8 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from blemish.objectives import anomalous_loss, hypersphere_distance, image_loss, pixel_loss, pseudo_huber
+from blemish.objectives import (
+    anomalous_loss,
+    cell_loss,
+    hypersphere_distance,
+    image_loss,
+    pixel_loss,
+    pseudo_huber,
+)
 
 
 def literal_huber(x: float) -> float:
@@ -71,6 +80,84 @@ def test_the_tangent_meets_the_curve() -> None:
     assert low == pytest.approx(literal[0], rel=1e-6)
     assert high == pytest.approx(literal[1], rel=1e-9)
     assert anomalous_loss(torch.tensor(0.0)) > anomalous_loss(torch.tensor(1e-4))
+
+
+def literal_cell_loss(logits: Tensor, coverage: Tensor) -> Tensor:
+    """Cross-entropy, image by image: mean of all nominal cells, and mean over images of anomalous cells' means."""
+    nominal, anomalous = [], []
+    for image, covered in zip(logits, coverage, strict=True):
+        cells = list(zip(image.flatten(), covered.flatten().tolist(), strict=True))
+        nominal += [binary_cross_entropy_with_logits(x, torch.zeros_like(x)) for x, share in cells if share == 0]
+        most = max(share for _, share in cells)
+        if most > 0:
+            called = [x for x, share in cells if share >= 0.15 or share == most]
+            own = [binary_cross_entropy_with_logits(x, torch.ones_like(x)) for x in called]
+            anomalous.append(sum(own) / len(own))
+    terms = [sum(some) / len(some) for some in (nominal, anomalous) if some]
+    return sum(terms)
+
+
+def some_logits(seed: int = 4, *, images: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 3 * torch.randn(images, 3, 5, generator=generator, dtype=torch.float64)
+
+
+def painted(*values: float) -> Tensor:
+    """Coverage (3, 5) of one image: cells from the first on as given, all others 0."""
+    cells = torch.zeros(15, dtype=torch.float64)
+    cells[: len(values)] = torch.tensor(values)
+    return cells.reshape(3, 5)
+
+
+COVERAGES = {
+    "a defect each, small and large": [painted(), painted(0.2), painted(*[1.0] * 9), painted(0.6, 0.15, 0.1)],
+    "cells barely touched": [painted(), painted(1.0, 0.1499), painted(0.05, 0.9), painted()],
+    "no cell covered by 15 %": [painted(), painted(0.02, 0.05, 0.01), painted(0.14, 0.14), painted(1.0)],
+    "all nominal": [painted()] * 4,
+    "all anomalous everywhere": [painted(*[1.0] * 15)] * 4,
+    "all anomalous in part": [painted(0.5), painted(0.5, 0.01), painted(0.01), painted(1.0, 1.0)],
+}
+
+
+@pytest.mark.parametrize("coverages", COVERAGES.values(), ids=COVERAGES)
+def test_cell_loss_is_the_cross_entropy_image_by_image(coverages: list[Tensor]) -> None:
+    logits, again = some_logits().requires_grad_(), some_logits().requires_grad_()
+    coverage = torch.stack(coverages)
+    loss, expected = cell_loss(logits, coverage), literal_cell_loss(again, coverage)
+    loss.backward()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    torch.testing.assert_close(logits.grad, again.grad)
+
+
+def test_cell_loss_has_the_slope_of_its_value() -> None:
+    coverage = torch.stack(COVERAGES["cells barely touched"])
+    assert torch.autograd.gradcheck(lambda x: cell_loss(x, coverage), some_logits().requires_grad_())
+
+
+def test_cells_that_a_mask_barely_touches_are_pulled_neither_way() -> None:
+    logits = some_logits(images=1).requires_grad_()
+    cell_loss(logits, painted(1.0, 0.1)[None]).backward()
+    slopes = logits.grad.flatten()
+    assert slopes[0] < 0
+    assert slopes[1] == 0
+    assert (slopes[2:] > 0).all()
+
+
+def test_a_small_defect_weighs_as_much_as_a_large_one() -> None:
+    logits = torch.zeros(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    coverage = torch.stack([painted(1.0), painted(*[1.0] * 10)])
+    cell_loss(logits, coverage).backward()
+    small, large = (logits.grad[i][coverage[i] > 0].sum().item() for i in (0, 1))
+    assert small == pytest.approx(large)
+
+
+def test_cell_loss_is_finite_for_any_logit_in_float32() -> None:
+    logits = torch.tensor([[[1e4, -1e4]], [[-1e4, 1e4]]], requires_grad=True)
+    loss = cell_loss(logits, torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]]]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
 
 
 @settings(max_examples=50, deadline=None)

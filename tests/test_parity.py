@@ -18,7 +18,7 @@ from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import GaussianHead, Head, LearnedHead
+from blemish.networks.heads import CellNetwork, GaussianHead, Head, with_norm
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 
 ROOT = Path(__file__).parent.parent
@@ -50,20 +50,37 @@ def write_images(folder: Path) -> list[Path]:
     return [folder / name for name in IMAGES]
 
 
-def fitted_network(*, learned: bool) -> DetectorNetwork:
+PARTS = {"closed form": (), "with gate": ("gate",), "with gate and evidence": ("gate", "evidence")}
+
+
+def fitted_network(*parts: str) -> DetectorNetwork:
     torch.manual_seed(0)
     features = FeatureGrid(Backbone(), size=SIZE).eval()
-    gaussian = GaussianHead(channels=features.channels, grid=features.field.grid)
-    with torch.inference_mode():
+    head = Head(GaussianHead(channels=features.channels, grid=features.field.grid))
+    with torch.no_grad():
         pixels = torch.randint(0, 256, (40, *SIZE, 3), dtype=torch.uint8)
-        CrossFit(gaussian).fit((features(some) for some in pixels.split(8)))
-    head = Head(gaussian, LearnedHead(channels=features.channels) if learned else None)
+        CrossFit(head.gaussian).fit(features(some) for some in pixels.split(8))
+        nominal = features(pixels[:8])
+        if "gate" in parts:
+            head.gate = standing_network(with_norm(head.gaussian.whiten(nominal)), unit=1.0)
+        if "evidence" in parts:
+            head.evidence = standing_network(nominal, unit=0.1)  # as large as the closed form's norm, or more
     return DetectorNetwork(features, head, sigma=4.0).eval()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["closed form", "with learned head"])
+def standing_network(nominal: torch.Tensor, *, unit: float) -> CellNetwork:
+    """Random weights, but logits in the range that training leaves them in."""
+    network = CellNetwork(channels=nominal.shape[1])
+    network.standardise_by(nominal)
+    logits = network(nominal)
+    network.centre.fill_(logits.mean())
+    network.spread.fill_(unit * logits.std())
+    return network
+
+
+@pytest.fixture(scope="module", params=PARTS.values(), ids=PARTS)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[DetectorNetwork, Path]:
-    network = fitted_network(learned=request.param)
+    network = fitted_network(*request.param)
     path = tmp_path_factory.mktemp("model") / "m.onnx"
     metadata = ModelMetadata(SIZE, "good images only", {}, {}, (), Calibration((1.0, 20.0, 30.0, 900.0)), 0.0, 1000.0)
     export_onnx(network, metadata, path)
@@ -92,7 +109,7 @@ def test_the_graph_is_the_torch_module(model: tuple[DetectorNetwork, Path], tmp_
 @pytest.mark.timeout(900)
 def test_an_environment_without_torch_scores_the_same(tmp_path: Path) -> None:
     """Installs the runtime alone, from a package index, and scores in it."""
-    network = fitted_network(learned=False)
+    network = fitted_network("gate", "evidence")
     metadata = ModelMetadata(SIZE, "good images only", {}, {}, (), Calibration((20.0, 30.0)), 0.0, 1000.0)
     export_onnx(network, metadata, tmp_path / "m.onnx")
     images = write_images(tmp_path)

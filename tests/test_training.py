@@ -1,28 +1,33 @@
 """Training end to end on small drawn images: the file, its seeds, its split, its resume, its parity with torch."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from blemish import refinement
+from blemish import evidence, gate, training, training_anomalies
 from blemish.checkpoint import Checkpoint
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.files import fingerprint
+from blemish.networks.backbones import Backbone
 from blemish.training import train
 
 SIZE = (64, 96)  # a rectangle: nothing may assume a square
+CLOSED_FORM = {"size": SIZE, "anomalies": "none"}  # for what has nothing to do with the gate
 
 
 def texture(rng: np.random.Generator) -> np.ndarray:
     return (120 + 20 * np.sin(np.arange(96) / 3) + rng.normal(0, 6, (64, 96))).clip(0, 255).astype(np.uint8)
 
 
-def write_parts(root: Path, *, good: int = 12, labelled: int = 0) -> Path:
+def write_parts(root: Path, *, good: int = 12, labelled: int = 0, masks: bool = True) -> Path:
     rng = np.random.default_rng(0)
     for split, defect, number in (
         ("train", "good", good),
@@ -37,7 +42,8 @@ def write_parts(root: Path, *, good: int = 12, labelled: int = 0) -> Path:
                 row, column = rng.integers(8, 40), rng.integers(8, 70)
                 mask[row : row + 14, column : column + 14] = 255
                 pixels[mask > 0] = 20
-                save(root / "ground_truth" / defect / f"{split}{index}_mask.png", mask)
+                if masks or split == "test":
+                    save(root / "ground_truth" / defect / f"{split}{index}_mask.png", mask)
             save(root / split / defect / f"{split}{index}.png", pixels)
     return root
 
@@ -57,102 +63,177 @@ def labelled_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_parts(tmp_path_factory.mktemp("labelled"), labelled=3)
 
 
+@dataclass(frozen=True)
+class Trained:
+    detector: Detector
+    path: Path
+    stages: list[str]
+
+
+@pytest.fixture(scope="module")
+def closed_form(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    path, stages = tmp_path_factory.mktemp("closed form") / "m.onnx", []
+    detector = train(parts, path, **CLOSED_FORM, progress=lambda stage, *_: stages.append(stage))
+    return Trained(detector, path, stages)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little of all that a training makes up."""
+    monkeypatch.setattr(gate, "MOST_SYNTHETIC", 40)
+    monkeypatch.setattr(evidence, "COPIES", 20)
+    monkeypatch.setattr(training_anomalies, "MOST_LABELLED", 60)
+    monkeypatch.setattr(training, "ENOUGH_IMAGES", 20)
+
+
 def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, tmp_path: Path) -> None:
-    stages = []
-    detector = train(parts, tmp_path / "m.onnx", size=SIZE, progress=lambda stage, done, total: stages.append(stage))
+    stages: list[str] = []
+    detector = train(parts, tmp_path / "m.onnx", size=SIZE, progress=lambda stage, *_: stages.append(stage))
     evaluation = evaluate(detector, read_data_set(parts))
     assert evaluation.metrics["image_auroc"] == 1.0
     assert evaluation.metrics["pixel_auroc"] > 0.95
-    assert detector.metadata.supervision == "good images only"
+    assert detector.metadata.supervision == "good images only + synthetic anomalies (scars)"
     assert (detector.metadata.data["train_images"], detector.metadata.data["calibration_images"]) == (10, 2)
-    assert list(dict.fromkeys(stages)) == ["reading", "features", "calibration"]
+    wanted = ["reading", "features", "copies", "synthetic anomalies", "gate", "calibration"]
+    assert list(dict.fromkeys(stages)) == wanted
+    assert stages.count("gate") == 6
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
-def test_the_same_seed_gives_the_same_file_and_another_does_not(parts: Path, tmp_path: Path) -> None:
+def test_without_synthetic_anomalies_it_is_the_closed_form(parts: Path, closed_form: Trained) -> None:
+    assert closed_form.detector.metadata.supervision == "good images only"
+    assert list(dict.fromkeys(closed_form.stages)) == ["reading", "features", "copies", "calibration"]
+    assert evaluate(closed_form.detector, read_data_set(parts)).metrics["image_auroc"] == 1.0
+
+
+@pytest.mark.parametrize("good", [2, 3])
+def test_a_few_images_are_enough(good: int, tmp_path: Path, few: None) -> None:
+    detector = train(write_parts(tmp_path / "parts", good=good), tmp_path / "m.onnx", size=SIZE, epochs=1)
+    maps, scores, _ = detector.run(np.random.default_rng(0).integers(0, 255, (2, *SIZE, 3), np.uint8))
+    assert np.isfinite(maps).all()
+    assert (scores > 0).all()
+
+
+def copies_of(images: np.ndarray, fit: list[int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """What a training makes of images, round by round (rounds, N, H, W, 3), and the progress it tells."""
+    told: list[tuple[int, int]] = []
+    rounds = training._copies(images, fit, torch.from_numpy, seed=0, progress=lambda *step: told.append(step))
+    made = [torch.cat(list(batches)).numpy() for batches in rounds]
+    return np.stack(made) if made else np.empty((0, *images.shape)), told
+
+
+@pytest.mark.parametrize(
+    ("images", "rounds"),
+    [
+        (124, 1),
+        (126, 0),
+        (63, 1),
+        (62, 2),
+        (41, 3),
+        (125, 0),
+        (25, 4),
+        (1, 124),
+    ],
+)
+def test_copies_make_few_images_up_to_a_hundred_and_twenty_five(images: int, rounds: int) -> None:
+    made, told = copies_of(np.zeros((images, 4, 6, 3), np.uint8), list(range(images)))
+    assert len(made) == rounds
+    assert images * (1 + rounds) >= 125
+    assert not rounds or told[-1] == (rounds * images, rounds * images)
+
+
+def test_copies_are_mirrored_then_turned_in_the_order_of_the_images() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (24, 16, 20, 3), np.uint8)
+    fit = [0, 3, *range(5, 23)]  # more than one batch
+    made, _ = copies_of(images, fit)
+    for copy, axes in zip(made[:3], [(1,), (2,), (1, 2)], strict=True):
+        np.testing.assert_array_equal(copy, np.flip(images[fit], axes))
+    assert len(made) > 3
+    assert len(np.unique(made.reshape(-1, images[0].size), axis=0)) == made.shape[0] * made.shape[1]
+    np.testing.assert_array_equal(copies_of(images, fit)[0], made)
+
+
+def test_enough_images_are_not_copied(tmp_path: Path) -> None:
+    stages = set()
+    parts = write_parts(tmp_path / "parts", good=157)  # 126 to fit to
+    options = CLOSED_FORM | {"size": (32, 32)}
+    train(parts, tmp_path / "m.onnx", **options, progress=lambda stage, *_: stages.add(stage))
+    assert stages == {"reading", "features", "calibration"}
+
+
+def test_the_same_seed_gives_the_same_file_and_another_does_not(parts: Path, tmp_path: Path, few: None) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        train(parts, tmp_path / name, size=SIZE, seed=seed)
+        train(parts, tmp_path / name, size=SIZE, seed=seed, epochs=1)
     assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b") != fingerprint(tmp_path / "c")
 
 
-def test_no_used_image_counts_in_an_evaluation(parts: Path, tmp_path: Path) -> None:
+def test_no_used_image_counts_in_an_evaluation(closed_form: Trained, tmp_path: Path) -> None:
     leaky = write_parts(tmp_path / "leaky")
     used = leaky / "train" / "good" / "train3.png"
     (leaky / "test" / "good" / "again.png").write_bytes(used.read_bytes())
-    detector = train(parts, tmp_path / "m.onnx", size=SIZE)
-    evaluation = evaluate(detector, read_data_set(leaky))
+    evaluation = evaluate(closed_form.detector, read_data_set(leaky))
     assert evaluation.left_out == 1
     assert "again.png" not in {one.sample.path.name for one in evaluation.images}
 
 
-def test_masks_are_learned_from(labelled_parts: Path, tmp_path: Path) -> None:
-    stages = []
+@pytest.mark.parametrize("masks", [True, False], ids=["masks", "no masks"])
+def test_labelled_defects_are_learned_from(masks: bool, tmp_path: Path, few: None) -> None:
+    parts, stages = write_parts(tmp_path / "parts", labelled=3, masks=masks), []
     detector = train(
-        labelled_parts, tmp_path / "m.onnx", size=SIZE, epochs=3, progress=lambda stage, *_: stages.append(stage)
+        parts, tmp_path / "m.onnx", **CLOSED_FORM, epochs=12, progress=lambda stage, *_: stages.append(stage)
     )
-    assert detector.metadata.supervision == "good images + 3 labelled defects (3 masks)"
-    assert "head" in stages
-    assert evaluate(detector, read_data_set(labelled_parts)).metrics["image_auroc"] == 1.0
+    assert detector.metadata.supervision == f"good images + 3 labelled defects ({'3' if masks else 'no'} masks)"
+    assert stages.count("evidence") == 12
+    assert "gate" not in stages
+    evaluation = evaluate(detector, read_data_set(parts))
+    assert evaluation.metrics["image_auroc"] == 1.0
+    assert evaluation.metrics["pixel_auroc"] > 0.95
 
 
-@pytest.mark.parametrize("kind", ["confetti", "scars"])
-def test_synthetic_anomalies_and_outliers(kind: str, parts: Path, tmp_path: Path) -> None:
+def test_synthetic_anomalies_and_outliers(parts: Path, tmp_path: Path, few: None) -> None:
     for index in range(3):
         save(tmp_path / "others" / f"{index}.png", np.random.default_rng(index).integers(0, 255, (50, 80, 3), np.uint8))
-    detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=1, anomalies=kind, outliers=tmp_path / "others")
-    assert detector.metadata.supervision == f"good images + synthetic anomalies ({kind}) + outlier exposure (others)"
+    options = {"size": SIZE, "epochs": 1, "anomalies": "confetti", "outliers": tmp_path / "others"}
+    detector = train(parts, tmp_path / "m.onnx", **options)
+    wanted = "good images + synthetic anomalies (confetti) + outlier exposure (others)"
+    assert detector.metadata.supervision == wanted
 
 
-def test_a_killed_training_goes_on_to_the_same_file(
-    labelled_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_training_killed_in_one_stage_then_the_other_goes_on_to_the_same_file(
+    labelled_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: None
 ) -> None:
-    whole = tmp_path / "whole" / "m.onnx"
-    killed = tmp_path / "killed" / "m.onnx"
-    for path in (whole, killed):
-        path.parent.mkdir()
-    train(labelled_parts, whole, size=SIZE, epochs=4)
+    def train_in(name: str) -> list[str]:
+        told: list[str] = []
+        (tmp_path / name).mkdir(exist_ok=True)
+        train(labelled_parts, tmp_path / name / "m.onnx", size=SIZE, epochs=4, notify=told.append)
+        return told
+
+    def die_in(stage: str) -> None:
+        def save_then_die(self: Checkpoint, tensors: dict, numbers: dict) -> None:
+            save_state(self, tensors, numbers)
+            if stage in self.folder.name and numbers["epoch"] == 2:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Checkpoint, "save", save_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            train_in("killed")
+        monkeypatch.setattr(Checkpoint, "save", save_state)
+        assert not (tmp_path / "killed" / "m.onnx").exists()
 
     save_state = Checkpoint.save
-
-    def save_then_die(self: Checkpoint, tensors: dict, numbers: dict) -> None:
-        save_state(self, tensors, numbers)
-        if numbers["epoch"] == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoint, "save", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
-        train(labelled_parts, killed, size=SIZE, epochs=4)
-    assert not killed.exists()
-    monkeypatch.undo()
-
-    told = []
-    train(labelled_parts, killed, size=SIZE, epochs=4, notify=told.append)
-    assert told == ["resumed after epoch 2 of 4"]
-    assert fingerprint(killed) == fingerprint(whole)
-    assert [path.name for path in killed.parent.iterdir()] == ["m.onnx"]
-
-
-def test_early_stopping_keeps_the_best_epoch(
-    labelled_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    losses = iter([3.0, 1.0, *[2.0] * 50])
-    monkeypatch.setattr(refinement, "_validate", lambda *_: next(losses))
-    done = []
-    train(
-        labelled_parts,
-        tmp_path / "m.onnx",
-        size=SIZE,
-        epochs=50,
-        progress=lambda stage, epoch, total: done.append(epoch) if stage == "head" else None,
-    )
-    assert done[-1] == 2 + refinement.PATIENCE
+    assert train_in("whole") == []
+    die_in("gate")
+    die_in("evidence")
+    assert train_in("killed") == ["gate: resumed after epoch 4 of 4", "evidence: resumed after epoch 2 of 4"]
+    assert fingerprint(tmp_path / "killed" / "m.onnx") == fingerprint(tmp_path / "whole" / "m.onnx")
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["m.onnx"]
 
 
 def test_an_unreadable_image_is_told_and_left_out(tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts")
     (parts / "train" / "good" / "broken.png").write_bytes(b"no image")
     told = []
-    detector = train(parts, tmp_path / "m.onnx", size=SIZE, notify=told.append)
+    detector = train(parts, tmp_path / "m.onnx", **CLOSED_FORM, notify=told.append)
     assert len(told) == 1
     assert "broken.png" in told[0]
     assert detector.metadata.data["train_images"] + detector.metadata.data["calibration_images"] == 12
@@ -175,29 +256,30 @@ def test_an_unreadable_image_is_told_and_left_out(tmp_path: Path) -> None:
 def test_refusals(options: dict, words: str, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BlemishError, match=words) as caught:
-        train(parts, **({"output": "m.onnx", "size": SIZE} | options))
+        train(parts, **({"output": "m.onnx"} | CLOSED_FORM | options))
     assert "\n" not in str(caught.value)
 
 
 def test_one_image_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(BlemishError, match="at least two"):
-        train(write_parts(tmp_path / "parts", good=1), tmp_path / "m.onnx", size=SIZE)
+        train(write_parts(tmp_path / "parts", good=1), tmp_path / "m.onnx", **CLOSED_FORM)
 
 
-def test_weights_from_a_file_are_the_bundled_ones(parts: Path, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    from blemish.networks.backbones import Backbone
-
+def test_weights_from_a_file_are_the_bundled_ones(parts: Path, closed_form: Trained, tmp_path: Path) -> None:
     save_file(Backbone(strides=(4, 8, 16)).trunk.state_dict(), tmp_path / "lite0.safetensors")
-    bundled = train(parts, tmp_path / "a.onnx", size=SIZE)
-    from_file = train(parts, tmp_path / "b.onnx", size=SIZE, weights=tmp_path / "lite0.safetensors")
+    from_file = train(parts, tmp_path / "m.onnx", **CLOSED_FORM, weights=tmp_path / "lite0.safetensors")
     pixels = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), np.uint8)
-    np.testing.assert_array_equal(bundled.run(pixels)[0], from_file.run(pixels)[0])
+    np.testing.assert_array_equal(closed_form.detector.run(pixels)[0], from_file.run(pixels)[0])
 
 
-def test_loading_what_it_wrote(parts: Path, tmp_path: Path) -> None:
-    trained = train(parts, tmp_path / "m.onnx", size=SIZE)
-    loaded = Detector.load(tmp_path / "m.onnx", false_alarm_rate=0.7)
-    assert loaded.metadata == trained.metadata
-    assert loaded.calibration.threshold < trained.calibration.threshold
+def test_loading_what_it_wrote(closed_form: Trained) -> None:
+    loaded = Detector.load(closed_form.path, false_alarm_rate=0.7)
+    assert loaded.metadata == closed_form.detector.metadata
+    assert loaded.calibration.threshold < closed_form.detector.calibration.threshold
+
+
+def test_two_good_images_are_enough_and_no_gate_is_claimed(tmp_path: Path) -> None:
+    detector = train(write_parts(tmp_path / "parts", good=2), tmp_path / "m.onnx", size=SIZE)
+    assert detector.metadata.supervision == "good images only"
+    pixels = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), np.uint8)
+    assert np.isfinite(detector.run(pixels)[0]).all()

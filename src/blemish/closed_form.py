@@ -12,6 +12,7 @@ RIDGE = 0.1  # added variance, in squared feature units: small against the featu
 FOLDS = 4
 MOST_HELD_OUT = 500  # images whose left-out distances set the scale; 360 KB each while fitting at 256 px
 SMOOTHING = 5  # cells over which the scale is averaged
+LEAST_DISTANCE = 1e-6
 FREAK = 1.3  # a left-out image counts for no more than this many times the usual image's maximum
 
 
@@ -137,9 +138,11 @@ class CrossFit:
             left_out = self.leave_out(fold)
             maps += [self.head(some.to(self.head.mean)).sqrt() for some in left_out.split(16)]
         distances = torch.cat(maps)  # (N, h, w)
-        maxima = distances.amax((1, 2), keepdim=True)
+        # Images without any variation have no distances; the scale is then the same everywhere.
+        maxima = distances.amax((1, 2), keepdim=True).clamp(min=LEAST_DISTANCE)
         largest = (distances * (FREAK * maxima.median() / maxima).clamp(max=1)).amax(0)
         smooth = F.avg_pool2d(largest[None], SMOOTHING, stride=1, padding=SMOOTHING // 2, count_include_pad=False)[0]
+        smooth = smooth.clamp(min=LEAST_DISTANCE)
         return smooth / smooth.mean()
 
 

@@ -174,7 +174,7 @@ def train(
     low = float(np.median([np.median(one) for one in maps]))
     metadata = ModelMetadata(
         size=size,
-        supervision=_supervision(pixels, labelled, anomalies, outliers),
+        supervision=_supervision(pixels, labelled, anomalies if head.gate else "none", outliers),
         settings=settings,
         data={
             "name": data_set.root.resolve().name,
@@ -236,7 +236,7 @@ def _copies(
     progress: Callable[[int, int], None],
 ) -> Iterator[Iterator[Tensor]]:
     """Features of mirrored and turned copies of all images, as many rounds as make few images up to enough."""
-    rounds = ENOUGH_IMAGES // len(fit)
+    rounds = (ENOUGH_IMAGES - 1) // len(fit)
 
     def turn(number: int, some: npt.NDArray[np.uint8]) -> Tensor:
         return extract(np.stack([Pose.copy(number, rng, one.shape[:2]).apply(one) for one in some]))

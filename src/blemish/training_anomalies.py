@@ -77,7 +77,7 @@ def labelled_anomalies(
         for defects in by_kind.values():
             one = defects[int(rng.integers(len(defects)))]
             target = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
-            made.append(_turned(one, rng) if len(made) % 2 else _transplanted(one, target, rng))
+            made.append(_turned(one, rng) if rng.random() < 0.5 else _transplanted(one, target, rng))
     return made
 
 

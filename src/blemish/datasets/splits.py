@@ -1,4 +1,4 @@
-"""Which training images are fitted to, which stop the training early, and which are kept for calibration."""
+"""Which training images are fitted to, which weigh what was learned from labels, and which are kept for calibration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

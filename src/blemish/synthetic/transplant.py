@@ -48,7 +48,7 @@ def transplant(
     if place is None:
         return None
     under = target[place].astype(np.float32)
-    alpha = gaussian_filter(cut.astype(np.float32), FEATHER)[..., None]
+    alpha = gaussian_filter(cut.astype(np.float32), FEATHER, mode="constant")[..., None]
     matched = content + (under[ring].mean(0) - content[ring].mean(0))
     result, result_mask = target.copy(), np.zeros(mask.shape, dtype=bool)
     result[place] = np.rint((under + alpha * (matched - under)).clip(0, 255))
