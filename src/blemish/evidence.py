@@ -81,4 +81,4 @@ def _scale(evidence: CellNetwork, head: Head, nominal: Tensor) -> None:
     loud = torch.quantile((logits - centre).amax((1, 2)), RARE)
     usual = torch.quantile(norms.amax((1, 2)), RARE)
     evidence.centre.fill_(centre)
-    evidence.spread.fill_((loud / usual).clamp(min=1e-6))
+    evidence.spread.fill_((loud / usual.clamp(min=1e-6)).clamp(min=1e-6))

@@ -41,6 +41,7 @@ from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.refinement import Training
+from blemish.synthetic.outliers import OutlierFolder
 from blemish.synthetic.turned import Pose
 from blemish.training_anomalies import Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
 
@@ -103,7 +104,7 @@ def train(
     output = Path(output)
     progress = progress or (lambda stage, done, total: None)
     notify = notify or (lambda text: None)
-    _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, device=device)
+    _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, device=device, outliers=outliers)
     seed_everything(seed, verbose=False)
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed" if cuda else "32-true")
@@ -196,7 +197,15 @@ def train(
     return Detector.load(output)
 
 
-def _check(output: Path, *, size: tuple[int, int], false_alarm_rate: float, epochs: int, device: str) -> None:
+def _check(
+    output: Path,
+    *,
+    size: tuple[int, int],
+    false_alarm_rate: float,
+    epochs: int,
+    device: str,
+    outliers: Path | None,
+) -> None:
     """Refuses before any work what could only fail after it."""
     if any(side < SIZE_MULTIPLE or side % SIZE_MULTIPLE for side in size):
         raise BlemishError(
@@ -207,6 +216,8 @@ def _check(output: Path, *, size: tuple[int, int], false_alarm_rate: float, epoc
         raise BlemishError(f"epochs must be 1 or more, not {epochs}")
     refuse_missing_device(device)
     refuse_unfit(output)
+    if outliers is not None:
+        OutlierFolder(outliers)  # raises where there is none, minutes before it is read
 
 
 def _extract(features: FeatureGrid, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
