@@ -72,7 +72,7 @@ class CrossFit:
         self.head = head
         self.images = 0
         self._folds: list[GaussianStatistics] = []
-        self._kept: list[Tensor] = []  # features in float16, on the CPU
+        self._kept = torch.zeros(0)  # features in float16, on the CPU
 
     @torch.inference_mode()
     def fit(self, batches: Iterable[Tensor], *, copies: Iterable[Iterable[Tensor]] = ()) -> None:
@@ -89,13 +89,15 @@ class CrossFit:
         Raises:
             ValueError: there is no image.
         """
+        kept: list[Tensor] = []
         for features in batches:
             self._add(features, self.images)
             if self.images < MOST_HELD_OUT:
-                self._kept.append(features[: MOST_HELD_OUT - self.images].half().cpu())
+                kept.append(features[: MOST_HELD_OUT - self.images].half().cpu())
             self.images += len(features)
         if self.images == 0:
             raise ValueError("no features to fit to")
+        self._kept = torch.cat(kept)
         for copy in copies:
             done = 0
             for features in copy:
@@ -103,7 +105,7 @@ class CrossFit:
                 done += len(features)
         if self.images > 1:
             self.head.scale.copy_(self._scale())
-        _total(self._folds).fit(self.head)
+        self.fit_all()
 
     @torch.inference_mode()
     def leave_out(self, fold: int) -> Tensor:
@@ -114,7 +116,7 @@ class CrossFit:
             modulo FOLDS. `fit_all` takes the head back to all images.
         """
         _total(self._folds[:fold] + self._folds[fold + 1 :]).fit(self.head)
-        return torch.cat(self._kept)[fold::FOLDS]
+        return self._kept[fold::FOLDS]
 
     @torch.inference_mode()
     def fit_all(self) -> None:
