@@ -41,6 +41,26 @@ def save_image(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
+@pytest.fixture
+def training(tmp_path: Path) -> Any:
+    """How to train a small network, silently; first weights are the same in every test."""
+    import torch
+    from lightning_fabric import Fabric
+
+    from blemish.refinement import Training
+
+    torch.manual_seed(0)
+    return Training(
+        fabric=Fabric(accelerator="cpu", devices=1),
+        epochs=4,
+        seed=0,
+        output=tmp_path / "m.onnx",
+        key="one training",
+        progress=lambda stage, done, total: None,
+        notify=lambda text: None,
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A model file of 64 x 64 pixels: a random backbone, a head fitted to noise. No weights file is needed."""

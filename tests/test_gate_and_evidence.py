@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from sklearn.metrics import roc_auc_score
 
 from blemish import evidence, gate
@@ -40,20 +38,6 @@ def images() -> np.ndarray:
     made = rng.normal(120, 12, (36, SIDE, SIDE, 3))
     made[:, :, SIDE // 2 :] += rng.normal(0, 25, (36, 1, 1, 1))
     return made.clip(0, 255).astype(np.uint8)
-
-
-@pytest.fixture
-def training(tmp_path: Path) -> Training:
-    torch.manual_seed(0)
-    return Training(
-        fabric=Fabric(accelerator="cpu", devices=1),
-        epochs=4,
-        seed=0,
-        output=tmp_path / "m.onnx",
-        key="",
-        progress=lambda stage, done, total: None,
-        notify=lambda text: None,
-    )
 
 
 def cross_fit_to(images: np.ndarray, fit: list[int]) -> CrossFit:

@@ -2,14 +2,12 @@
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightning_fabric import Fabric
 from sklearn.metrics import roc_auc_score
 
 from blemish import refinement
@@ -18,19 +16,6 @@ from blemish.networks.heads import CellNetwork
 from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
 
 C, ROWS, COLUMNS = 4, 6, 8
-
-
-@pytest.fixture
-def training(tmp_path: Path) -> Training:
-    return Training(
-        fabric=Fabric(accelerator="cpu", devices=1),
-        epochs=4,
-        seed=0,
-        output=tmp_path / "m.onnx",
-        key="one training",
-        progress=lambda stage, done, total: None,
-        notify=lambda text: None,
-    )
 
 
 def nominal_features(images: int, *, seed: int = 0) -> torch.Tensor:
