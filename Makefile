@@ -23,15 +23,15 @@ lint: $(READY)          ## style and types
 results: $(READY)       ## the accuracy figures of docs/results.md, from the data beside the checkout
 	$(BIN)/python benchmarks/accuracy.py
 
-benchmark: $(READY)     ## the time of one image beside the bare backbone's
-	$(BIN)/python benchmarks/latency.py
+benchmark: $(READY)     ## the time of one image in every runtime, beside the plain trunk's
+	$(BIN)/python benchmarks/performance.py
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m virtualenv $(VENV); } \
 		|| { echo "No virtual environment can be made; on Debian: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,serve,parquet,remote,ray,openvino,explain,dev]"
 	@touch $(READY)
 
 clean:                  ## remove the virtual environment and the demo

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest, kstest
 
 from blemish.calibration import Calibration, images_needed
 from blemish.errors import BlemishError
@@ -55,6 +55,15 @@ def test_false_alarms_stay_below_the_held_rate(n: int, rate: float) -> None:
     error = np.std(alarms) / np.sqrt(len(alarms))
     assert np.mean(alarms) <= held + 3 * error
     assert np.mean(alarms) >= held - 1 / (n + 1) - 3 * error  # exact up to the step of 1/(n+1): not needlessly strict
+
+
+@pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (99, 0.01), (99, 0.1), (50, 0.33)])
+def test_the_rate_of_one_calibration_set_has_the_beta_distribution(n: int, rate: float) -> None:
+    """Given the calibration set, a nominal image is called anomalous at a rate of Beta(k, n + 1 - k) (Vovk 2012)."""
+    rng = np.random.default_rng(n)
+    thresholds = [Calibration(rng.random(n).astype(np.float32).tolist(), rate).threshold for _ in range(500)]
+    k = int(rate * (n + 1) + 1e-9)
+    assert kstest(1 - np.array(thresholds), beta(k, n + 1 - k).cdf).pvalue > 0.001
 
 
 def test_the_statement_is_honest_about_too_few_images() -> None:

@@ -1,8 +1,11 @@
-"""One scoring path: the torch module, the graph, and a second environment without torch give the same numbers."""
+"""One scoring path: the torch module, the graph, its exports, and an environment without torch agree."""
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +17,30 @@ from blemish.calibration import Calibration
 from blemish.closed_form import CrossFit
 from blemish.detector import Detector
 from blemish.export import export_onnx
+from blemish.exporting import TARGETS, Format, export, score
+from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
 from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import CellNetwork, GaussianHead, Head, with_norm
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.runtimes import open_graph
+from blemish.training import train
+from conftest import noise
 
 ROOT = Path(__file__).parent.parent
 SIZE = (64, 96)
 TOLERANCE = 1e-4  # of the range of the scores
+# Of the same range, for scores and for the worst pixel of a map. Distances are in units of the smallest deviations
+# that nominal features have: what rounding to 8 bits does to features is far larger there than in the features.
+EXPORT_TOLERANCE: dict[Format, tuple[float, float]] = {
+    "openvino": (1e-4, 1e-4),
+    "openvino-bf16": (0.1, 0.4),
+    "onnx-int8": (0.1, 0.4),
+}
 
+SIZES = ((640, 480), (1024, 1024), (33, 1000), (1000, 33))  # of a photograph, width by height
 IMAGES = {
     "wide.png": ((480, 640), "RGB"),
     "large.jpg": ((1024, 1024), "RGB"),
@@ -103,6 +119,95 @@ def test_the_graph_is_the_torch_module(model: tuple[DetectorNetwork, Path], tmp_
         assert one.score == pytest.approx(score.item(), abs=tolerance)
         assert one.p_value == pytest.approx(p_value.item(), abs=1e-6)
         assert one.p_value == pytest.approx(detector.calibration.p_value(one.score), abs=1e-6)
+
+
+@pytest.fixture(params=EXPORT_TOLERANCE)
+def target(request: pytest.FixtureRequest) -> Format:
+    target: Format = request.param
+    if target.startswith("openvino") and importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    if target.endswith("bf16"):
+        import openvino
+
+        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            pytest.skip("this processor has no bfloat16 arithmetic")
+    return target
+
+
+def assert_parity(reference: Detector, exported: Detector, images: list[Path], target: Format) -> None:
+    """The same maps and scores within the format's tolerance, and the same verdicts outside it."""
+    expected = list(reference.stream(images))
+    allowed, allowed_in_map = (share * np.ptp([one.score for one in expected]) for share in EXPORT_TOLERANCE[target])
+    for one, there in zip(expected, exported.stream(images), strict=True):
+        assert there.source == one.source
+        np.testing.assert_allclose(there.anomaly_map, one.anomaly_map, atol=allowed_in_map, rtol=0)
+        assert there.score == pytest.approx(one.score, abs=allowed)
+        assert there.score == there.anomaly_map.max()
+        thresholds = (reference.calibration.threshold, reference.calibration.unsure_threshold)
+        if min(abs(one.score - threshold) for threshold in thresholds) > allowed:
+            assert there.verdict == one.verdict
+
+
+def mixed_images(folder: Path) -> list[Path]:
+    """Images of every size and mode, and some that look as the calibration images do."""
+    calm = [folder / f"calm{seed}.png" for seed in range(5)]
+    for seed, path in enumerate(calm):
+        Image.fromarray(noise(500 + seed)).save(path)
+    return write_images(folder) + calm
+
+
+def test_an_export_scores_as_the_model_does(tiny_model: Path, tmp_path: Path, target: Format) -> None:
+    reference = Detector.load(tiny_model)
+    images = mixed_images(tmp_path)
+    nominal = np.stack([noise(seed) for seed in range(100, 119)])
+    runtime, precision = TARGETS[target]
+    model = tiny_model.read_bytes()
+    if precision == "int8":
+        convolutions = backbone_convolutions(model)
+        # The ranges must hold what is shown: what lies beyond them is cut off, as the documentation says.
+        shown = np.stack([load(path, reference.metadata.size)[0] for path in images])
+        model = quantise(model, convolutions[len(convolutions) // 2 :], np.concatenate([nominal, shown]))
+    calibration = Calibration(score(open_graph(model, runtime, precision), nominal), 0.05)
+    metadata = replace(reference.metadata, calibration=calibration, runtime=runtime, precision=precision)
+    (tmp_path / "export.onnx").write_bytes(with_metadata(model, metadata))
+    exported = Detector.load(tmp_path / "export.onnx")
+    assert_parity(reference, exported, images, target)
+
+    pixels = np.stack([noise(seed) for seed in range(600, 620)])
+    _, scores, p_values = exported.run(pixels)  # the graph's own p-values follow the export's calibration
+    np.testing.assert_allclose(p_values, [calibration.p_value(float(one)) for one in scores], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    data = Path(os.environ.get("BLEMISH_DATA", ROOT.parent / "shared" / "data")) / "screw"
+    if not data.is_dir():
+        pytest.skip("no screw images beside the checkout; name their folder's parent in BLEMISH_DATA")
+    path = tmp_path_factory.mktemp("trained") / "screw.onnx"
+    train(data, path, anomalies="none")
+    return path, data
+
+
+def reshaped(photograph: Path, folder: Path) -> list[Path]:
+    """One photograph in the sizes and modes that cameras have."""
+    image = Image.open(photograph).convert("RGB")
+    sixteen_bit = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    pictures = {f"{width}x{height}.png": image.resize((width, height)) for width, height in SIZES}
+    pictures |= {"grey.png": image.convert("L"), "sixteen-bit.png": sixteen_bit}
+    for name, picture in pictures.items():
+        picture.save(folder / name)
+    return [folder / name for name in pictures]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_export_of_a_trained_model_scores_as_it_does(
+    trained: tuple[Path, Path], tmp_path: Path, target: Format
+) -> None:
+    model, data = trained
+    made = export(model, data, tmp_path / "export.onnx", target=target)
+    images = sorted((data / "test").glob("*/000.png")) + reshaped(data / "test" / "good" / "001.png", tmp_path)
+    assert_parity(Detector.load(model), Detector.load(made.file), images, target)
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """Prediction writes what the detector says, under names that never collide, and keeps nothing in memory."""
 
 import csv
+import io
 import json
 import os
+import sys
 import weakref
 from pathlib import Path, PurePosixPath
 
@@ -12,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from blemish.datasets.layouts import natural_key
 from blemish.detector import BATCH_SIZE, Detector, ScoredImage
 from blemish.errors import BlemishError
-from blemish.prediction import find_images, picture_names, predict
+from blemish.prediction import find_images, predict, read_list
+from blemish.prediction.finding import natural_order
+from blemish.prediction.pictures import PictureNames
 from conftest import noise, save_image, stained
 
 
@@ -96,7 +101,7 @@ def test_heatmaps_and_raw_maps_are_optional(detector, photos, tmp_path):
 @pytest.mark.parametrize("raw", ["tiff", "npy"])
 def test_raw_maps_are_32_bit_at_the_images_own_size(detector, photos, tmp_path, raw):
     predict(detector, [photos], tmp_path / "out", heatmaps=False, raw=raw)
-    images = find_images([photos])
+    images = list(find_images([photos]))
     for image, expected in zip(images, detector.score(images).maps, strict=True):
         place = tmp_path / "out/maps" / (Path(image).relative_to(photos).as_posix() + f".{raw}")
         values = np.load(place) if raw == "npy" else np.array(Image.open(place))
@@ -107,23 +112,24 @@ def test_raw_maps_are_32_bit_at_the_images_own_size(detector, photos, tmp_path, 
     assert len(names(tmp_path / "out/maps")) == len(images)
 
 
-def test_files_folders_and_patterns_are_found_once_in_natural_order(photos):
+def test_files_folders_and_patterns_are_found_in_natural_order(photos):
     (photos / "notes.txt").write_text("no image")
     (photos / ".hidden").mkdir()
     save_image(photos / ".hidden/b.png", noise(0))
     line1 = [str(photos / "line1" / name) for name in ("9.png", "10.png", "a.jpg", "a.png")]
     line2 = [str(photos / "line2/a.png")]
-    assert find_images([photos]) == line1 + line2
-    assert find_images([photos / "line2", photos]) == line2 + line1
-    assert find_images([photos / "*/*.png"]) == [line1[0], line1[1], line1[3], *line2]
-    assert find_images([photos / "**/a.*"]) == [line1[2], line1[3], *line2]
-    assert find_images([photos / "line?"]) == line1 + line2
-    assert find_images([photos / "notes.txt"]) == [str(photos / "notes.txt")]  # named outright: reading it will tell
+    assert list(find_images([photos])) == line1 + line2
+    assert list(find_images([photos / "line2", photos / "line1"])) == line2 + line1
+    assert list(find_images([photos / "*/*.png"])) == [line1[0], line1[1], line1[3], *line2]
+    assert list(find_images([photos / "**/a.*"])) == [line1[2], line1[3], *line2]
+    assert list(find_images([photos / "line?"])) == line1 + line2
+    named = str(photos / "notes.txt")
+    assert list(find_images([named])) == [named]  # named outright: reading it will tell
 
 
 def test_a_name_with_a_bracket_is_a_file_and_not_a_pattern(tmp_path):
     path = save_image(tmp_path / "part[1].png", noise(0))
-    assert find_images([path]) == [str(path)]
+    assert list(find_images([path])) == [str(path)]
 
 
 def test_links_are_followed_but_not_round_in_circles(photos):
@@ -143,7 +149,13 @@ def test_a_second_run_does_not_score_the_first_runs_pictures(detector, photos):
 def test_no_image_is_a_sentence(tmp_path, pattern):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BlemishError, match=r"no image in .*; give image files or folders"):
-        find_images([tmp_path / pattern])
+        list(find_images([tmp_path / pattern]))
+
+
+def picture_names(paths: list[str], suffix: str) -> list[PurePosixPath]:
+    """What the pictures of these images are called."""
+    names = PictureNames(os.path.commonpath([os.path.dirname(path) for path in paths]), set(paths).__contains__)
+    return [names.name(path, suffix) for path in paths]
 
 
 def test_one_image_has_its_name_and_two_folders_theirs():
@@ -171,7 +183,8 @@ def test_progress_counts_every_image_and_notify_names_the_unreadable(detector, p
         progress=lambda done, total: steps.append((done, total)),
         notify=messages.append,
     )
-    assert steps == [(done, 6) for done in range(1, 7)]
+    assert steps[-1] == (6, 6)
+    assert all(total == 6 for _, total in steps)
     assert len(messages) == prediction.failed == 1
     assert messages[0].startswith(f"{photos / 'line1/broken.png'}: ")
     row = next(row for row in rows(tmp_path / "out") if row["path"].endswith("broken.png"))
@@ -216,3 +229,99 @@ def test_memory_holds_a_few_results_however_many_images(detector, tmp_path, monk
     prediction = predict(detector, [tmp_path / "many"], tmp_path / "out", heatmaps=False, progress=count)
     assert prediction.images == 300
     assert most <= 2 * BATCH_SIZE
+
+
+def test_an_image_named_in_several_ways_has_one_row(detector, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    prediction = predict(detector, ["line2/a.png", photos / "line2", "line1/../line2/*.png"], tmp_path / "out")
+    assert prediction.images == 1
+    assert [row["path"] for row in rows(tmp_path / "out")] == ["line2/a.png"]
+
+
+def test_the_table_is_the_same_with_any_number_of_workers(detector, tmp_path):
+    for i in range(100):
+        save_image(tmp_path / f"photos/{i}.png", stained(i) if i % 9 == 0 else noise(i))
+    (tmp_path / "photos/50.png").write_bytes(b"")
+    for workers in (1, 2, 5):
+        predict(detector, [tmp_path / "photos"], tmp_path / f"out{workers}", workers=workers)
+    names_and_bytes = [
+        {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+        for out in (tmp_path / f"out{workers}" for workers in (1, 2, 5))
+    ]
+    assert len(names_and_bytes[0]) == 2 + 99
+    assert names_and_bytes[0] == names_and_bytes[1] == names_and_bytes[2]
+    assert [Path(row["path"]).stem for row in rows(tmp_path / "out2")] == [str(i) for i in range(100)]
+
+
+def test_parquet_holds_what_csv_holds(detector, photos, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (photos / "line1/broken.png").write_bytes(b"not a picture")
+    for table in ("csv", "parquet"):
+        predict(detector, [photos], tmp_path / table, heatmaps=False, table=table)
+    assert names(tmp_path / "parquet") == ["regions.json", "scores.parquet"]
+    table = parquet.read_table(tmp_path / "parquet/scores.parquet")
+    assert table.column_names == ["path", "score", "p_value", "verdict"]
+    as_text = [{name: "" if value is None else str(value) for name, value in row.items()} for row in table.to_pylist()]
+    assert as_text == rows(tmp_path / "csv")
+    assert [str(kind) for kind in table.schema.types] == ["string", "double", "double", "string"]
+
+
+def test_parquet_without_pyarrow_is_a_sentence_before_the_work(detector, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(BlemishError, match=r'pip install "blemish\[parquet\]"'):
+        predict(detector, [photos], tmp_path / "out", table="parquet")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("standard_input", [False, True], ids=["a file", "standard input"])
+def test_a_list_names_one_path_a_line(run, tiny_model, photos, tmp_path, monkeypatch, standard_input):
+    odd = save_image(photos / os.fsdecode(b"\xff and space .png"), noise(9))
+    lines = [photos / "line2/a.png", "", photos / "line1", photos / "line2/a.png", odd, photos / "gone.png"]
+    content = b"\r\n".join(os.fsencode(line) for line in lines)
+    (tmp_path / "list.txt").write_bytes(content)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    outcome = run(
+        "predict", tiny_model, "--list", "-" if standard_input else tmp_path / "list.txt", "-o", tmp_path / "out"
+    )
+    assert outcome.status == 0
+    assert outcome.err.splitlines() == [f"{photos / 'gone.png'}: no such file"]
+    line1 = [str(photos / "line1" / name) for name in ("9.png", "10.png", "a.jpg", "a.png")]
+    escaped = f"{photos}/\\udcff and space .png"
+    assert [row["path"] for row in rows(tmp_path / "out")] == [
+        str(photos / "line2/a.png"),
+        *line1,
+        escaped,
+        str(photos / "gone.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    {
+        "neither paths nor list": ([], "no images: give PATHS or --list FILE"),
+        "no such list": (["--list", "nowhere.txt"], "nowhere.txt: no such file; give a text file"),
+        "an empty list": (["--list", os.devnull], "no image in nothing"),
+        "no workers": (["x.png", "--workers", "0"], "--workers"),
+        "no such format": (["x.png", "--format", "xlsx"], "parquet"),
+    }.values(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_mistake_about_the_images_is_one_sentence(run, tiny_model, tmp_path, arguments, sentence):
+    outcome = run("predict", tiny_model, *arguments, "-o", tmp_path / "out")
+    assert outcome.status == 2
+    assert sentence in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_read_list_keeps_lines_as_they_are(tmp_path):
+    (tmp_path / "list").write_bytes(b" a.png\nb.png \r\n\n# c.png")
+    assert list(read_list(tmp_path / "list")) == [" a.png", "b.png ", "# c.png"]
+
+
+letters = st.text("aAbB019٣ß. -\udcff", min_size=1, max_size=6).filter(lambda part: part not in (".", ".."))
+
+
+@given(st.lists(st.lists(letters, min_size=1, max_size=3).map("/".join), max_size=12, unique=True))
+def test_natural_order_is_that_of_the_folder_layouts(paths):
+    assert sorted(sorted(paths), key=natural_order) == sorted(paths, key=lambda path: natural_key(PurePosixPath(path)))

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from PIL import Image
 
 from blemish.calibration import Verdict
 from blemish.errors import BlemishError
-from blemish.files import fingerprint, printable, read_fault
+from blemish.files import fingerprint
 from blemish.heatmaps import HeatmapScale, overlay, upscale
 from blemish.images import ImageError, ImageSource, load, read_image
-from blemish.model_file import METADATA_KEY, ModelMetadata
+from blemish.model_file import ModelMetadata
 from blemish.regions import Region, find_regions
+from blemish.runtimes import Graph, open_model
 
 BATCH_SIZE = 8
 
@@ -77,10 +76,8 @@ class Detector:
         fingerprint: SHA-256 of the file.
     """
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, metadata: ModelMetadata, *, name: str, fingerprint: str
-    ) -> None:
-        self._session = session
+    def __init__(self, graph: Graph, metadata: ModelMetadata, *, name: str, fingerprint: str) -> None:
+        self._graph = graph
         self.metadata = metadata
         self.calibration = metadata.calibration
         self.name = name
@@ -93,29 +90,25 @@ class Detector:
         *,
         false_alarm_rate: float | None = None,
         threads: int | None = None,
+        arena: bool = True,
     ) -> "Detector":
-        """Opens a model file written by `blemish train`.
+        """Opens a model file written by `blemish train` or `blemish export`, in the runtime it was made for.
 
         Args:
             path: the .onnx file.
             false_alarm_rate: another rate than the one asked for in training.
             threads: processor threads for the network; all cores unless said otherwise.
+            arena: let ONNX Runtime keep the memory of one batch for the next; without, memory falls between batches.
 
         Raises:
-            BlemishError: the file is missing, unreadable, no ONNX model or not one of Blemish's.
+            BlemishError: the file is missing, unreadable, no ONNX model or not one of Blemish's; it needs OpenVINO or
+                an arithmetic that is not there; or `threads` is below 1.
         """
+        if threads is not None and threads < 1:
+            raise BlemishError(f"the number of threads must be 1 or more, not {threads}")
         digest = fingerprint(path)
-        session = _open_session(Path(path), threads)
-        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if text is None:
-            raise BlemishError(
-                f"{printable(path)}: an ONNX model, but not one that blemish train wrote; give one that it did"
-            )
-        try:
-            metadata = ModelMetadata.from_json(text)
-        except BlemishError as error:
-            raise BlemishError(f"{printable(path)}: {error}") from error
-        detector = cls(session, metadata, name=Path(path).name, fingerprint=digest)
+        graph, metadata = open_model(Path(path), threads=threads, arena=arena)
+        detector = cls(graph, metadata, name=Path(path).name, fingerprint=digest)
         if false_alarm_rate is not None:
             detector.calibration = replace(detector.calibration, false_alarm_rate=false_alarm_rate)
         return detector
@@ -175,8 +168,7 @@ class Detector:
 
         The p-values belong to the calibration in the file, whatever the false-alarm rate.
         """
-        maps, scores, p_values = self._session.run(None, {"pixels": pixels})
-        return maps, scores, p_values
+        return self._graph.run(pixels)
 
     def _score_batch(self, read: "Sequence[_Read | FailedImage]") -> Iterator[ScoredImage | FailedImage]:
         good = [one for one in read if isinstance(one, _Read)]
@@ -196,21 +188,6 @@ class _Read:
     source: str
     pixels: npt.NDArray[np.uint8]  # (H, W, 3) at network size
     size: tuple[int, int]
-
-
-def _open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except OSError as error:
-        raise BlemishError(f"{printable(path)}: {read_fault(error)}") from error
-    except (failures.InvalidProtobuf, failures.InvalidGraph, failures.Fail, failures.InvalidArgument) as error:
-        raise BlemishError(
-            f"{printable(path)}: not an ONNX model, or a damaged one; give a file that blemish train wrote"
-        ) from error
 
 
 def _batches(images: Iterable[ImageSource], size: int) -> Iterator[list[tuple[int, ImageSource]]]:

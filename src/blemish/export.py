@@ -1,12 +1,17 @@
 """Writing the one model file: the torch module as ONNX, with the metadata inside."""
 
+import copy
 import io
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
 
 from blemish.files import atomic_write
 from blemish.model_file import METADATA_KEY, ModelMetadata
@@ -39,7 +44,7 @@ def to_onnx(module: CalibratedNetwork, size: tuple[int, int]) -> bytes:
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
-            module.cpu().eval(),
+            _with_fixed_padding(module.cpu().eval(), pixels),
             (pixels,),
             buffer,  # type: ignore[arg-type]  # the signature names paths only; the exporter takes files too
             input_names=["pixels"],
@@ -49,3 +54,51 @@ def to_onnx(module: CalibratedNetwork, size: tuple[int, int]) -> bytes:
             dynamo=False,
         )
     return buffer.getvalue()
+
+
+def _with_fixed_padding(module: nn.Module, example: Tensor) -> nn.Module:
+    """A copy in which convolutions of padding "same" pad by plain numbers.
+
+    They work their padding out from the size of their input, which a graph does anew for every image; known numbers
+    are merged into the convolution when it is loaded.
+    """
+    module = copy.deepcopy(module)
+    sizes: dict[str, torch.Size] = {}
+
+    def note(name: str, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        sizes[name] = inputs[0].shape[-2:]
+
+    same = {name: part for name, part in module.named_modules() if isinstance(part, Conv2dSame)}
+    hooks = [part.register_forward_pre_hook(partial(note, name)) for name, part in same.items()]
+    with torch.no_grad():
+        module(example)
+    for hook in hooks:
+        hook.remove()
+    for name, part in same.items():
+        module.set_submodule(name, nn.Sequential(nn.ZeroPad2d(_padding(part, sizes[name])), _unpadded(part)))
+    return module
+
+
+def _padding(convolution: Conv2dSame, size: torch.Size) -> tuple[int, int, int, int]:
+    """TensorFlow's "same": cells of zeros to the left, right, above and below; the odd one goes to the end."""
+    ends: list[int] = []
+    for axis in (1, 0):
+        kernel, stride, dilation = (values[axis] for values in (convolution.kernel_size, convolution.stride, convolution.dilation))
+        total = max((-(-size[axis] // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size[axis], 0)
+        ends += [total // 2, total - total // 2]
+    left, right, top, bottom = ends
+    return left, right, top, bottom
+
+
+def _unpadded(convolution: Conv2dSame) -> nn.Conv2d:
+    plain = nn.Conv2d(
+        convolution.in_channels,
+        convolution.out_channels,
+        convolution.kernel_size,  # type: ignore[arg-type]  # pairs, as the constructor made them
+        stride=convolution.stride,  # type: ignore[arg-type]
+        dilation=convolution.dilation,  # type: ignore[arg-type]
+        groups=convolution.groups,
+        bias=convolution.bias is not None,
+    )
+    plain.load_state_dict(convolution.state_dict())
+    return plain

@@ -1,5 +1,7 @@
 """From an anomaly map to a picture: one fixed colour scale a detector, calm on good parts."""
 
+import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +32,7 @@ ANNOTATED = (64, 224, 255)
 PANEL = (22, 22, 26)
 FAINT = (170, 170, 178)
 SMALLEST_PICTURE = 256
+PNG_RGB, PNG_FILTER_UP, PNG_LEVEL = 2, 2, 1  # level 6 takes five times as long for a seventh fewer bytes
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
@@ -95,6 +98,25 @@ def overlay(
         _draw_contours(picture, outlines(mask), ANNOTATED, zoom)
     _draw_contours(picture, (region.contour for region in regions), FOUND, zoom)
     return _beside_colour_bar(picture, scale) if colour_bar else picture
+
+
+def encode_png(picture: Image.Image) -> bytes:
+    """An RGB picture as a PNG file.
+
+    Each row is stored as its difference from the one above. Pillow tries five such filters on every row: that
+    takes twice as long as all the rest, and saves a photograph nothing.
+    """
+    pixels = np.asarray(picture).reshape(picture.height, 3 * picture.width)
+    rows = np.empty((picture.height, 1 + 3 * picture.width), dtype=np.uint8)
+    rows[:, 0] = PNG_FILTER_UP
+    rows[:, 1:] = pixels
+    rows[1:, 1:] -= pixels[:-1]
+    header = struct.pack(">IIBBBBB", *picture.size, 8, PNG_RGB, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, PNG_LEVEL)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
 
 
 def short(score: float) -> str:

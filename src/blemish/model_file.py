@@ -3,10 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from blemish.calibration import Calibration
 from blemish.errors import BlemishError
+
+Runtime = Literal["onnxruntime", "openvino"]
+Precision = Literal["f32", "bf16", "int8"]
 
 METADATA_KEY = "blemish"
 FORMAT = 1
@@ -26,6 +29,8 @@ class ModelMetadata:
         calibration: scores of the held-back nominal images with the asked false-alarm rate.
         heatmap_low, heatmap_high: ends of the fixed colour scale, in units of the anomaly map.
         versions: of the packages that made it.
+        runtime: what the graph is run in; the calibration scores are that runtime's.
+        precision: arithmetic of the network: f32, OpenVINO's bf16, or int8 in convolutions of the backbone.
     """
 
     size: tuple[int, int]
@@ -37,6 +42,8 @@ class ModelMetadata:
     heatmap_low: float
     heatmap_high: float
     versions: Mapping[str, str] = field(default_factory=dict)
+    runtime: Runtime = "onnxruntime"
+    precision: Precision = "f32"
 
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""
@@ -47,7 +54,8 @@ class ModelMetadata:
         """Reads what `to_json` wrote. Raises BlemishError for another format."""
         try:
             values = json.loads(text)
-            if values.pop("format") != FORMAT:
+            runtime = values.get("runtime", "onnxruntime")  # files from before there were exports do not say
+            if values.pop("format") != FORMAT or runtime not in get_args(Runtime):
                 raise BlemishError("the model was made by another version of blemish: train it again")
             values["size"] = tuple(values["size"])
             values["used_images"] = tuple(values["used_images"])

@@ -1,11 +1,12 @@
 """Training, top to bottom: a folder of images in, a model file out.
 
 1. The good images are split by chance: some to fit to, some to scale the evidence by, some to calibrate with.
-2. The closed form: one pass of the frozen backbone gathers the statistics of `GaussianHead`.
-3. Synthetic anomalies teach a gate, by the FCDD objective, what is ordinary variation.
-4. Where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a second network,
+2. The projection: of the frozen backbone's features, the directions that show most.
+3. The closed form: one pass gathers the statistics of `GaussianHead`.
+4. Synthetic anomalies teach a gate, by the FCDD objective, what is ordinary variation.
+5. Where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a second network,
    whose output joins the closed form as evidence.
-5. The network is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
+6. The network is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
 """
 
 import json
@@ -40,6 +41,7 @@ from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.projection import learn_projection, synthetic_changes
 from blemish.refinement import Training
 from blemish.synthetic.outliers import OutlierFolder
 from blemish.synthetic.turned import Pose
@@ -49,9 +51,11 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 Result = TypeVar("Result")
 
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
-STRIDES = (4, 8, 16)
+STRIDES = (4, 8, 16, 32)
+FINE, COARSE = (4, 8, 16), (16, 32)  # see `blemish.projection`
 SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
 FEATURE_BATCH = 16
+MOST_FOR_PROJECTION = 250  # images; evenly chosen where there are more
 ENOUGH_IMAGES = 125  # fewer good images are made up to this many or more by turned and mirrored copies
 
 
@@ -144,8 +148,12 @@ def train(
         notify=notify,
     )
 
-    # 2. The closed form
-    features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
+    # 2. The projection
+    everything = FeatureGrid(trunk, size=size).eval().to(fabric.device)
+    projection = _projection(everything, pixels.images, fit, anomalies, fabric=fabric, seed=seed, progress=progress)
+
+    # 3. The closed form
+    features = FeatureGrid(trunk, size=size, projection=projection).eval().to(fabric.device)
     extract = partial(_extract, features, fabric)
     cross_fit = CrossFit(GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device))
     cross_fit.fit(
@@ -155,11 +163,11 @@ def train(
     head = Head(cross_fit.head)
     network = DetectorNetwork(features, head, sigma=SIGMA).eval()
 
-    # 3. The gate
+    # 4. The gate
     if anomalies != "none" and len(fit) > 1:  # a single image leaves none to fit to when it is left out
         head.gate = learn_gate(cross_fit, pixels.images, fit, kind=anomalies, extract=extract, training=training)
 
-    # 4. The evidence
+    # 5. The evidence
     known: list[Anomaly] = []
     rng = np.random.default_rng(seed)
     if labelled:
@@ -169,7 +177,7 @@ def train(
     if known:
         head.evidence = learn_evidence(head, pixels.images, fit, validation, known, extract=extract, training=training)
 
-    # 5. Calibration by the graph itself, and the file
+    # 6. Calibration by the graph itself, and the file
     maps = _calibration_maps(network, pixels.images, calibration, partial(progress, "calibration"))
     scores = Calibration(tuple(float(one.max()) for one in maps), false_alarm_rate)
     low = float(np.median([np.median(one) for one in maps]))
@@ -224,6 +232,29 @@ def _extract(features: FeatureGrid, fabric: Fabric, images: npt.NDArray[np.uint8
     """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
     with torch.inference_mode(), fabric.autocast():
         return features(fabric.to_device(torch.from_numpy(np.array(images))))
+
+
+def _projection(
+    features: FeatureGrid,
+    images: npt.NDArray[np.uint8],
+    fit: Sequence[int],
+    anomalies: AnomalyKind,
+    *,
+    fabric: Fabric,
+    seed: int,
+    progress: Progress,
+) -> Tensor:
+    """Directions (K, C) for features as they come from the backbone."""
+    extract = partial(_extract, features, fabric)
+    strides = np.repeat(features.backbone.strides, features.backbone.channels)
+    chosen = fit[:: -(-len(fit) // MOST_FOR_PROJECTION)]
+    with torch.inference_mode():
+        return learn_projection(
+            _each_batch(images, chosen, extract, partial(progress, "directions")),
+            () if anomalies == "none" else synthetic_changes(images, fit, kind=anomalies, extract=extract, seed=seed),
+            fine=[stride in FINE for stride in strides],
+            coarse=[stride in COARSE for stride in strides],
+        ).clone()
 
 
 def _each_batch(

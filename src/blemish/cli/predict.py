@@ -1,6 +1,9 @@
 """`blemish predict`."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -8,59 +11,95 @@ import click
 from blemish.cli.common import FILE, duration, emit, json_option, model_rate_option, open_screen
 from blemish.detector import Detector
 from blemish.files import printable
-from blemish.prediction import Prediction, RawFormat, predict
+from blemish.prediction import Prediction, RawFormat, TableFormat, predict, read_list
+from blemish.prediction.tables import table_name
+
+NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
 
 
 @click.command("predict")
 @click.argument("model", type=FILE)
-@click.argument("paths", type=FILE, nargs=-1, required=True)
+@click.argument("paths", type=NAME, nargs=-1)
 @click.option("-o", "--output", type=FILE, required=True, metavar="OUT", help="Folder for the results.")
+@click.option("--list", "list_file", type=NAME, metavar="FILE", help="Text file with one path a line; - for stdin.")
 @click.option("--no-heatmaps", is_flag=True, help="Draw no overlays.")
 @click.option(
     "--raw", type=click.Choice(["tiff", "npy"]), help="Also write anomaly maps as 32-bit files at image size."
 )
+@click.option(
+    "--format", "table", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="Of the table."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Images scored at a time, each on one core (default: all)."
+)
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Score on Ray: on this machine, or on the cluster at ADDRESS (auto, host:6379, ray://host:10001).",
+)
+@click.option("--fresh", is_flag=True, help="Score everything again, also what an unfinished run has done.")
 @model_rate_option
 @json_option
 def command(
     model: Path,
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
     output: Path,
+    list_file: str | None,
     no_heatmaps: bool,
     raw: RawFormat | None,
+    table: TableFormat,
+    workers: int | None,
+    ray: str | None,
+    fresh: bool,
     false_alarm_rate: float | None,
     as_json: bool,
 ) -> None:
-    """Score images with MODEL. PATHS are files, folders (searched to any depth) or patterns.
+    """Score images with MODEL. PATHS are files, folders (searched to any depth), patterns or URLs (s3://…).
 
-    OUT gets scores.csv, regions.json and a heatmap of every image in heatmaps/.
+    OUT gets scores.csv, regions.json and a heatmap of every image in heatmaps/. A run that was killed goes on
+    where it stopped when it is started again.
 
     \b
     Example:
       blemish predict screws.onnx line3/*.png -o out/
     """
-    detector = Detector.load(model, false_alarm_rate=false_alarm_rate)
+    if not paths and list_file is None:
+        raise click.UsageError("no images: give PATHS or --list FILE", click.get_current_context())
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=1)
+    images: Iterable[str] = chain(paths, read_list(list_file) if list_file is not None else ())
+    engine = None
+    if ray is not None:
+        from blemish.distributed import on_ray
+
+        engine = on_ray(model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate)
     with open_screen() as screen:
         prediction = predict(
             detector,
-            paths,
+            images,
             output,
             heatmaps=not no_heatmaps,
             raw=raw,
+            table=table,
+            workers=workers or os.cpu_count() or 1,
+            engine=engine,
+            fresh=fresh,
             progress=screen.stage("scoring"),
             notify=screen.notify,
         )
-    text = _as_text(prediction, output, heatmaps=not no_heatmaps, raw=raw)
-    emit({"images": prediction.images} | asdict(prediction), text, as_json=as_json)
+    places = [table_name(table), "regions.json"] + ["heatmaps/"] * (not no_heatmaps) + ["maps/"] * bool(raw)
+    emit({"images": prediction.images} | asdict(prediction), _as_text(prediction, output, places), as_json=as_json)
 
 
-def _as_text(prediction: Prediction, out: Path, *, heatmaps: bool, raw: RawFormat | None) -> str:
+def _as_text(prediction: Prediction, out: Path, places: list[str]) -> str:
+    before = f" ({prediction.resumed:,} of them before)" if prediction.resumed else ""
     counts = [
-        f"{prediction.images:,} image{'s' * (prediction.images != 1)} in {duration(prediction.seconds)}",
+        f"{prediction.images:,} image{'s' * (prediction.images != 1)}{before} in {duration(prediction.seconds)}",
         f"{prediction.anomalous:,} anomalous",
         f"{prediction.unsure:,} unsure",
         f"{prediction.ok:,} ok",
     ]
     if prediction.failed:
         counts.append(f"{prediction.failed:,} unreadable")
-    places = ["scores.csv", "regions.json"] + ["heatmaps/"] * heatmaps + ["maps/"] * bool(raw)
     return " · ".join(counts) + "\n" + "  ".join(f"{printable(out)}/{place}" for place in places)

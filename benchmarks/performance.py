@@ -1,0 +1,231 @@
+"""Speed of one image in every runtime, what each costs in accuracy, and where the time of one file goes.
+
+python benchmarks/performance.py [--sizes 224 256 384 512] [--runs 60]
+    Milliseconds an image and images a second. Speed does not depend on what was learned, so the networks are not
+    trained; the plain trunk in the same runtime stands beside them.
+python benchmarks/performance.py --model MODEL.onnx --data DATA
+    Accuracy of every export of a trained model on its test split, and the parts of the way from file to picture.
+
+Tables are Markdown. What runs on one thread is timed in processor time, which other work on the machine touches
+little; what runs on two in wall time, so leave the machine alone. A figure is the 10th percentile of runs in turns.
+"""
+
+import argparse
+import io
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blemish import Detector
+from blemish.calibration import Calibration
+from blemish.datasets.layouts import read_data_set
+from blemish.evaluation import evaluate
+from blemish.export import OPSET, to_onnx
+from blemish.exporting import INT8_SHARES, TARGETS, TOLERANCE, score
+from blemish.exporting.agreement import agreement
+from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
+from blemish.exporting.held_back import held_back_images
+from blemish.images import load, read_image, to_network_size
+from blemish.networks.backbones import Backbone
+from blemish.networks.features import FeatureGrid
+from blemish.networks.heads import CellNetwork, GaussianHead, Head
+from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.runtimes import Graph, open_graph
+
+BATCH = 8
+WARM_UP = 3
+RUNTIMES = {"ONNX Runtime f32": ("onnxruntime", "f32")} | {
+    "ONNX Runtime int8": TARGETS["onnx-int8"],
+    "OpenVINO f32": TARGETS["openvino"],
+    "OpenVINO bf16": TARGETS["openvino-bf16"],
+}
+
+
+class Trunk(nn.Module):
+    """The plain backbone with the input of a detector; its three maps take the names of a detector's outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of three depths, of uint8 pixels (N, H, W, 3)."""
+        return tuple(self.backbone(pixels.permute(0, 3, 1, 2).float()))
+
+
+def trunk_model(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    names = ["anomaly_map", "score", "p_value"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Trunk().eval(),
+            (torch.zeros(2, *size, 3, dtype=torch.uint8),),
+            buffer,
+            input_names=["pixels"],
+            output_names=names,
+            dynamic_axes={name: {0: "n"} for name in ["pixels", *names]},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+def detector_model(size: tuple[int, int]) -> bytes:
+    """The default detector, closed form and gate, as it is before it has learned anything."""
+    features = FeatureGrid(Backbone(), size=size).eval()
+    gaussian = GaussianHead(channels=features.channels, grid=features.field.grid)
+    gaussian.whitening.copy_(torch.eye(features.channels))
+    head = Head(gaussian, gate=CellNetwork(channels=features.channels + 1))
+    return to_onnx(CalibratedNetwork(DetectorNetwork(features, head, sigma=5.0).eval(), [1.0] * 64), size)
+
+
+def quickest(
+    calls: Mapping[str, Callable[[], object]], runs: int, *, clock: Callable[[], float] = time.process_time
+) -> dict[str, float]:
+    """Milliseconds of each call, the 10th percentile of runs taken in turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(runs + WARM_UP):
+        for name, call in calls.items():
+            started = clock()
+            call()
+            times[name].append(1000 * (clock() - started))
+    return {name: float(np.percentile(taken[WARM_UP:], 10)) for name, taken in times.items()}
+
+
+def print_speed(side: int, runs: int) -> None:
+    size = (side, side)
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, *size, 3), np.uint8)
+    for network, model in (("trunk", trunk_model(size)), ("detector", detector_model(size))):
+        convolutions = backbone_convolutions(model)
+        int8 = quantise(model, convolutions[len(convolutions) // 2 :], images[:2])
+        one, two = (
+            {
+                runtime: open_graph(int8 if kind[1] == "int8" else model, *kind, threads=threads)
+                for runtime, kind in RUNTIMES.items()
+            }
+            for threads in (1, 2)
+        )
+        alone = quickest({name: running(graph, images[:1]) for name, graph in one.items()}, runs)
+        batch = quickest({name: running(graph, images) for name, graph in one.items()}, runs // 4 + 1)
+        wall = quickest(
+            {name: running(graph, images[:1]) for name, graph in two.items()}, runs, clock=time.perf_counter
+        )
+        for name in RUNTIMES:
+            row = f"{alone[name]:.1f} | {1000 * BATCH / batch[name]:.0f} | {wall[name]:.1f}"
+            print(f"| {side} | {network} | {name} | {row} |", flush=True)
+
+
+def running(graph: Graph, images: np.ndarray) -> Callable[[], object]:
+    return lambda: graph.run(images)
+
+
+def exports(model: bytes, pixels: np.ndarray) -> Iterator[tuple[str, bytes, tuple[str, str]]]:
+    """Every export by name, whether it would be refused or not."""
+    for runtime, kind in RUNTIMES.items():
+        if kind[1] != "int8":
+            yield runtime, model, kind
+            continue
+        convolutions = backbone_convolutions(model)
+        for share in INT8_SHARES:
+            deepest = convolutions[-round(share * len(convolutions)) :]
+            yield f"{runtime}, {len(deepest)} of {len(convolutions)}", quantise(model, deepest, pixels), kind
+
+
+def print_accuracy(path: Path, data: Path, folder: Path, runs: int) -> None:
+    original = Detector.load(path, threads=1)
+    data_set = read_data_set(data, nominal_class=original.metadata.data["nominal_class"])
+    held_back = held_back_images(original.metadata, data_set)
+    pixels = np.stack([load(image, original.metadata.size)[0] for image in held_back])
+    before, rate = score(original, pixels), original.calibration.false_alarm_rate
+    detectors, rows = {"model": original}, {}
+    for name, graph, kind in exports(path.read_bytes(), pixels):
+        after = score(open_graph(graph, *kind, threads=1), pixels)
+        found = agreement(before, after, false_alarm_rate=rate, tolerance=TOLERANCE)
+        calibration = Calibration(after, rate)
+        metadata = replace(original.metadata, calibration=calibration, runtime=kind[0], precision=kind[1])
+        file = folder / "export.onnx"
+        file.write_bytes(with_metadata(graph, metadata))
+        detectors[name] = Detector.load(file, threads=1)
+        figures = evaluate(detectors[name], data_set).metrics
+        rows[name] = (
+            f"{figures['image_auroc']:.4f} | {figures['pixel_auroc']:.4f} | {figures['detection_rate']:.3f} | "
+            f"{figures['false_alarm_rate']:.3f} | {found.verdicts_moved} | {found.mean_p_value_change:.3f} | "
+            f"{'written' if found.holds else 'refused'}"
+        )
+    times = quickest({name: running(one, pixels[:1]) for name, one in detectors.items()}, runs)
+    print("| runtime | ms | image AUROC | pixel AUROC | detected | false alarms | verdicts moved | p moved, mean | |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---|")
+    for name, row in rows.items():
+        print(f"| {name} | {times[name]:.1f} | {row} |")
+
+
+def print_parts(path: Path, data: Path, folder: Path, runs: int) -> None:
+    """The way of one file, step by step, and as a whole."""
+    detector = Detector.load(path, threads=1)
+    size = detector.metadata.size
+    files = [sample.path for sample in read_data_set(data).test]
+    turn = cycle(files)
+    image, pixels = read_image(files[0]), load(files[0], size)[0][None]
+    loud = max((one for one in detector.stream(files[:40])), key=lambda one: one.score)
+    picture = detector.explain(loud.source, loud)
+
+    def encode(level: int) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG", compress_level=level)
+        return buffer.getvalue()
+
+    encoded = encode(6)
+    times = quickest(
+        {
+            "read and decode": lambda: read_image(next(turn)),
+            "resize": lambda: to_network_size(image, size),
+            "graph": lambda: detector.run(pixels),
+            "p-value and verdict": lambda: detector.calibration.p_value(1.0) and detector.calibration.verdict(1.0),
+            "file to verdict, together": lambda: next(detector.stream([next(turn)])),
+            "map at the image's size": loud.full_map,
+            "regions": lambda: detector.regions(loud),
+            "overlay (reads the file again)": lambda: detector.explain(loud.source, loud),
+            "encode the overlay as PNG": lambda: encode(6),
+            "the same at level 1": lambda: encode(1),
+            "write it": lambda: (folder / "overlay.png").write_bytes(encoded),
+        },
+        runs,
+    )
+    print(f"| {image.width} x {image.height} {files[0].suffix[1:].upper()} to {size[1]} x {size[0]} | ms |\n|---|---:|")
+    for name, value in times.items():
+        print(f"| {name} | {value:.2f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256, 384, 512])
+    parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--data", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
+    if options.model is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            print_accuracy(options.model, options.data, Path(folder), options.runs)
+            print()
+            print_parts(options.model, options.data, Path(folder), options.runs)
+        return
+    print("| px | network | runtime | ms, 1 thread | images/s, 1 thread, batch 8 | ms, 2 threads (wall) |")
+    print("|---:|---|---|---:|---:|---:|")
+    for side in options.sizes:
+        print_speed(side, options.runs)
+
+
+if __name__ == "__main__":
+    main()

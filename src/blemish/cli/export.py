@@ -1,0 +1,73 @@
+"""`blemish export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from blemish.cli.common import FILE, emit, in_megabytes, json_option, open_screen, refuse_unwritable
+from blemish.files import printable
+from blemish.report import figure
+
+if TYPE_CHECKING:
+    from blemish.exporting import Export, Format
+
+# The words are here, so that --help works without the packages that exports need.
+FORMATS = ("onnx-int8", "openvino", "openvino-bf16")
+
+
+@click.command("export")
+@click.argument("model", type=FILE)
+@click.option("--format", "target", type=click.Choice(FORMATS), required=True, help="What to write.")
+@click.option("--data", type=FILE, required=True, metavar="DATA", help="The folder that MODEL was trained on.")
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="The file to write (default: MODEL.FORMAT.onnx).")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    default=0.1,
+    show_default=True,
+    help="How far p-values of the calibration images may move: on average, and for any whose verdict changes.",
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads (default: all cores).")
+@json_option
+def command(
+    model: Path,
+    target: "Format",
+    data: Path,
+    output: Path | None,
+    tolerance: float,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Write MODEL for another runtime or precision, calibrated anew and measured beside MODEL.
+
+    It is refused where it decides otherwise on the images that MODEL was calibrated on.
+
+    \b
+    Example:
+      blemish export screws.onnx --format openvino-bf16 --data screws/
+    """
+    output = output or model.with_name(f"{model.stem}.{target}.onnx")
+    refuse_unwritable(output)
+    from blemish.exporting import export  # after the quick checks, and only here are its packages needed
+
+    with open_screen() as screen:
+        made = export(
+            model, data, output, target=target, tolerance=tolerance, threads=threads, progress=screen.progress
+        )
+    emit(made.as_json(), _as_text(made), as_json=as_json)
+
+
+def _as_text(made: "Export") -> str:
+    before, after = made.test_before, made.test_after
+    lines = [
+        f"{printable(made.file)}  {in_megabytes(made.file)}",
+        f"  {made.ms_after:.1f} ms an image, {made.ms_before:.1f} ms before",
+        f"  {made.agreement.statement()}",
+    ]
+    if after["image_auroc"] is not None:
+        lines.append(f"  image AUROC {figure(after['image_auroc'])}, {figure(before['image_auroc'])} before")
+    if made.int8_convolutions:
+        lines.append(f"  int8 in the {made.int8_convolutions} deepest convolutions of the backbone")
+    return "\n".join(lines)

@@ -1,0 +1,137 @@
+"""`blemish serve`."""
+
+import ipaddress
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import click
+
+from blemish.cli.common import FILE, emit, json_option, model_rate_option
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.files import printable, read_fault
+
+KEY_VARIABLE = "BLEMISH_API_KEY"
+KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to be guessed
+
+
+@click.command("serve")
+@click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any free one.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Images scored at one time (default: all cores).")
+@click.option(
+    "--queue",
+    type=click.IntRange(1),
+    metavar="N",
+    default=128,
+    show_default=True,
+    help="Images accepted and not yet scored; beyond it requests get 429.",
+)
+@click.option(
+    "--max-megabytes",
+    type=click.IntRange(1),
+    metavar="N",
+    default=32,
+    show_default=True,
+    help="Size of a request.",
+)
+@click.option(
+    "--max-megapixels", type=click.IntRange(1), metavar="N", default=50, show_default=True, help="Size of an image."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    default=30,
+    show_default=True,
+    help="For a request to arrive, and again for its answer.",
+)
+@click.option("--api-key-file", type=FILE, help=f"File with the key that clients must send; or set {KEY_VARIABLE}.")
+@model_rate_option
+@json_option
+def command(
+    models: tuple[Path, ...],
+    host: str,
+    port: int,
+    workers: int | None,
+    queue: int,
+    max_megabytes: int,
+    max_megapixels: int,
+    timeout: float,
+    api_key_file: Path | None,
+    false_alarm_rate: float | None,
+    as_json: bool,
+) -> None:
+    """Score images over HTTP, with a page to drop them on. A MODEL is called by its file's name without .onnx.
+
+    \b
+    Example:
+      blemish serve screws.onnx
+      curl --data-binary @part.png localhost:8000/v1/score
+    """
+    try:
+        from blemish.serving.limits import MEGABYTE, Limits
+        from blemish.serving.server import Server, listen, url
+        from blemish.serving.service import Service
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("blemish"):
+            raise
+        raise BlemishError(
+            f'the server needs more packages, {error.name} for one: pip install "blemish[serve]"'
+        ) from error
+    key = read_api_key(api_key_file, os.environ)
+    limits = Limits(
+        request_bytes=max_megabytes * MEGABYTE,
+        memory_bytes=max(Limits.memory_bytes, max_megabytes * MEGABYTE),
+        pixels=max_megapixels * 1_000_000,
+        batch=min(Limits.batch, queue),
+        queue=queue,
+        receive_seconds=timeout,
+        answer_seconds=timeout,
+    )
+    # As many images at once as there are cores, each on one: no threads wait for each other.
+    detectors = [Detector.load(model, false_alarm_rate=false_alarm_rate, threads=1) for model in models]
+    service = Service(detectors, limits=limits, workers=workers or _cores(), api_key=key)
+    service.warm_up()
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of an odd image is in its answer
+    with listen(host, port) as listener:
+        if key is None and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+            click.echo(f"anybody who reaches {host} can use this server: set {KEY_VARIABLE} to ask for a key", err=True)
+        address = url(listener)
+        emit({"url": address, "models": list(service.models)}, _as_text(address, service.models), as_json=as_json)
+        Server(service).run(sockets=[listener])
+
+
+def read_api_key(file: Path | None, environment: Mapping[str, str]) -> str | None:
+    """The key from a file or from the environment: on the command line any user of the machine could see it.
+
+    Raises BlemishError for a file that cannot be read and for a key that is short or that no header can carry.
+    """
+    place, text = KEY_VARIABLE, environment.get(KEY_VARIABLE)
+    if file is not None:
+        place = printable(file)
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise BlemishError(f"{place}: {read_fault(error)}") from error
+    if text is None:
+        return None
+    if not KEY.fullmatch(text.strip()):
+        raise BlemishError(
+            f"the API key in {place} must be 16 or more letters, digits and signs without spaces: "
+            "make one with openssl rand -hex 32"
+        )
+    return text.strip()
+
+
+def _cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _as_text(address: str, models: Iterable[str]) -> str:
+    return f"{', '.join(models)} on {address}  (page at /, schema at /openapi.json, metrics at /metrics)"

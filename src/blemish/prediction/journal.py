@@ -1,0 +1,231 @@
+"""The list of images and their rows on disk while a run lasts: what a killed run leaves, the next one goes on with."""
+
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from blemish.datasets.layouts import counted
+from blemish.errors import BlemishError
+from blemish.files import printable
+from blemish.prediction.pictures import PictureNames, Wanted, identity
+from blemish.prediction.scoring import Chunk, Item, Row, file_state
+
+FILE = ".unfinished.sqlite"
+SECONDS_TO_LOSE = 1.0  # a commit waits for the disk: rows of this time share one
+
+# Names are bytes: a file name need not be text. `path` tells images apart, `name` is the path as it was given.
+_TABLE = """
+CREATE TABLE images (
+    position INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, name BLOB NOT NULL,
+    state TEXT, verdict TEXT, score REAL, p_value REAL, regions TEXT, fault TEXT
+)
+"""
+_RESULT = "state, verdict, score, p_value, regions, fault"
+_SCORED = "verdict IS NOT NULL AND fault IS NULL"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What of an earlier, unfinished run goes on in this one."""
+
+    done: int
+    added: int
+    removed: int
+    changed: int
+
+    def __str__(self) -> str:
+        changes = [
+            f"{counted(number, 'image')} {what}"
+            for number, what in ((self.added, "new"), (self.removed, "no longer given"), (self.changed, "changed"))
+            if number
+        ]
+        since = f" (since then: {', '.join(changes)})" if changes else ""
+        return f"going on with an unfinished run, {counted(self.done, 'image')} done{since}"
+
+
+class Journal:
+    """An SQLite file in the results' folder; one process at a time holds it. Use `open_journal`.
+
+    Attributes:
+        total: images in the list.
+        done: images with a row.
+        earlier: what becomes of an unfinished run in the folder, in words; None if there was none.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, wanted: Wanted) -> None:
+        self._connection = connection
+        self._wanted = wanted
+        self._committed = time.monotonic()
+        self.total = self.done = 0
+        self.earlier: str | None = None
+
+    def pending(self, size: int) -> Iterator[Chunk]:
+        """The images without a row, in chunks that begin at every `size`-th place in the list."""
+        names = self._names()
+        for start in range(0, self.total, size):
+            rows = self._connection.execute(
+                "SELECT position, path, name FROM images WHERE position BETWEEN ? AND ? AND verdict IS NULL "
+                "ORDER BY position",
+                (start + 1, start + size),  # SQLite counts rows from 1
+            ).fetchall()
+            if rows:
+                yield [
+                    Item(position, os.fsdecode(name), self._wanted.places(os.fsdecode(path), names))
+                    for position, path, name in rows
+                ]
+
+    def record(self, rows: Iterable[Row]) -> None:
+        """Keeps the rows of images that are done, pictures and all."""
+        values = [
+            (row.state, row.verdict, row.score, row.p_value, row.regions, row.fault, row.position) for row in rows
+        ]
+        self._connection.executemany(
+            "UPDATE images SET state=?, verdict=?, score=?, p_value=?, regions=?, fault=? WHERE position=?", values
+        )
+        self.done += len(values)
+        if time.monotonic() - self._committed > SECONDS_TO_LOSE:
+            self.commit()
+
+    def commit(self) -> None:
+        """Brings the rows to the disk."""
+        self._connection.execute("COMMIT")
+        self._connection.execute("BEGIN")
+        self._committed = time.monotonic()
+
+    def results(self) -> Iterator[tuple[str, Row]]:
+        """Names and rows of all images in the order of the list."""
+        query = f"SELECT name, position, {_RESULT} FROM images ORDER BY position"
+        for name, position, state, verdict, score, p_value, regions, fault in self._connection.execute(query):
+            yield os.fsdecode(name), Row(position, state, verdict, score, p_value, regions, fault)
+
+    def verdicts(self) -> Counter[str]:
+        """The number of images with each verdict."""
+        return Counter(dict(self._connection.execute("SELECT verdict, count(*) FROM images GROUP BY verdict")))
+
+    def begin(self, settings: str, images: Iterable[str], *, fresh: bool) -> None:
+        """Writes the list of images and takes over the rows of an unfinished run with the same settings."""
+        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        earlier = self._connection.execute("SELECT settings, parent FROM run").fetchone() if "run" in tables else None
+        if earlier is None:
+            self._connection.execute("CREATE TABLE run (settings TEXT, parent BLOB)")
+        else:
+            self._connection.execute("ALTER TABLE images RENAME TO earlier")
+        self._connection.execute(_TABLE)
+        parent = self._list(images)
+        self._connection.execute("DELETE FROM run")
+        self._connection.execute("INSERT INTO run VALUES (?, ?)", (settings, os.fsencode(parent)))
+        if earlier is not None:
+            if fresh:
+                self.earlier = "starting over; the unfinished run in it is dropped"
+            elif earlier[0] != settings:
+                self.earlier = "starting over; the unfinished run in it had another model or other options"
+            else:
+                self.earlier = str(self._carry_over(os.fsdecode(earlier[1])))
+            self._connection.execute("DROP TABLE earlier")
+        (self.total,) = self._connection.execute("SELECT count(*) FROM images").fetchone()
+        self.commit()
+
+    def _list(self, images: Iterable[str]) -> str:
+        """Writes the list, each image once, and returns the folder that holds them all."""
+        folders: list[str] = []
+
+        def rows() -> Iterator[tuple[bytes, bytes]]:
+            for name in images:
+                path = identity(name)
+                folder = os.path.dirname(path)
+                if not folders or folder != folders[-1]:
+                    folders[:] = [os.path.commonpath([*folders[:1], folder]), folder]
+                yield os.fsencode(path), os.fsencode(name)
+
+        self._connection.executemany("INSERT OR IGNORE INTO images (path, name) VALUES (?, ?)", rows())
+        return folders[0]
+
+    def _names(self, table: str = "images", parent: str | None = None) -> PictureNames:
+        if parent is None:
+            parent = os.fsdecode(self._connection.execute("SELECT parent FROM run").fetchone()[0])
+
+        def listed(path: str) -> bool:
+            found = self._connection.execute(f"SELECT 1 FROM {table} WHERE path = ?", (os.fsencode(path),))
+            return found.fetchone() is not None
+
+        return PictureNames(parent, listed)
+
+    def _carry_over(self, parent: str) -> Carried:
+        """Takes over the rows whose file is as it was and whose pictures keep their names; removes other pictures.
+
+        Unreadable images are tried again: it may have been the network.
+        """
+        self._connection.execute(
+            f"UPDATE images SET ({_RESULT}) = (SELECT {_RESULT} FROM earlier WHERE earlier.path = images.path) "
+            f"WHERE path IN (SELECT path FROM earlier WHERE {_SCORED})"
+        )
+        before, now = self._names("earlier", parent), self._names()
+        changed = 0
+        for path, state in self._connection.execute(f"SELECT path, iif({_SCORED}, state, NULL) FROM earlier"):
+            places = self._wanted.places(os.fsdecode(path), before)
+            found = self._connection.execute("SELECT name FROM images WHERE path = ?", (path,)).fetchone()
+            other = found is not None and state is not None and file_state(os.fsdecode(found[0])) != state
+            changed += other
+            if found is None or other or self._wanted.places(os.fsdecode(path), now) != places:
+                self._connection.execute("UPDATE images SET verdict = NULL WHERE path = ?", (path,))
+                places.remove()
+        (self.done,) = self._connection.execute(f"SELECT count(*) FROM images WHERE {_SCORED}").fetchone()
+        return Carried(self.done, self._missing("images", "earlier"), self._missing("earlier", "images"), changed)
+
+    def _missing(self, table: str, other: str) -> int:
+        query = f"SELECT count(*) FROM {table} WHERE path NOT IN (SELECT path FROM {other})"
+        number: int = self._connection.execute(query).fetchone()[0]
+        return number
+
+
+@contextmanager
+def open_journal(wanted: Wanted) -> Iterator[Journal]:
+    """The journal in the results' folder; gone when the block ends, and kept by an exception if there are rows.
+
+    Raises BlemishError where another process holds it, or the disk refuses.
+    """
+    path = wanted.out / FILE
+    with _faults(path), closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        keep = False
+        try:
+            yield Journal(connection, wanted)
+        except BaseException:
+            connection.rollback()
+            keep = _has_rows(connection)
+            raise
+        finally:
+            if not keep:
+                connection.close()
+                path.unlink()
+
+
+def _has_rows(connection: sqlite3.Connection) -> bool:
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'images'").fetchone() is None:
+        return False
+    return connection.execute("SELECT 1 FROM images WHERE verdict IS NOT NULL").fetchone() is not None
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise BlemishError(f"cannot write {printable(path)}: {_fault(error)}") from error
+
+
+def _fault(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_BUSY:
+        return "another run is writing into this folder; wait for its end, or choose another folder"
+    if code == sqlite3.SQLITE_FULL:
+        return "the disk is full; free some space and run again"
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return "it is damaged; remove it, and the run starts over"
+    return f"{error}; choose another folder"

@@ -1,0 +1,84 @@
+"""The pictures of an image: where they go, and how they are written."""
+
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from blemish.remote import is_url
+
+RawFormat = Literal["tiff", "npy"]
+OVERLAYS, MAPS = "heatmaps", "maps"  # folders below the results'
+
+
+@dataclass(frozen=True)
+class PictureNames:
+    """Relative paths for the pictures of many images, no two alike: an image's path below the common parent.
+
+    The suffix is appended unless the name has it: line1/a.png stays, line1/a.jpg becomes line1/a.jpg.png.
+
+    Attributes:
+        parent: a folder that holds all images, at some depth.
+        listed: whether a path, as `identity` makes it, is that of an image.
+    """
+
+    parent: str
+    listed: Callable[[str], bool]
+
+    def name(self, path: str, suffix: str) -> PurePosixPath:
+        """The picture of the image with this `identity`; it ends in `suffix`."""
+        name = Path(path).relative_to(self.parent).as_posix()
+        # a.jpg.png keeps its name unless a.jpg is there, whose picture is called so.
+        keeps = name.endswith(suffix) and not self.listed(path.removesuffix(suffix))
+        return PurePosixPath(name if keeps else name + suffix)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files for one image's pictures; None where that picture is not wanted."""
+
+    overlay: Path | None
+    raw: Path | None
+
+    def remove(self) -> None:
+        """Removes the pictures that are there."""
+        for place in (self.overlay, self.raw):
+            if place is not None:
+                place.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The pictures that a run writes into the folder `out`."""
+
+    out: Path
+    overlays: bool
+    raw: RawFormat | None
+
+    def places(self, path: str, names: PictureNames) -> Places:
+        """The places for the image with this `identity`."""
+        return Places(
+            overlay=self.out / OVERLAYS / names.name(path, ".png") if self.overlays else None,
+            raw=self.out / MAPS / names.name(path, f".{self.raw}") if self.raw else None,
+        )
+
+
+def identity(image: str) -> str:
+    """The absolute path of an image, however it was named; s3://bucket/a.jpg counts as /s3/bucket/a.jpg."""
+    return os.path.normpath("/" + image.replace("://", "/", 1)) if is_url(image) else os.path.abspath(image)
+
+
+def raw_bytes(anomaly_map: npt.NDArray[np.float32], place: Path) -> bytes:
+    """An anomaly map (H, W) as a file of the kind that the place's suffix says."""
+    buffer = io.BytesIO()  # memory first: Pillow reports a full disk as an encoder error without saying so
+    if place.suffix == ".npy":
+        np.save(buffer, anomaly_map, allow_pickle=False)
+    else:
+        Image.fromarray(anomaly_map).save(buffer, format="TIFF")
+    return buffer.getvalue()

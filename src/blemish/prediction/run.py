@@ -1,0 +1,147 @@
+"""One run from the list of images to the files that stay."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from blemish import __version__
+from blemish.datasets.layouts import counted
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.files import make_folder, printable
+from blemish.prediction.finding import find_images
+from blemish.prediction.journal import Journal, open_journal
+from blemish.prediction.pictures import MAPS, OVERLAYS, RawFormat, Wanted
+from blemish.prediction.scoring import CHUNK, UNREADABLE, Engine, in_threads
+from blemish.prediction.tables import TableFormat, refuse_missing_packages, write_regions, write_table
+
+Notify = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What `predict` did: images by verdict, those that could not be read, and those an earlier run had done."""
+
+    anomalous: int
+    unsure: int
+    ok: int
+    failed: int
+    resumed: int
+    seconds: float
+
+    @property
+    def images(self) -> int:
+        """Images scored; the failed ones are not among them."""
+        return self.anomalous + self.unsure + self.ok
+
+
+def predict(
+    detector: Detector,
+    paths: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    heatmaps: bool = True,
+    raw: RawFormat | None = None,
+    table: TableFormat = "csv",
+    workers: int = 1,
+    engine: Engine | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> Prediction:
+    """Scores images and writes scores.csv, regions.json, heatmaps/ and maps/ into the folder `out`.
+
+    Pictures keep the images' folders below their common parent. An image that cannot be read gets a row with
+    the verdict "unreadable", and the others go on. Where `out` holds an unfinished run of the same model and
+    options, its rows are kept and only what is missing is scored; the table is that of one run. Memory does not
+    grow with the number of images.
+
+    Args:
+        detector: the model.
+        paths: image files, folders (searched to any depth), patterns such as `line?/*.png`, and URLs.
+        out: made where there is none.
+        heatmaps: draw an overlay of every image.
+        raw: also write the anomaly maps, float32 (H, W) at each image's own size, in this format.
+        table: the format of the table.
+        workers: threads that score at the same time; load the detector with `threads=1` when there are several.
+        engine: what scores instead of threads in this process, see `blemish.distributed`.
+        fresh: score everything again, whatever an unfinished run has left.
+        progress: called with the images done and all there are.
+        notify: called with one sentence for every image that cannot be read, and for an unfinished run.
+
+    Raises:
+        BlemishError: no image is found, none can be read, or a result cannot be written.
+    """
+    started = time.perf_counter()
+    refuse_missing_packages(table)
+    wanted = Wanted(Path(out), overlays=heatmaps, raw=raw)
+    tell = notify or (lambda sentence: None)
+    images = find_images(paths, besides=(wanted.out / OVERLAYS, wanted.out / MAPS))
+    images = chain([next(images)], images)  # the complaint that there is none comes before the folder is made
+    make_folder(wanted.out)
+    with open_journal(wanted) as journal:
+        journal.begin(_settings(detector, wanted), images, fresh=fresh)
+        if journal.earlier is not None:
+            _remove_litter(wanted.out)
+            tell(f"{printable(wanted.out)}: {journal.earlier}")
+        resumed = journal.done
+        _score(journal, engine or in_threads(detector, workers=workers), progress, tell)
+        write_table(journal.results(), wanted.out, table)
+        write_regions(journal.results(), wanted.out)
+        verdicts = journal.verdicts()
+    if verdicts[UNREADABLE] == verdicts.total():
+        raise BlemishError(
+            f"nothing was scored: {counted(verdicts.total(), 'file')} given, and no image that can be read"
+        )
+    return Prediction(
+        anomalous=verdicts["anomalous"],
+        unsure=verdicts["unsure"],
+        ok=verdicts["ok"],
+        failed=verdicts[UNREADABLE],
+        resumed=resumed,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _settings(detector: Detector, wanted: Wanted) -> str:
+    """All that decides over an image's row and pictures."""
+    return json.dumps(
+        {
+            "version": __version__,
+            "model": detector.fingerprint,
+            "false_alarm_rate": detector.calibration.false_alarm_rate,
+            "heatmaps": wanted.overlays,
+            "raw": wanted.raw,
+        }
+    )
+
+
+def _remove_litter(out: Path) -> None:
+    """Removes the files that were being written when a run was killed."""
+    for folder, pattern in ((out, ".*.partial"), (out / OVERLAYS, "**/.*.partial"), (out / MAPS, "**/.*.partial")):
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
+def _score(journal: Journal, engine: Engine, progress: Progress | None, tell: Notify) -> None:
+    try:
+        with closing(engine(journal.pending(CHUNK))) as chunks:
+            for rows in chunks:
+                journal.record(rows)
+                for row in rows:
+                    if row.fault is not None:
+                        tell(row.fault)
+                if progress is not None:
+                    progress(journal.done, journal.total)
+    except KeyboardInterrupt:
+        journal.commit()
+        if journal.done:
+            tell(f"{journal.done:,} of {counted(journal.total, 'image')} done: the same command goes on from here")
+        raise
+    journal.commit()

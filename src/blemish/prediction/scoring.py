@@ -1,0 +1,126 @@
+"""From a chunk of images to rows and pictures; chunks one after another in threads."""
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, takewhile
+from pathlib import Path
+from threading import Event
+
+from blemish.detector import BATCH_SIZE, Detector, FailedImage, ScoredImage
+from blemish.files import atomic_write, make_folder
+from blemish.heatmaps import encode_png, overlay
+from blemish.images import ImageError, read_image
+from blemish.prediction.pictures import Places, raw_bytes
+from blemish.remote import is_url
+
+UNREADABLE = "unreadable"
+
+# Whole batches, so that an image meets the same others in the network whatever the number of workers and
+# however often the run was killed: its score is the same to the last bit.
+CHUNK = 4 * BATCH_SIZE
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image to be scored: its place in the list, its name as given, where its pictures go."""
+
+    position: int
+    name: str
+    places: Places
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is kept of one image; `fault` says why there is no score.
+
+    ``state`` is that of the file when it was read (see `file_state`), ``regions`` a list in JSON.
+    """
+
+    position: int
+    state: str
+    verdict: str
+    score: float | None = None
+    p_value: float | None = None
+    regions: str = "[]"
+    fault: str | None = None
+
+
+Chunk = Sequence[Item]
+# Rows of chunks, in any order of the chunks.
+Engine = Callable[[Iterable[Chunk]], Generator[list[Row], None, None]]
+
+
+def file_state(name: str) -> str:
+    """Size and time of change of a file, to see later whether it is another one; empty where that is not known."""
+    if is_url(name):
+        return ""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def score_chunk(detector: Detector, chunk: Chunk) -> Iterator[Row]:
+    """Scores images and writes their pictures: a row is given out when its pictures are on the disk."""
+    states = [file_state(item.name) for item in chunk]
+    results = zip(chunk, states, detector.stream([item.name for item in chunk]), strict=True)
+    while batch := list(islice(results, BATCH_SIZE)):
+        # Written one after another and then brought to the disk together: that costs one wait and not eight.
+        with ExitStack() as files:
+            rows = [_row(detector, item, state, result, files) for item, state, result in batch]
+        yield from rows
+
+
+def in_threads(detector: Detector, *, workers: int) -> Engine:
+    """Chunks in this process, some at a time: decoding, network and drawing leave Python's lock to others."""
+    return partial(_in_threads, detector, workers)
+
+
+def _in_threads(detector: Detector, workers: int, chunks: Iterable[Chunk]) -> Generator[list[Row], None, None]:
+    stopped = Event()
+
+    def work(chunk: Chunk) -> list[Row]:
+        return list(takewhile(lambda _: not stopped.is_set(), score_chunk(detector, chunk)))
+
+    waiting: deque[Future[list[Row]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(work, chunk))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            stopped.set()
+            for future in waiting:
+                future.cancel()
+
+
+def _row(detector: Detector, item: Item, state: str, result: ScoredImage | FailedImage, files: ExitStack) -> Row:
+    if isinstance(result, FailedImage):
+        return Row(item.position, state, UNREADABLE, fault=result.reason)
+    regions = detector.regions(result)
+    if item.places.overlay is not None:
+        try:
+            image = read_image(item.name)
+        except ImageError as error:  # gone since it was scored
+            return Row(item.position, state, UNREADABLE, fault=str(error))
+        picture = overlay(image, result.anomaly_map, detector.scale, regions=regions)
+        _write(item.places.overlay, encode_png(picture), files)
+    if item.places.raw is not None:
+        _write(item.places.raw, raw_bytes(result.full_map(), item.places.raw), files)
+    found = json.dumps([region.as_json() for region in regions])
+    return Row(item.position, state, result.verdict, result.score, result.p_value, regions=found)
+
+
+def _write(place: Path, content: bytes, files: ExitStack) -> None:
+    make_folder(place.parent)
+    files.enter_context(atomic_write(place)).write(content)

@@ -1,0 +1,74 @@
+"""The files that a finished run leaves beside its pictures: the table of scores and the regions."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from blemish.errors import BlemishError
+from blemish.files import atomic_write, printable
+from blemish.prediction.scoring import Row
+
+TableFormat = Literal["csv", "parquet"]
+COLUMNS = ("path", "score", "p_value", "verdict")
+ROW_GROUP = 50_000  # rows in memory while a Parquet file is written
+
+Results = Iterable[tuple[str, Row]]
+
+
+def table_name(table: TableFormat) -> str:
+    """The file's name."""
+    return f"scores.{table}"
+
+
+def refuse_missing_packages(table: TableFormat) -> None:
+    """Raises BlemishError where the format needs a package that is not there: to be known before hours of work."""
+    if table == "parquet":
+        _pyarrow()
+
+
+def write_table(results: Results, out: Path, table: TableFormat) -> None:
+    """Writes scores.csv or scores.parquet; an image without a score has empty cells, nulls in Parquet."""
+    rows = ((printable(name), row.score, row.p_value, row.verdict) for name, row in results)
+    path = out / table_name(table)
+    if table == "parquet":
+        _write_parquet(rows, path)
+        return
+    with atomic_write(path, mode="w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+
+
+def write_regions(results: Results, out: Path) -> None:
+    """Writes regions.json, one object with a list of regions for every scored image."""
+    with atomic_write(out / "regions.json", mode="w") as file:
+        separator = "{\n"
+        for name, row in results:
+            if row.fault is None:
+                file.write(f"{separator}{json.dumps(printable(name), ensure_ascii=False)}: {row.regions}")
+                separator = ",\n"
+        file.write("{}\n" if separator == "{\n" else "\n}\n")
+
+
+def _write_parquet(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
+    pyarrow = _pyarrow()
+    from pyarrow.parquet import ParquetWriter
+
+    types = (pyarrow.string(), pyarrow.float64(), pyarrow.float64(), pyarrow.string())
+    schema = pyarrow.schema(list(zip(COLUMNS, types, strict=True)))
+    with atomic_write(path) as file, ParquetWriter(file, schema) as writer:
+        while group := list(islice(rows, ROW_GROUP)):
+            columns = zip(*group, strict=True)
+            arrays = [pyarrow.array(column, kind) for column, kind in zip(columns, types, strict=True)]
+            writer.write_table(pyarrow.table(arrays, schema=schema))
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise BlemishError('Parquet needs the package pyarrow: pip install "blemish[parquet]"') from error
+    return pyarrow

@@ -1,0 +1,158 @@
+"""What all requests share: detectors, limits, the queue, metrics, and whether the server is on its way out."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import PurePath
+from time import monotonic
+from typing import TypeVar
+
+import numpy as np
+from starlette.requests import ClientDisconnect, Request
+
+from blemish.detector import Detector, ScoredImage
+from blemish.errors import BlemishError
+from blemish.files import printable
+from blemish.serving.answers import FailureAnswer, Heatmap, ScoreAnswer, draw_upload, score_upload
+from blemish.serving.bodies import BodyMemory, Upload, read_uploads
+from blemish.serving.limits import Limits
+from blemish.serving.metrics import Metrics
+from blemish.serving.refusals import RefusalError
+from blemish.serving.workers import Workers
+
+T = TypeVar("T")
+
+
+class Service:
+    """Detectors behind a bounded queue.
+
+    Args:
+        detectors: each is called by its file's name without suffix.
+        limits: bounds on what clients can ask for.
+        workers: threads that score, one image each.
+        api_key: what clients must show; None lets everybody in.
+
+    Raises:
+        BlemishError: no detector, or two of one name.
+    """
+
+    def __init__(
+        self,
+        detectors: Sequence[Detector],
+        *,
+        limits: Limits | None = None,
+        workers: int = 1,
+        api_key: str | None = None,
+    ) -> None:
+        self.models = _by_name(detectors)
+        self.limits = limits or Limits()
+        self.api_key = api_key
+        self.memory = BodyMemory(self.limits.memory_bytes)
+        self.metrics = Metrics(self.models)
+        self.workers = Workers(count=workers, capacity=self.limits.queue, on_wait=self.metrics.waited)
+        self.metrics.watch_queue(lambda: self.workers.unfinished, self.limits.queue)
+        self.draining = False
+        self._accepted = 0
+
+    def warm_up(self) -> None:
+        """Scores a black image with every model: the first run of a graph takes many times as long as the next."""
+        for detector in self.models.values():
+            detector.score([np.zeros((*detector.metadata.size, 3), np.uint8)])
+
+    def model(self, name: str | None) -> str:
+        """The name of the model asked for; without a name, of the only one. Raises RefusalError."""
+        names = ", ".join(self.models)
+        if name is None and len(self.models) > 1:
+            raise RefusalError(400, f"several models are served: name one, as in ?model=NAME ({names})")
+        if name is not None and name not in self.models:
+            raise RefusalError(404, f"no model is called {name!r}; there is {names}")
+        return name or next(iter(self.models))
+
+    async def score(self, request: Request, model: str) -> list[ScoreAnswer | FailureAnswer]:
+        """Scores every file of a request. Raises RefusalError, or ClientDisconnect when nobody waits any more."""
+        job = partial(score_upload, self.models[model], model=model, max_pixels=self.limits.pixels)
+        answers = await self._work(request, job, most=self.limits.batch)
+        for answer in answers:
+            self._count(model, answer)
+        return answers
+
+    async def draw(self, request: Request, model: str) -> Heatmap | FailureAnswer:
+        """Scores the one file of a request and draws its heatmap. Raises as `score` does."""
+        job = partial(draw_upload, self.models[model], max_pixels=self.limits.pixels)
+        (answer,) = await self._work(request, job, most=1)
+        self._count(model, answer.scored if isinstance(answer, Heatmap) else answer)
+        return answer
+
+    @contextmanager
+    def accepted(self) -> Iterator[None]:
+        """Around a request that the server owes an answer."""
+        self._accepted += 1
+        try:
+            yield
+        finally:
+            self._accepted -= 1
+
+    async def drain(self, *, at_least: float) -> None:
+        """Takes no more work and returns when all that was accepted is answered, but not before `at_least` seconds.
+
+        Until then health checks are answered, so that a balancer sees that this server is going.
+        """
+        self.draining = True
+        started = monotonic()
+        longest = at_least + self.limits.receive_seconds + self.limits.answer_seconds
+        while monotonic() - started < (longest if self._accepted else at_least):
+            await asyncio.sleep(0.02)
+
+    async def _work(self, request: Request, job: Callable[[Upload], T], *, most: int) -> list[T]:
+        self.workers.refuse_if_full()  # before a body is read for nothing
+        with self.memory.share() as take:
+            uploads = await read_uploads(request, self.limits, take)
+            if len(uploads) > most:
+                raise RefusalError(400, f"{len(uploads)} images were sent where one is expected; send one a request")
+            work = self.workers.run([partial(job, upload) for upload in uploads])
+            try:
+                async with asyncio.timeout(self.limits.answer_seconds):
+                    return await _unless_gone(request, work)
+            except TimeoutError as error:
+                raise RefusalError(
+                    503,
+                    f"no answer within {self.limits.answer_seconds:g} seconds; send fewer or smaller images",
+                    headers={"Retry-After": "1"},
+                ) from error
+
+    def _count(self, model: str, answer: ScoreAnswer | ScoredImage | FailureAnswer) -> None:
+        if isinstance(answer, FailureAnswer):
+            self.metrics.unreadable(model)
+        else:
+            self.metrics.scored(model, answer)
+
+
+def _by_name(detectors: Sequence[Detector]) -> dict[str, Detector]:
+    models: dict[str, Detector] = {}
+    for detector in detectors:
+        name = printable(PurePath(detector.name).stem)
+        if name in models:
+            raise BlemishError(f"two models are called {name}: rename one of the files")
+        models[name] = detector
+    if not models:
+        raise BlemishError("there is no model to serve; name at least one")
+    return models
+
+
+async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T:
+    """The result of the work, which is dropped when the client closes the connection."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_client_leaves(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _client_leaves(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
