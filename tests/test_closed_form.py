@@ -198,8 +198,9 @@ def test_a_cell_network_sees_standardised_inputs() -> None:
     vectors = nominal.double().permute(0, 2, 3, 1).reshape(-1, C).numpy()
     scaler = StandardScaler().fit(vectors)
     seen = []
-    network.layers.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    logits = network(nominal[:2].float())
+    network.first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        logits = network(nominal[:2].float())
     assert logits.shape == (2, 20, 20)
     assert torch.isfinite(logits).all()
     expected = scaler.transform(vectors).reshape(50, 20, 20, C).transpose(0, 3, 1, 2)[:2]

@@ -69,7 +69,7 @@ def test_a_fault_in_an_actor_keeps_its_sentence(tiny_model, photos):
 
 
 def test_an_actor_that_does_not_see_the_folder_says_so(tiny_model, photos):
-    actor = ScoreChunk(Job("m.onnx", tiny_model.read_bytes, None, folder="nowhere", out="/not/shared"))
+    actor = ScoreChunk(Job("m.onnx", tiny_model.read_bytes(), None, folder="nowhere", out="/not/shared"))
     item = {"position": 1, "name": b"photos/0.png", "overlay": b"/not/shared/heatmaps/0.png", "raw": None}
     answer = actor(pyarrow.Table.from_pylist([item])).to_pylist()
     assert list(answer[0]) == ["refusal"]
@@ -83,6 +83,14 @@ def test_a_path_that_was_taken_for_an_address_is_a_sentence(run, tiny_model, tmp
     outcome = run("predict", "--ray", address, tiny_model, tmp_path, "-o", tmp_path / "out")
     assert outcome.status == 2
     assert outcome.err.startswith(f"blemish: {address} is no address of Ray's: give auto, host:6379")
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "ray://localhost:1", "localhost:port"])
+def test_nobody_at_the_address_is_a_sentence_at_once(run, tiny_model, photos, address):
+    outcome = run("predict", tiny_model, photos, "-o", "out", "--ray", address)
+    assert outcome.status == 2
+    assert f"no Ray cluster answers at {address}" in outcome.err.splitlines()[-1]
+    assert not Path("out").exists()
 
 
 def test_without_ray_a_sentence_says_what_to_install(run, tiny_model, photos, monkeypatch):

@@ -7,10 +7,11 @@ chunks of images to actors that hold the model, and their rows back. The actors 
 import logging
 import os
 import platform
+import socket
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,18 +36,19 @@ ROW_TYPES = {
 REFUSAL = "refusal"
 
 LOCAL = "local"
+SECONDS_TO_ANSWER = 10
 CHUNKS_AT_A_TIME = 4000  # so that the list of a million images does not go through Ray's memory in one piece
 
 
 @dataclass(frozen=True)
 class Job:
-    """What an actor needs, wherever it starts.
+    """What an actor needs, wherever it starts; the model travels as bytes.
 
-    ``model`` gives the bytes of the model file: Ray brings them to every machine once. ``folder`` is where the command was given, to which relative names of images belong.
+    ``folder`` is where the command was given, to which relative names of images belong.
     """
 
     model_name: str
-    model: Callable[[], bytes]
+    model: bytes
     false_alarm_rate: float | None
     folder: str
     out: str
@@ -58,7 +60,7 @@ class ScoreChunk:
     def __init__(self, job: Job) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / job.model_name
-            file.write_bytes(job.model())
+            file.write_bytes(job.model)
             self._detector = Detector.load(file, false_alarm_rate=job.false_alarm_rate, threads=1)
         if os.path.isdir(job.folder):  # without it, an image with a relative name is told as missing
             os.chdir(job.folder)
@@ -97,12 +99,14 @@ def on_ray(
         BlemishError: Ray is not installed, the address is none, or nothing answers there.
     """
     _import_ray()
-    if address not in (LOCAL, "auto") and ":" not in address:
-        raise BlemishError(
-            f"{printable(address)} is no address of Ray's: give auto, host:6379 or ray://host:10001, or put --ray "
-            "behind everything else to run on this machine"
-        )
-    job = Job(model.name, model.read_bytes, false_alarm_rate, folder=os.getcwd(), out=os.path.abspath(out))
+    if address not in (LOCAL, "auto"):
+        if ":" not in address:
+            raise BlemishError(
+                f"{printable(address)} is no address of Ray's: give auto, host:6379 or ray://host:10001, or put --ray "
+                "behind everything else to run on this machine"
+            )
+        _refuse_silent(address)
+    job = Job(model.name, model.read_bytes(), false_alarm_rate, folder=os.getcwd(), out=os.path.abspath(out))
     return partial(_on_ray, job, address, workers)
 
 
@@ -110,7 +114,6 @@ def _on_ray(job: Job, address: str, workers: int | None, chunks: Iterable[Chunk]
     waiting = iter(chunks)
     with _connected(address, workers) as ray:
         actors = workers or int(ray.cluster_resources()["CPU"])
-        job = replace(job, model=partial(ray.get, ray.put(job.model())))
         while tables := [_as_table(_columns(chunk), ITEM_TYPES) for chunk in islice(waiting, CHUNKS_AT_A_TIME)]:
             # One block a chunk, so that chunks stay whole: images keep their company in the network.
             scored = ray.data.from_arrow(tables).map_batches(
@@ -140,17 +143,31 @@ def _connected(address: str, workers: int | None) -> Iterator[Any]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **here)
     except Exception as error:  # what it raises depends on the kind of address
-        raise BlemishError(
-            f"no Ray cluster answers at {printable(address)} ({type(error).__name__}); start one with ray start --head"
-        ) from error
+        raise _no_answer(address, error) from error
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
+def _refuse_silent(address: str) -> None:
+    """Raises BlemishError where nothing listens at host:port: Ray itself would go on trying for ten minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER).close()
+    except (OSError, ValueError) as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: Exception) -> BlemishError:
+    return BlemishError(
+        f"no Ray cluster answers at {printable(address)} ({type(error).__name__}); start one with ray start --head"
+    )
+
+
 def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody unasked
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its core calls a large argument an error
     try:
         import pyarrow  # noqa: F401  (Ray Data needs it and does not bring it)
         import ray.data

@@ -51,8 +51,8 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 Result = TypeVar("Result")
 
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
-STRIDES = (4, 8, 16, 32)
-FINE, COARSE = (4, 8, 16), (16, 32)  # see `blemish.projection`
+STRIDES = (4, 8, 16)
+FINE, COARSE = (4, 8, 16), (4, 8, 16)  # see `blemish.projection`
 SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
 FEATURE_BATCH = 16
 MOST_FOR_PROJECTION = 250  # images; evenly chosen where there are more

@@ -40,16 +40,22 @@ class GaussianHead(nn.Module):
 
     def whiten(self, features: Tensor) -> Tensor:
         """phi: features (N, C, h, w) to whitened vectors (N, C, h, w), of covariance one over scale squared."""
-        n, _, rows, columns = features.shape
-        blocks = to_blocks(features - self.mean)  # (blocks, N * 4, C)
-        return from_blocks(blocks @ self.whitening, n=n, grid=(rows, columns)) / self.scale
+        return self.from_blocks(self.whiten_blocks(features)) / self.scale
 
     def forward(self, features: Tensor) -> Tensor:
         """Squared Mahalanobis distances |phi|^2 (N, h, w) of features (N, C, h, w)."""
-        n, _, rows, columns = features.shape
-        phi = to_blocks(features - self.mean) @ self.whitening
-        squares = from_blocks((phi * phi).sum(-1, keepdim=True), n=n, grid=(rows, columns))
+        phi = self.whiten_blocks(features)
+        squares = self.from_blocks((phi * phi).sum(-1, keepdim=True))
         return squares[:, 0] / (self.scale * self.scale)
+
+    def whiten_blocks(self, features: Tensor) -> Tensor:
+        """phi times the scale, block by block: features (N, C, h, w) to (blocks, N * 4, C)."""
+        return to_blocks(features - self.mean) @ self.whitening
+
+    def from_blocks(self, blocks: Tensor) -> Tensor:
+        """(blocks, N * 4, C) to (N, C, h, w)."""
+        rows, columns = self.scale.shape
+        return from_blocks(blocks, n=blocks.shape[1] // BLOCK**2, grid=(rows, columns))
 
 
 class CellNetwork(nn.Module):
@@ -66,11 +72,11 @@ class CellNetwork(nn.Module):
     centre: Tensor  # a usual logit of nominal cells
     spread: Tensor  # the unit in which logits are read
 
-    def __init__(self, *, channels: int, hidden: int = 64, dilations: tuple[int, int] = (1, 1)) -> None:
+    def __init__(self, *, channels: int, hidden: int = 32, dilations: tuple[int, int] = (1, 1)) -> None:
         super().__init__()
         near, far = dilations
+        self.first = nn.Conv2d(channels, hidden, 1)
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1),
             nn.LeakyReLU(0.1),
             nn.Conv2d(hidden, hidden, 3, padding=near, dilation=near),
             nn.LeakyReLU(0.1),
@@ -93,11 +99,28 @@ class CellNetwork(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N, h, w) of features (N, C, h, w)."""
-        return self.layers((features - self.mean) / self.deviation)[:, 0]
+        return self.layers(self.first((features - self.mean) / self.deviation))[:, 0]
 
     def standing(self, features: Tensor) -> Tensor:
         """Logits (N, h, w) above the usual, in units of the spread."""
         return (self(features) - self.centre) / self.spread
+
+    def standing_of_blocks(self, phi: Tensor, norm: Tensor, gaussian: GaussianHead) -> Tensor:
+        """`standing` of phi and its norm as the closed form leaves them, before they are brought to the grid.
+
+        The first layer looks at every cell by itself, so it can come first, and fewer channels are left to reorder.
+
+        Args:
+            phi: (blocks, N * 4, C) of `GaussianHead.whiten_blocks`.
+            norm: (blocks, N * 4, 1), the norm of each vector.
+            gaussian: the closed form that they come from.
+        """
+        weight = self.first.weight[:, :, 0, 0] / self.deviation[:, 0, 0]  # (hidden, C + 1)
+        assert self.first.bias is not None
+        bias = self.first.bias - weight @ self.mean[:, 0, 0]
+        blocks = phi @ weight[:, :-1].T + norm * weight[:, -1]  # (blocks, N * 4, hidden)
+        hidden = gaussian.from_blocks(blocks) / gaussian.scale + bias[:, None, None]
+        return (self.layers(hidden)[:, 0] - self.centre) / self.spread
 
 
 class Head(nn.Module):
@@ -130,8 +153,10 @@ class Head(nn.Module):
         if self.gate is None:
             squares = self.gaussian(features)
         else:
-            phi = with_norm(self.gaussian.whiten(features))
-            squares = (phi[:, -1] * torch.sigmoid(self.gate.standing(phi))).square()
+            phi = self.gaussian.whiten_blocks(features)
+            norm = phi.square().sum(-1, keepdim=True).sqrt()
+            distance = self.gaussian.from_blocks(norm)[:, 0] / self.gaussian.scale
+            squares = (distance * torch.sigmoid(self.gate.standing_of_blocks(phi, norm, self.gaussian))).square()
         if self.evidence is not None:
             squares = squares + self.evidence.standing(features).clamp(min=0).square()
         return squares

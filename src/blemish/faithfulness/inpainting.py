@@ -1,0 +1,73 @@
+"""What an image would show if a part of it were nominal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
+
+from blemish.errors import BlemishError
+from blemish.images import ImageError, Size, load
+
+Pixels = npt.NDArray[np.uint8]  # (H, W, 3) at network size
+BLEND = 8.0  # pixels; a hard edge is an anomaly itself
+THUMBNAIL = 4  # nearness is measured on every fourth pixel: it is about pose and light, not texture
+
+
+class Nominal:
+    """Good images to fill in from.
+
+    Args:
+        paths: good images; those that cannot be read are left out.
+        size: network size (height, width).
+
+    Attributes:
+        images: number of those that could be read.
+        mean: their mean, uint8 (H, W, 3).
+        failed: path and reason of each that could not.
+
+    Raises:
+        BlemishError: none can be read.
+    """
+
+    def __init__(self, paths: Sequence[Path], size: Size) -> None:
+        self._size = size
+        self._paths: list[Path] = []
+        self.failed: list[tuple[str, str]] = []
+        total = np.zeros((*size, 3))
+        thumbnails = []
+        for path in paths:
+            try:
+                pixels, _ = load(path, size)
+            except ImageError as error:
+                self.failed.append((str(path), str(error)))
+                continue
+            self._paths.append(path)
+            thumbnails.append(_thumbnail(pixels))
+            total += pixels
+        if not self._paths:
+            raise BlemishError("no good image to fill in from: give a folder with train/good/ or test/good/")
+        self._thumbnails = np.stack(thumbnails)  # (M, D)
+        self.images = len(self._paths)
+        self.mean: Pixels = np.round(total / self.images).astype(np.uint8)
+
+    def nearest(self, pixels: Pixels) -> Pixels:
+        """The good image (H, W, 3) with the least squared difference from `pixels`."""
+        distances = [((one - _thumbnail(pixels)) ** 2).sum() for one in self._thumbnails]
+        return load(self._paths[int(np.argmin(distances))], self._size)[0]
+
+
+def inpaint(pixels: Pixels, fill: Pixels, marked: npt.NDArray[np.bool_]) -> Pixels:
+    """`pixels` with `fill` (both uint8 (H, W, 3)) in their place where `marked` (H, W), faded over its edges.
+
+    The weight of `fill` is min(1, 2 G), G the marked pixels under a Gaussian of 8 pixels: 1 up to a straight edge,
+    fading outside it. Nothing marked gives `pixels`, everything marked `fill`, exactly.
+    """
+    weight = np.minimum(1, 2 * gaussian_filter(marked.astype(np.float32), BLEND, mode="nearest"))[..., None]
+    blended: Pixels = np.round(pixels + weight * (fill.astype(np.float32) - pixels)).astype(np.uint8)
+    return blended
+
+
+def _thumbnail(pixels: Pixels) -> npt.NDArray[np.float32]:
+    return pixels[::THUMBNAIL, ::THUMBNAIL].astype(np.float32).ravel()

@@ -1,0 +1,107 @@
+"""What is measured of one heatmap, whatever made it: a map of one number a pixel, higher where it marks more."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from blemish.faithfulness.inpainting import Pixels, inpaint
+
+Map = npt.NDArray[np.float32]  # (H, W)
+Mask = npt.NDArray[np.bool_]  # (H, W)
+Scoring = Callable[[Pixels], npt.NDArray[np.float32]]  # uint8 (N, H, W, 3) to scores (N,)
+Explaining = Callable[[Pixels], Map]
+
+# Defects cover about one pixel in a hundred. Over the whole range, as for photographs of objects, the area would tell
+# what becomes of an image without its object.
+FRACTIONS = np.linspace(0, 0.2, 21)
+SHIFTS = ((0, 1), (2, 0), (0, -3), (-4, 0))  # pixels down and to the right
+
+
+def deletion_auc(score: Scoring, pixels: Pixels, fill: Pixels, heatmap: Map) -> float:
+    """How much of the score is left when the most marked pixels give way to `fill`; lower is more faithful.
+
+    The area under r(f) = s(image with the share f inpainted) / s(image) by the trapezoidal rule, f = 0, 1, ... 20 % of
+    all pixels, divided by 0.2 (after Petsiuk, Das and Saenko 2018, "RISE", who go to 100 %). Pixels go in the order of
+    the map, highest first, equal ones in a fixed random order. 1 means that removing them changes nothing; above 1,
+    what was filled in looks more anomalous than what it replaced.
+
+    Args:
+        score: scores (N,), above 0, of images (N, H, W, 3).
+        pixels, fill: uint8 (H, W, 3).
+        heatmap: (H, W).
+    """
+    return _area(score(_removals(pixels, fill, heatmap)) / score(pixels[None]))
+
+
+def insertion_auc(score: Scoring, pixels: Pixels, fill: Pixels, heatmap: Map) -> float:
+    """How much of the score comes with the most marked pixels, set into `fill`; higher is more faithful.
+
+    As `deletion_auc`, with r(f) = s(`fill` with the share f of the image inpainted) / s(image).
+    """
+    return _area(score(_removals(fill, pixels, heatmap)) / score(pixels[None]))
+
+
+def pointing_game(heatmap: Map, mask: Mask) -> float:
+    """Whether the highest pixel lies in the mask: 1 or 0, or the share that does of several equally high.
+
+    Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", without their tolerance of 15 pixels.
+    """
+    return float(mask[heatmap == heatmap.max()].mean())
+
+
+def mass_inside(heatmap: Map, mask: Mask, *, level: float) -> float:
+    """Share of the map's mass above its nominal level that lies in the mask, 0..1; 0 where nothing is above it.
+
+    The mass of a pixel is max(0, map - level). Without the level the many slightly raised pixels of an ordinary
+    surface would outweigh any small defect.
+    """
+    mass = np.maximum(heatmap - level, 0, dtype=np.float64)
+    total = mass.sum()
+    return float(mass[mask].sum() / total) if total > 0 else 0.0
+
+
+def shift_correlation(explain: Explaining, pixels: Pixels, heatmap: Map) -> float:
+    """How alike the map stays when the image moves by 1 to 4 pixels, -1..1; 1 is a map that moves along exactly.
+
+    The mean over SHIFTS of Pearson's correlation between `heatmap` and the shifted image's map moved back, over the
+    pixels that both show. 0 where a map is constant.
+    """
+    return float(np.mean([_correlation(*_aligned(heatmap, explain(shift(pixels, by)), by)) for by in SHIFTS]))
+
+
+def shift(pixels: Pixels, by: tuple[int, int]) -> Pixels:
+    """The image (H, W, 3) moved down and to the right by whole pixels; its border is repeated into the gap."""
+    height, width = pixels.shape[:2]
+    rows = np.clip(np.arange(height) - by[0], 0, height - 1)
+    columns = np.clip(np.arange(width) - by[1], 0, width - 1)
+    return pixels[np.ix_(rows, columns)]
+
+
+def _removals(pixels: Pixels, fill: Pixels, heatmap: Map) -> Pixels:
+    """The image with more and more of its most marked pixels gone, (21, H, W, 3)."""
+    chance = np.random.default_rng(0).random(heatmap.size)
+    order = np.lexsort((chance, -heatmap.ravel()))
+    rank = np.empty(heatmap.size, dtype=np.int64)
+    rank[order] = np.arange(heatmap.size)
+    counts = np.round(FRACTIONS * heatmap.size)
+    return np.stack([inpaint(pixels, fill, (rank < count).reshape(heatmap.shape)) for count in counts])
+
+
+def _area(curve: npt.NDArray[np.float32]) -> float:
+    return float(np.trapezoid(curve, FRACTIONS) / FRACTIONS[-1])
+
+
+def _aligned(before: Map, after: Map, by: tuple[int, int]) -> tuple[Map, Map]:
+    """Both maps over the pixels that both images show."""
+    height, width = before.shape
+    down, right = by
+    kept = before[max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
+    moved = after[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+    return kept, moved
+
+
+def _correlation(one: Map, other: Map) -> float:
+    if one.min() == one.max() or other.min() == other.max():
+        return 0.0
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
