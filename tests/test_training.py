@@ -94,7 +94,7 @@ def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, tmp_path:
     assert evaluation.metrics["pixel_auroc"] > 0.95
     assert detector.metadata.supervision == "good images only + synthetic anomalies (scars)"
     assert (detector.metadata.data["train_images"], detector.metadata.data["calibration_images"]) == (10, 2)
-    wanted = ["reading", "features", "copies", "synthetic anomalies", "gate", "calibration"]
+    wanted = ["reading", "directions", "features", "copies", "synthetic anomalies", "gate", "calibration"]
     assert list(dict.fromkeys(stages)) == wanted
     assert stages.count("gate") == 6
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
@@ -102,7 +102,7 @@ def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, tmp_path:
 
 def test_without_synthetic_anomalies_it_is_the_closed_form(parts: Path, closed_form: Trained) -> None:
     assert closed_form.detector.metadata.supervision == "good images only"
-    assert list(dict.fromkeys(closed_form.stages)) == ["reading", "features", "copies", "calibration"]
+    assert list(dict.fromkeys(closed_form.stages)) == ["reading", "directions", "features", "copies", "calibration"]
     assert evaluate(closed_form.detector, read_data_set(parts)).metrics["image_auroc"] == 1.0
 
 
@@ -158,7 +158,7 @@ def test_enough_images_are_not_copied(tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", good=157)  # 126 to fit to
     options = CLOSED_FORM | {"size": (32, 32)}
     train(parts, tmp_path / "m.onnx", **options, progress=lambda stage, *_: stages.add(stage))
-    assert stages == {"reading", "features", "calibration"}
+    assert stages == {"reading", "directions", "features", "calibration"}
 
 
 def test_the_same_seed_gives_the_same_file_and_another_does_not(parts: Path, tmp_path: Path, few: None) -> None:
