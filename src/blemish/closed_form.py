@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.networks.heads import BLOCK, GaussianHead, to_blocks
+from blemish.ranks import ALONE, Ranks
 
 RIDGE = 0.1  # added variance, in squared feature units: small against the features' own, whose mean is near 7
 FOLDS = 4
@@ -38,6 +39,12 @@ class GaussianStatistics:
         self.products += vectors.mT @ vectors
         self.images += len(features)
 
+    def add_up(self, ranks: Ranks) -> None:
+        """Makes them those of all ranks' images; the origin has to be the same for all."""
+        images = torch.tensor(self.images)
+        ranks.sum(images, self.sums, self.products)
+        self.images = int(images)
+
     def __add__(self, other: "GaussianStatistics") -> "GaussianStatistics":
         total = GaussianStatistics(self.origin)
         total.images = self.images + other.images
@@ -66,43 +73,51 @@ class CrossFit:
 
     Args:
         head: the head that is fitted; it is changed in place.
+        ranks: the processes that fit it together, each to images of its own.
     """
 
-    def __init__(self, head: GaussianHead) -> None:
+    def __init__(self, head: GaussianHead, *, ranks: Ranks = ALONE) -> None:
         self.head = head
+        self._ranks = ranks
         self.images = 0
         self._folds: list[GaussianStatistics] = []
         self._kept = torch.zeros(0)  # features in float16, on the CPU
 
     @torch.inference_mode()
-    def fit(self, batches: Iterable[Tensor], *, copies: Iterable[Iterable[Tensor]] = ()) -> None:
+    def fit(self, batches: Iterable[Tensor], *, copies: Iterable[Iterable[Tensor]] = (), first: int = 0) -> None:
         """Fits means, whitenings and scale to batches of nominal features (N, C, h, w).
 
         The scale comes from distances of images to a head that was not fitted to them, fold by fold; with a single
         image there is none, and it stays 1.
 
         Args:
-            batches: all images in turn, in batches of any size.
+            batches: all images of this rank in turn, in batches of any size.
             copies: altered copies of all images in the same order, any number of times; they count for means and
                 whitenings, in the fold of their original, and not for the scale.
+            first: position of this rank's first image among the images of all ranks.
 
         Raises:
             ValueError: there is no image.
         """
         kept: list[Tensor] = []
+        done = first
         for features in batches:
-            self._add(features, self.images)
-            if self.images < MOST_HELD_OUT:
-                kept.append(features[: MOST_HELD_OUT - self.images].half().cpu())
-            self.images += len(features)
-        if self.images == 0:
+            self._add(features, done)
+            kept.append(features[: max(0, MOST_HELD_OUT - done)].half().cpu())
+            done += len(features)
+        if done == first:
             raise ValueError("no features to fit to")
-        self._kept = torch.cat(kept)
         for copy in copies:
-            done = 0
+            done = first
             for features in copy:
                 self._add(features, done)
                 done += len(features)
+        self._kept = self._ranks.join(torch.cat(kept))
+        for statistics in self._folds:
+            statistics.add_up(self._ranks)
+        images = torch.tensor(done - first)
+        self._ranks.sum(images)
+        self.images = int(images)
         if self.images > 1:
             self.head.scale.copy_(self._scale())
         self.fit_all()
@@ -125,7 +140,8 @@ class CrossFit:
 
     def _add(self, features: Tensor, first: int) -> None:
         if not self._folds:
-            self._folds = [GaussianStatistics(features[0].clone()) for _ in range(FOLDS)]
+            origin = self._ranks.same(features[0].clone())
+            self._folds = [GaussianStatistics(origin) for _ in range(FOLDS)]
         for fold, statistics in enumerate(self._folds):
             # Image i belongs to fold i mod FOLDS, whatever the batches.
             statistics.update(features[(fold - first) % FOLDS :: FOLDS])

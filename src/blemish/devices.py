@@ -5,8 +5,15 @@ import torch
 from blemish.errors import BlemishError
 
 
-def refuse_missing_device(device: str) -> None:
-    """Raises BlemishError for a device ("cuda", "mps", …) that this machine has not; "auto" and "cpu" always pass."""
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not usable.get(device, True):
+def refuse_missing_device(device: str, *, devices: int = 1) -> None:
+    """Raises BlemishError for devices ("cuda", "mps", …) that this machine has not.
+
+    "cpu" always passes, however many; "auto" stands for the first kind that there is.
+    """
+    here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device == "auto":
+        device = next((kind for kind, number in here.items() if number), "cpu")
+    if device in here and not here[device]:
         raise BlemishError(f"no {device} device can be used here: leave out --device, or give --device cpu")
+    if devices > here.get(device, devices):
+        raise BlemishError(f"{devices} {device} devices are asked for and {here[device]} can be used here")

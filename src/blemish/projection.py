@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from blemish.closed_form import RIDGE
+from blemish.ranks import ALONE, Ranks
 from blemish.refinement import BATCH, coverage
 from blemish.training_anomalies import SyntheticKind, paint
 
@@ -26,9 +27,14 @@ COVERED = 0.2  # of a cell: from here on a synthetic defect counts as lying in i
 
 
 class PooledStatistics:
-    """The covariance of feature vectors about the mean of their place, all places together."""
+    """The covariance of feature vectors about the mean of their place, all places together.
 
-    def __init__(self) -> None:
+    Args:
+        ranks: the processes that gather them together, each from images of its own.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self._cells = 0
         self._images = 0
         self._origin = torch.zeros(0)  # (C, 1, 1), near the mean, so that float32 keeps its digits
@@ -38,7 +44,7 @@ class PooledStatistics:
     def update(self, features: Tensor) -> None:
         """Adds nominal features (N, C, h, w)."""
         if self._images == 0:
-            self._origin = features[0].mean((1, 2))[:, None, None]
+            self._origin = self._ranks.same(features[0].mean((1, 2))[:, None, None])
             self._sums = torch.zeros_like(features[0])
             self._products = features.new_zeros(features.shape[1], features.shape[1])
         centred = features - self._origin
@@ -47,6 +53,12 @@ class PooledStatistics:
         self._sums += centred.sum(0)
         self._images += len(features)
         self._cells += vectors.shape[1]
+
+    def add_up(self) -> None:
+        """Makes them those of all ranks' images."""
+        counts = torch.tensor([self._cells, self._images])
+        self._ranks.sum(counts, self._sums, self._products)
+        self._cells, self._images = counts.tolist()
 
     def covariance(self) -> Tensor:
         """(C, C)."""
@@ -62,22 +74,25 @@ def learn_projection(
     *,
     fine: Sequence[bool],
     coarse: Sequence[bool],
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Directions along which to look at feature vectors of C channels.
 
     Args:
-        nominal: batches of nominal features (N, C, h, w).
+        nominal: batches of nominal features (N, C, h, w), of this rank's share of the images.
         changes: what synthetic defects do to the feature vectors of the cells that they cover, (M, C) a batch;
             without any, all directions are principal components of all channels.
         fine: of which channels discriminant directions are made.
         coarse: of which channels principal components are taken.
+        ranks: the processes that learn it together.
 
     Returns:
         (K, C), where K is `DISCRIMINANT` + `PRINCIPAL`, or less where there are not as many channels.
     """
-    statistics = PooledStatistics()
+    statistics = PooledStatistics(ranks)
     for features in nominal:
         statistics.update(features)
+    statistics.add_up()
     covariance = statistics.covariance()
     moments = sum((change.T @ change for change in changes), start=torch.zeros_like(covariance))
     if not moments.any():

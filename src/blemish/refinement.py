@@ -19,6 +19,7 @@ from torch import Tensor
 from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 from blemish.networks.heads import CellNetwork
 from blemish.objectives import cell_loss
+from blemish.ranks import ALONE, Ranks
 
 BATCH = 16  # nominal and as many anomalous images
 LEARNING_RATE = 2e-3  # at its highest
@@ -53,6 +54,7 @@ class Training:
         key: what the training depends on, see `Checkpoint`.
         progress: called with the stage, the steps done and all there are.
         notify: told where a resumed training goes on.
+        ranks: the processes of the training; the first one learns.
     """
 
     fabric: Fabric
@@ -62,6 +64,7 @@ class Training:
     key: str
     progress: Callable[[str, int, int], None]
     notify: Callable[[str], None]
+    ranks: Ranks = ALONE
 
     def checkpoint(self, stage: str) -> Checkpoint:
         """Where the state of a stage goes."""
@@ -78,6 +81,12 @@ def refine(network: CellNetwork, *, nominal: Tensor, anomalies: Anomalies, train
         training: how.
         stage: its name, for progress and checkpoint.
     """
+    if training.ranks.first:
+        _refine(network, nominal=nominal, anomalies=anomalies, training=training, stage=stage)
+    training.ranks.take_over(network.to(training.fabric.device).state_dict())
+
+
+def _refine(network: CellNetwork, *, nominal: Tensor, anomalies: Anomalies, training: Training, stage: str) -> None:
     fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
     network.standardise_by(nominal)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
