@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,8 +13,9 @@ from PIL import Image
 
 from blemish.calibration import Verdict
 from blemish.errors import BlemishError
-from blemish.files import fingerprint
+from blemish.files import fingerprint, printable
 from blemish.heatmaps import HeatmapScale, overlay, upscale
+from blemish.ignore import Ignore, Mask, enlarge, of_record, union
 from blemish.images import ImageError, ImageSource, load, read_image
 from blemish.model_file import ModelMetadata
 from blemish.regions import Region, find_regions
@@ -34,6 +35,7 @@ class ScoredImage:
         verdict: see `Calibration.verdict`.
         anomaly_map: float32 (H, W) at network size.
         size: (height, width) of the image itself.
+        ignored: where the image does not count, bool (H, W) at network size; None where all of it does.
     """
 
     source: str
@@ -42,10 +44,16 @@ class ScoredImage:
     verdict: Verdict
     anomaly_map: npt.NDArray[np.float32]
     size: tuple[int, int]
+    ignored: Mask | None = None
 
     def full_map(self) -> npt.NDArray[np.float32]:
-        """The anomaly map at the image's own size, float32 (height, width)."""
-        return upscale(self.anomaly_map, self.size)
+        """The anomaly map at the image's own size, float32 (height, width); 0 where the image does not count."""
+        full, ignored = upscale(self.anomaly_map, self.size), self.full_ignored()
+        return full if ignored is None else np.where(ignored, np.float32(0), full)
+
+    def full_ignored(self) -> Mask | None:
+        """Where the image does not count, bool (height, width) at its own size."""
+        return None if self.ignored is None else enlarge(self.ignored, self.size)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class Detector:
         calibration: calibration scores, threshold and verdicts at the false-alarm rate in force.
         name: the file's name.
         fingerprint: SHA-256 of the file.
+        ignore: masks for parts of images that do not count, beside the one inside the model.
     """
 
     def __init__(self, graph: Graph, metadata: ModelMetadata, *, name: str, fingerprint: str) -> None:
@@ -82,6 +91,8 @@ class Detector:
         self.calibration = metadata.calibration
         self.name = name
         self.fingerprint = fingerprint
+        self.ignore: Ignore | None = None
+        self._built_in = of_record(metadata.ignored)
 
     @classmethod
     def load(
@@ -91,6 +102,7 @@ class Detector:
         false_alarm_rate: float | None = None,
         threads: int | None = None,
         arena: bool = True,
+        ignore: str | os.PathLike[str] | None = None,
     ) -> "Detector":
         """Opens a model file written by `blemish train` or `blemish export`, in the runtime it was made for.
 
@@ -99,16 +111,19 @@ class Detector:
             false_alarm_rate: another rate than the one asked for in training.
             threads: processor threads for the network; all cores unless said otherwise.
             arena: let ONNX Runtime keep the memory of one batch for the next; without, memory falls between batches.
+            ignore: a mask, white where images do not count, or a folder with one for each, see `blemish.ignore`. The
+                score is the maximum elsewhere, which can only be lower: p-values stay valid, if anything too high.
 
         Raises:
             BlemishError: the file is missing, unreadable, no ONNX model or not one of Blemish's; it needs OpenVINO or
-                an arithmetic that is not there; or `threads` is below 1.
+                an arithmetic that is not there; `threads` is below 1; or `ignore` is no mask.
         """
         if threads is not None and threads < 1:
             raise BlemishError(f"the number of threads must be 1 or more, not {threads}")
         digest = fingerprint(path)
         graph, metadata = open_model(Path(path), threads=threads, arena=arena)
         detector = cls(graph, metadata, name=Path(path).name, fingerprint=digest)
+        detector.ignore = None if ignore is None else Ignore(ignore)
         if false_alarm_rate is not None:
             detector.calibration = replace(detector.calibration, false_alarm_rate=false_alarm_rate)
         return detector
@@ -146,16 +161,18 @@ class Detector:
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             batches = _batches(images, batch_size)
             # The next batch is read while the network is busy with this one.
-            coming = _submit(pool, next(batches, []), self.metadata.size)
+            coming = self._submit(pool, next(batches, []))
             while coming:
                 read = [future.result() for future in coming]
-                coming = _submit(pool, next(batches, []), self.metadata.size)
+                coming = self._submit(pool, next(batches, []))
                 yield from self._score_batch(read)
 
     def explain(self, image: ImageSource, scored: ScoredImage) -> Image.Image:
         """The image with its heatmap, outlined regions and colour bar, on the detector's fixed scale."""
         regions = self.regions(scored)
-        return overlay(read_image(image), scored.anomaly_map, self.scale, regions=regions)
+        return overlay(
+            read_image(image), scored.anomaly_map, self.scale, regions=regions, ignored=scored.full_ignored()
+        )
 
     def regions(self, scored: ScoredImage) -> list[Region]:
         """Where the map reaches the threshold; empty exactly when the verdict is not "anomalous"."""
@@ -178,9 +195,37 @@ class Detector:
                 yield one
                 continue
             anomaly_map, score = next(results)
+            if one.ignored is not None:
+                anomaly_map = np.where(one.ignored, np.float32(0), anomaly_map)
+                score = anomaly_map.max()
             # The graph's p-value is the same number in float32, where 0.05 exceeds 0.05: here it can be compared.
             p_value, verdict = self.calibration.p_value(float(score)), self.calibration.verdict(float(score))
-            yield ScoredImage(one.source, float(score), p_value, verdict, anomaly_map, one.size)
+            yield ScoredImage(
+                one.source,
+                float(score),
+                p_value,
+                verdict,
+                anomaly_map,
+                one.size,
+                union(one.ignored, self._built_in),
+            )
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, batch: "list[tuple[int, ImageSource]]"
+    ) -> "list[Future[_Read | FailedImage]]":
+        return [pool.submit(self._read, number, image) for number, image in batch]
+
+    def _read(self, number: int, image: ImageSource) -> "_Read | FailedImage":
+        path = image if isinstance(image, str | os.PathLike) else None
+        source = f"image {number}" if path is None else os.fspath(path)
+        try:
+            pixels, own_size = load(image, self.metadata.size)
+            ignored = None if self.ignore is None else self.ignore.mask(path, self.metadata.size)
+        except ImageError as error:
+            return FailedImage(source, str(error))
+        if ignored is not None and ignored.all():
+            return FailedImage(source, f"{printable(source)}: its mask leaves nothing to look at")
+        return _Read(source, pixels, own_size, ignored)
 
 
 @dataclass(frozen=True)
@@ -188,22 +233,10 @@ class _Read:
     source: str
     pixels: npt.NDArray[np.uint8]  # (H, W, 3) at network size
     size: tuple[int, int]
+    ignored: Mask | None  # (H, W), besides the model's own
 
 
 def _batches(images: Iterable[ImageSource], size: int) -> Iterator[list[tuple[int, ImageSource]]]:
     numbered = enumerate(images)
     while batch := list(islice(numbered, size)):
         yield batch
-
-
-def _submit(pool: ThreadPoolExecutor, batch: list[tuple[int, ImageSource]], size: tuple[int, int]) -> list:
-    return [pool.submit(_read, number, image, size) for number, image in batch]
-
-
-def _read(number: int, image: ImageSource, size: tuple[int, int]) -> _Read | FailedImage:
-    source = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
-    try:
-        pixels, own_size = load(image, size)
-    except ImageError as error:
-        return FailedImage(source, str(error))
-    return _Read(source, pixels, own_size)

@@ -44,7 +44,8 @@ CHUNKS_AT_A_TIME = 4000  # so that the list of a million images does not go thro
 class Job:
     """What an actor needs, wherever it starts; the model travels as bytes.
 
-    ``folder`` is where the command was given, to which relative names of images belong.
+    ``folder`` is where the command was given, to which relative names of images belong; ``ignore`` is where masks are
+    that all machines see.
     """
 
     model_name: str
@@ -52,6 +53,7 @@ class Job:
     false_alarm_rate: float | None
     folder: str
     out: str
+    ignore: str | None = None
 
 
 class ScoreChunk:
@@ -61,7 +63,7 @@ class ScoreChunk:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / job.model_name
             file.write_bytes(job.model)
-            self._detector = Detector.load(file, false_alarm_rate=job.false_alarm_rate, threads=1)
+            self._detector = Detector.load(file, false_alarm_rate=job.false_alarm_rate, threads=1, ignore=job.ignore)
         if os.path.isdir(job.folder):  # without it, an image with a relative name is told as missing
             os.chdir(job.folder)
         self._out = job.out
@@ -84,7 +86,13 @@ class ScoreChunk:
 
 
 def on_ray(
-    model: Path, out: Path, *, address: str = LOCAL, workers: int | None = None, false_alarm_rate: float | None = None
+    model: Path,
+    out: Path,
+    *,
+    address: str = LOCAL,
+    workers: int | None = None,
+    false_alarm_rate: float | None = None,
+    ignore: Path | None = None,
 ) -> Engine:
     """An engine for `predict` that scores on Ray.
 
@@ -93,7 +101,7 @@ def on_ray(
         out: the folder for the results; pictures need one that all machines see under this path.
         address: "local" starts Ray on this machine, "auto" or host:port joins a cluster.
         workers: actors, one core each; all cores that Ray has unless said otherwise.
-        false_alarm_rate: as for `Detector.load`.
+        false_alarm_rate, ignore: as for `Detector.load`.
 
     Raises:
         BlemishError: Ray is not installed, the address is none, or nothing answers there.
@@ -106,7 +114,14 @@ def on_ray(
                 "behind everything else to run on this machine"
             )
         _refuse_silent(address)
-    job = Job(model.name, model.read_bytes(), false_alarm_rate, folder=os.getcwd(), out=os.path.abspath(out))
+    job = Job(
+        model.name,
+        model.read_bytes(),
+        false_alarm_rate,
+        folder=os.getcwd(),
+        out=os.path.abspath(out),
+        ignore=None if ignore is None else os.path.abspath(ignore),
+    )
     return partial(_on_ray, job, address, workers)
 
 

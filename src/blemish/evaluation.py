@@ -41,6 +41,7 @@ class Evaluation:
         calibration_statement: which rate the threshold holds, in one sentence.
         metadata: the model file's metadata, without its long lists.
         left_out: test images that the model was trained or calibrated on.
+        hidden: anomalous images of which all that is anomalous is ignored; they count neither way.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Evaluation:
     calibration_statement: str
     metadata: dict[str, Any]
     left_out: int
+    hidden: int = 0
 
 
 def evaluate(detector: Detector, data: DataSet, *, progress: Progress | None = None) -> Evaluation:
@@ -69,14 +71,17 @@ def evaluate(detector: Detector, data: DataSet, *, progress: Progress | None = N
     samples, failed = _unseen(detector, data)
     left_out = len(data.test) - len(samples) - len(failed)
     images: list[EvaluatedImage] = []
+    hidden = 0
     started = time.perf_counter()
     for sample, result in zip(samples, detector.stream(sample.path for sample in samples), strict=True):
         if isinstance(result, FailedImage):
             failed.append((result.source, result.reason))
+        elif _hidden(sample, result):
+            hidden += 1
         else:
             images.append(EvaluatedImage(sample, result))
         if progress is not None:
-            progress(len(images) + len(failed), len(data.test) - left_out)
+            progress(len(images) + len(failed) + hidden, len(data.test) - left_out)
     seconds = time.perf_counter() - started
     if not images:
         raise BlemishError(f"{data.root}: no test image could be read; run blemish doctor on it")
@@ -92,6 +97,7 @@ def evaluate(detector: Detector, data: DataSet, *, progress: Progress | None = N
         calibration_statement=detector.calibration.statement(),
         metadata=_summary(detector),
         left_out=left_out,
+        hidden=hidden,
     )
 
 
@@ -112,6 +118,18 @@ def _unseen(detector: Detector, data: DataSet) -> tuple[list[Sample], list[tuple
     return samples, failed
 
 
+def _hidden(sample: Sample, scored: ScoredImage) -> bool:
+    """Whether all that is anomalous of an image is ignored."""
+    ignored = scored.full_ignored()
+    if ignored is None or sample.mask is None:
+        return False
+    try:
+        mask = read_mask(sample.mask, size=scored.size)
+    except ImageError:
+        return False  # told later, with the pixel figures
+    return bool(mask.any()) and not (mask & ~ignored).any()
+
+
 def _measure(images: Sequence[EvaluatedImage], failed: list[tuple[str, str]]) -> dict[str, Any]:
     anomalous = np.array([one.sample.anomalous for one in images])
     alarms = np.array([one.scored.verdict == "anomalous" for one in images])
@@ -130,6 +148,7 @@ def _measure(images: Sequence[EvaluatedImage], failed: list[tuple[str, str]]) ->
         "false_alarm_rate": float(alarms[~anomalous].mean()) if not anomalous.all() else None,
         "detection_rate": float(alarms[anomalous].mean()) if anomalous.any() else None,
         "unsure": sum(one.scored.verdict == "unsure" for one in images),
+        "ignored": float(np.mean([0 if one.scored.ignored is None else one.scored.ignored.mean() for one in images])),
         "per_defect": {defect: _defect_figures(images, defect) for defect in _defects(images)},
     }
 
@@ -159,9 +178,11 @@ def _pixel_figures(
     with PixelMetrics() as pixels:
         nominal = anomalous = False
         for one, mask in _masks(images, faulty):
-            pixels.update(one.scored.full_map(), mask)
-            anomalous |= bool(mask.any())
-            nominal |= not mask.all()
+            ignored = one.scored.full_ignored()
+            counted = mask if ignored is None else mask[~ignored]
+            pixels.update(one.scored.full_map(), mask, ignored=ignored)
+            anomalous |= bool(counted.any())
+            nominal |= not counted.all()
         if not (nominal and anomalous):
             return None, None
         result = pixels.compute()

@@ -29,6 +29,7 @@ def learn_gate(
     kind: SyntheticKind,
     extract: Callable[[npt.NDArray[np.uint8]], Tensor],
     training: Training,
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> CellNetwork:
     """Trains a gate for the head of a cross-fit.
 
@@ -39,6 +40,7 @@ def learn_gate(
         kind: what to paint.
         extract: features (n, C, h, w) of images (n, H, W, 3).
         training: how to train.
+        ignored: bool (H, W), where nothing is to be found.
 
     Returns:
         The gate, for `Head`, on the device of the cross-fit's head.
@@ -55,7 +57,12 @@ def learn_gate(
             for some in np.split(numbers, range(BATCH, len(numbers), BATCH)):
                 made = [
                     paint(
-                        images, fit[sources[number]], kind, np.random.default_rng((training.seed, number)), nominal=fit
+                        images,
+                        fit[sources[number]],
+                        kind,
+                        np.random.default_rng((training.seed, number)),
+                        nominal=fit,
+                        ignored=ignored,
                     )
                     for number in some
                 ]

@@ -29,6 +29,7 @@ LEGEND = (COLOURS * OPACITY[:, None] + 128 * (1 - OPACITY[:, None])).round().ast
 
 FOUND = (255, 255, 255)
 ANNOTATED = (64, 224, 255)
+HATCH = 12  # pixels between the stripes over what does not count
 PANEL = (22, 22, 26)
 FAINT = (170, 170, 178)
 SMALLEST_PICTURE = 256
@@ -77,12 +78,14 @@ def overlay(
     *,
     mask: NDArray[np.bool_] | None = None,
     regions: Sequence[Region] | None = None,
+    ignored: NDArray[np.bool_] | None = None,
     colour_bar: bool = True,
 ) -> Image.Image:
     """The photograph in grey under its heatmap, anomalous regions outlined, a colour bar at the right.
 
     ``anomaly_map`` may be of any size. ``regions`` are those of ``find_regions`` at the image's own size,
-    found here when not given. ``mask`` (H, W) is the annotated defect, drawn as a second outline. The picture
+    found here when not given. ``mask`` (H, W) is the annotated defect, drawn as a second outline; ``ignored``
+    (H, W), where the image does not count, is darkened under stripes. The picture
     has the image's size, or 256 pixels along the longer side when that is smaller, and its top left corner.
 
     Raises BlemishError when the mask is not of the image's size.
@@ -94,6 +97,8 @@ def overlay(
         regions = find_regions(anomaly_map, scale.threshold, size=size)
     zoom = max(1.0, SMALLEST_PICTURE / max(size))
     picture = _blend(image, anomaly_map, scale, (round(size[0] * zoom), round(size[1] * zoom)))
+    if ignored is not None:
+        _hatch(picture, ignored)
     if mask is not None:
         _draw_contours(picture, outlines(mask), ANNOTATED, zoom)
     _draw_contours(picture, (region.contour for region in regions), FOUND, zoom)
@@ -143,6 +148,15 @@ def _blend(image: Image.Image, anomaly_map: NDArray[Any], scale: HeatmapScale, s
     opacity = positions.point((OPACITY * 255).round().astype(int).tolist())
     positions.putpalette(COLOURS.tobytes())
     return Image.composite(positions.convert("RGB"), photograph.convert("RGB"), opacity)
+
+
+def _hatch(picture: Image.Image, ignored: NDArray[np.bool_]) -> None:
+    """Darkens what does not count, with diagonal stripes."""
+    where = Image.fromarray(ignored).resize(picture.size)
+    rows, columns = np.ogrid[: picture.height, : picture.width]
+    stripes = (rows + columns) % HATCH < 2
+    opacity = np.asarray(where) * np.where(stripes, 230, 130).astype(np.uint8)
+    picture.paste(PANEL, (0, 0), Image.fromarray(opacity))
 
 
 def _draw_contours(

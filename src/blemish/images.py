@@ -80,8 +80,8 @@ def _read(source: ImageSource) -> Image.Image:
     raise ImageError(f"an image must be a path, a PIL image or a uint8 array, not {type(source).__name__}")
 
 
-def read_mask(path: ImagePath, *, size: Size) -> npt.NDArray[np.bool_]:
-    """Reads a mask for an image of `size` = (height, width): bool (H, W), true where anomalous.
+def read_mask(path: ImagePath, *, size: Size | None = None) -> npt.NDArray[np.bool_]:
+    """Reads a mask for an image of `size` = (height, width), or at its own: bool (H, W), true where anomalous.
 
     A pixel is anomalous above half of full scale, by its brightest channel (a red stroke counts), a
     transparent one never. A mask with no value above 15 holds label numbers: all but 0 are anomalous. A
@@ -90,7 +90,7 @@ def read_mask(path: ImagePath, *, size: Size) -> npt.NDArray[np.bool_]:
     """
     mask = _anomalous(_read_upright(path), name=printable(path))
     height, width = mask.shape
-    if (height, width) == size:
+    if size is None or (height, width) == size:
         return mask
     stretch = (height * size[1]) / (width * size[0])
     if max(stretch, 1 / stretch) > 1 + _ASPECT_TOLERANCE:

@@ -123,16 +123,20 @@ class PixelMetrics:
             self._spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (outlives this block)
         self._finalizer = weakref.finalize(self, self._spool.close)
 
-    def update(self, anomaly_map: ArrayLike, mask: ArrayLike) -> None:
+    def update(self, anomaly_map: ArrayLike, mask: ArrayLike, *, ignored: ArrayLike | None = None) -> None:
         """Count one image: float32 (or float16) map (H, W) and bool mask (H, W), all False if nominal.
+
+        Pixels of the bool mask `ignored` (H, W) do not count; what is left of a region is a region.
 
         Raises MetricError, leaving the counts as they were, for another dtype or shape, for NaN or infinity,
         and when the temporary folder is full.
         """
         scores, anomalous = _checked(anomaly_map, mask, names=("anomaly map", "mask"), widest=np.float32, ndim=2)
+        counted = np.ones_like(anomalous) if ignored is None else ~np.asarray(ignored, dtype=bool)
+        anomalous = anomalous & counted
         labels, regions = ndimage.label(anomalous, structure=_EIGHT_CONNECTED)
         region = labels[anomalous]  # (anomalous pixels,)
-        self._append_to_spool(scores[~anomalous].astype(np.float32))
+        self._append_to_spool(scores[counted & ~anomalous].astype(np.float32))
         self._scores.append(scores[anomalous].astype(np.float32))
         self._weights.append(1 / np.bincount(region)[region])
         self._regions += regions

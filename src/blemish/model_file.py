@@ -31,6 +31,7 @@ class ModelMetadata:
         versions: of the packages that made it.
         runtime: what the graph is run in; the calibration scores are that runtime's.
         precision: arithmetic of the network: f32, OpenVINO's bf16, or int8 in convolutions of the backbone.
+        ignored: what was ignored in training, see `blemish.ignore.as_record`; None if nothing was.
     """
 
     size: tuple[int, int]
@@ -44,6 +45,7 @@ class ModelMetadata:
     versions: Mapping[str, str] = field(default_factory=dict)
     runtime: Runtime = "onnxruntime"
     precision: Precision = "f32"
+    ignored: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""

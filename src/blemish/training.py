@@ -11,6 +11,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -34,12 +35,14 @@ from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
 from blemish.evidence import learn_evidence
 from blemish.export import export_onnx, to_onnx
-from blemish.files import refuse_unfit
+from blemish.files import printable, refuse_unfit
 from blemish.gate import learn_gate
+from blemish.ignore import Ignore, as_record, filling
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import GaussianHead, Head
+from blemish.networks.interest import Interest
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.projection import learn_projection, synthetic_changes
 from blemish.refinement import Training
@@ -71,6 +74,7 @@ def train(
     download: bool = False,
     anomalies: AnomalyKind = "scars",
     outliers: Path | None = None,
+    ignore: Path | None = None,
     epochs: int = 6,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     nominal_class: str | None = None,
@@ -93,6 +97,8 @@ def train(
         anomalies: synthetic anomalies painted on good images to learn the gate from: "scars" are small defects in the
             images' own texture, "confetti" is the paper's noise, "none" leaves the closed form as it is.
         outliers: a folder of any other images, for outlier exposure.
+        ignore: a mask, white where images do not count: for all of them, and then it stays in the model file; or a
+            folder with a mask an image, see `blemish.ignore`.
         epochs: passes over the anomalies, synthetic or known.
         device: where to train.
         nominal_class: the class that is nominal, in one-versus-rest folders.
@@ -109,6 +115,7 @@ def train(
     progress = progress or (lambda stage, done, total: None)
     notify = notify or (lambda text: None)
     _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, device=device, outliers=outliers)
+    away = Ignore(ignore) if ignore is not None else None
     seed_everything(seed, verbose=False)
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed" if cuda else "32-true")
@@ -116,7 +123,7 @@ def train(
 
     # 1. Images and their split
     data_set = read_data_set(data, nominal_class=nominal_class)
-    pixels = read_pixels(data_set.train, size, progress=partial(progress, "reading"), notify=notify)
+    pixels = read_pixels(data_set.train, size, ignore=away, progress=partial(progress, "reading"), notify=notify)
     good = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
     validate = bool(labelled) or outliers is not None
@@ -124,6 +131,12 @@ def train(
     fit, validation, calibration = (
         [good[index] for index in part] for part in (split.fit, split.validation, split.calibration)
     )
+
+    interest = _look_away(away, pixels, fit, calibration) if away else None
+    ignored = away.mask(None, size) if away else None
+    if hidden := [index for index in labelled if pixels.hidden(index)]:
+        notify(f"{counted(len(hidden), 'labelled defect')} left out: all of it is ignored")
+        labelled = [index for index in labelled if index not in hidden]
 
     settings = {
         "backbone": backbone,
@@ -135,6 +148,7 @@ def train(
         "anomalies": anomalies,
         "outliers": outliers.name if outliers else None,
         "epochs": epochs,
+        "ignore": away.fingerprint if away else None,
     }
     fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
     data_fingerprint = sha256("".join(sorted(fingerprints)).encode()).hexdigest()
@@ -150,22 +164,32 @@ def train(
 
     # 2. The projection
     everything = FeatureGrid(trunk, size=size).eval().to(fabric.device)
-    projection = _projection(everything, pixels.images, fit, anomalies, fabric=fabric, seed=seed, progress=progress)
+    projection = _projection(
+        pixels.images,
+        fit,
+        anomalies,
+        features=everything,
+        extract=partial(_extract, everything, interest, fabric),
+        seed=seed,
+        progress=progress,
+    )
 
     # 3. The closed form
     features = FeatureGrid(trunk, size=size, projection=projection).eval().to(fabric.device)
-    extract = partial(_extract, features, fabric)
+    extract = partial(_extract, features, interest, fabric)
     cross_fit = CrossFit(GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device))
     cross_fit.fit(
         _each_batch(pixels.images, fit, extract, partial(progress, "features")),
-        copies=_copies(pixels.images, fit, extract, seed=seed, progress=partial(progress, "copies")),
+        copies=_copies(pixels.images, fit, extract, seed=seed, ignored=ignored, progress=partial(progress, "copies")),
     )
     head = Head(cross_fit.head)
-    network = DetectorNetwork(features, head, sigma=SIGMA).eval()
+    network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
 
     # 4. The gate
     if anomalies != "none" and len(fit) > 1:  # a single image leaves none to fit to when it is left out
-        head.gate = learn_gate(cross_fit, pixels.images, fit, kind=anomalies, extract=extract, training=training)
+        head.gate = learn_gate(
+            cross_fit, pixels.images, fit, kind=anomalies, extract=extract, training=training, ignored=ignored
+        )
 
     # 5. The evidence
     known: list[Anomaly] = []
@@ -174,13 +198,15 @@ def train(
         known += labelled_anomalies(pixels, labelled, fit, suspect=partial(_map, network, fabric), rng=rng)
     if outliers is not None:
         known += outlier_anomalies(outliers, size, rng)
+    if ignored is not None:
+        known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
         head.evidence = learn_evidence(head, pixels.images, fit, validation, known, extract=extract, training=training)
 
     # 6. Calibration by the graph itself, and the file
-    maps = _calibration_maps(network, pixels.images, calibration, partial(progress, "calibration"))
+    maps = _calibration_maps(network, pixels, calibration, partial(progress, "calibration"))
     scores = Calibration(tuple(float(one.max()) for one in maps), false_alarm_rate)
-    low = float(np.median([np.median(one) for one in maps]))
+    low = float(np.median([np.median(one[pixels.counts(index)]) for index, one in zip(calibration, maps, strict=True)]))
     metadata = ModelMetadata(
         size=size,
         supervision=_supervision(pixels, labelled, anomalies if head.gate else "none", outliers),
@@ -197,6 +223,7 @@ def train(
         calibration=scores,
         heatmap_low=low,
         heatmap_high=_high_end(low, scores.threshold),
+        ignored=as_record(away, size) if away else None,
         versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
     )
     export_onnx(network, metadata, output)
@@ -228,24 +255,37 @@ def _check(
         OutlierFolder(outliers)  # raises where there is none, minutes before it is read
 
 
-def _extract(features: FeatureGrid, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
+def _look_away(ignore: Ignore, pixels: Pixels, fit: Sequence[int], calibration: Sequence[int]) -> Interest | None:
+    """Fills what is ignored of the training images, and makes one mask for all images a part of the network.
+
+    Where masks come with the images, those for calibration stay as new images will be.
+    """
+    if not pixels.ignored:
+        raise BlemishError(f"{printable(ignore.path)}: no mask in it belongs to a training image; name them alike")
+    picture = filling(pixels.images, pixels.ignored, fit)
+    mask = ignore.mask(None, pixels.images.shape[1:3])
+    pixels.fill((index for index in pixels.ignored if mask is not None or index not in calibration), picture)
+    return None if mask is None else Interest(mask, picture)
+
+
+def _extract(features: FeatureGrid, interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
     """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
     with torch.inference_mode(), fabric.autocast():
-        return features(fabric.to_device(torch.from_numpy(np.array(images))))
+        on_device = fabric.to_device(torch.from_numpy(np.array(images)))
+        return features(interest.blind(on_device) if interest else on_device)
 
 
 def _projection(
-    features: FeatureGrid,
     images: npt.NDArray[np.uint8],
     fit: Sequence[int],
     anomalies: AnomalyKind,
     *,
-    fabric: Fabric,
+    features: FeatureGrid,
+    extract: Callable[[npt.NDArray[np.uint8]], Tensor],
     seed: int,
     progress: Progress,
 ) -> Tensor:
     """Directions (K, C) for features as they come from the backbone."""
-    extract = partial(_extract, features, fabric)
     strides = np.repeat(features.backbone.strides, features.backbone.channels)
     chosen = fit[:: -(-len(fit) // MOST_FOR_PROJECTION)]
     with torch.inference_mode():
@@ -276,12 +316,20 @@ def _copies(
     *,
     seed: int,
     progress: Callable[[int, int], None],
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[Iterator[Tensor]]:
     """Features of mirrored and turned copies of all images, as many rounds as make few images up to enough."""
     rounds = (ENOUGH_IMAGES - 1) // len(fit)
 
     def turn(number: int, some: npt.NDArray[np.uint8]) -> Tensor:
-        return extract(np.stack([Pose.copy(number, rng, one.shape[:2]).apply(one) for one in some]))
+        return extract(np.stack([copy(one, Pose.copy(number, rng, one.shape[:2])) for one in some]))
+
+    def copy(one: npt.NDArray[np.uint8], pose: Pose) -> npt.NDArray[np.uint8]:
+        turned = pose.apply(one)
+        if ignored is not None:  # the filling does not go to where pixels count
+            moved = pose.apply_to_mask(ignored)
+            turned[moved] = one[moved]
+        return turned
 
     def told(number: int, done: int, _: int) -> None:
         progress(number * len(fit) + done, rounds * len(fit))
@@ -299,18 +347,22 @@ def _map(network: DetectorNetwork, fabric: Fabric, image: npt.NDArray[np.uint8])
 
 def _calibration_maps(
     network: DetectorNetwork,
-    images: npt.NDArray[np.uint8],
+    pixels: Pixels,
     chosen: Sequence[int],
     progress: Callable[[int, int], None],
 ) -> list[npt.NDArray[np.float32]]:
-    """Anomaly maps (H, W) of the held-back images by the graph that will be written, not by the torch module."""
+    """Anomaly maps (H, W) of the held-back images by the graph that will be written, not by the torch module.
+
+    They are 0 where the image is ignored.
+    """
     graph = to_onnx(CalibratedNetwork(network, [0.0]), network.features.size)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
-    def maps(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return session.run(["anomaly_map"], {"pixels": pixels})[0]
+    def run(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return session.run(["anomaly_map"], {"pixels": images})[0]
 
-    return [one for batch in _each_batch(images, chosen, maps, progress) for one in batch]
+    maps = [one for batch in _each_batch(pixels.images, chosen, run, progress) for one in batch]
+    return [np.where(pixels.counts(index), one, np.float32(0)) for index, one in zip(chosen, maps, strict=True)]
 
 
 def _high_end(low: float, threshold: float) -> float:

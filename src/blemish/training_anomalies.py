@@ -1,7 +1,7 @@
 """Everything anomalous a training can learn from: synthetic anomalies, labelled images, outlier exposure."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -37,13 +37,22 @@ class Anomaly:
 
 
 def paint(
-    images: Images, index: int, kind: SyntheticKind, rng: np.random.Generator, *, nominal: Sequence[int]
+    images: Images,
+    index: int,
+    kind: SyntheticKind,
+    rng: np.random.Generator,
+    *,
+    nominal: Sequence[int],
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Synthetic:
-    """A synthetic anomaly on one of the images, with texture of another nominal one."""
+    """A synthetic anomaly on one of the images, with texture of another nominal one, where pixels are not ignored."""
     image = np.asarray(images[index])
+    where = None if ignored is None else ~ignored
     if kind == "confetti":
-        return confetti(image, rng)
-    return scar(image, rng, source=np.asarray(images[nominal[int(rng.integers(len(nominal)))]]))
+        made = confetti(image, rng)
+    else:
+        made = scar(image, rng, source=np.asarray(images[nominal[int(rng.integers(len(nominal)))]]), where=where)
+    return made if where is None else replace(made, mask=made.mask & where)
 
 
 def nominal_copies(

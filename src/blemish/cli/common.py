@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from blemish.files import atomic_write
+
+if TYPE_CHECKING:
+    from blemish.detector import Detector
 
 FILE = click.Path(path_type=Path)  # whether it is there and fit is told by whoever opens it, in our own words
 
@@ -44,6 +47,12 @@ device_option = click.option(
     show_default=True,
     help="Where to train.",
 )
+ignore_option = click.option(
+    "--ignore",
+    type=FILE,
+    metavar="MASK|DIR",
+    help="Where images do not count: a picture, white there, for all, or a folder with one an image.",
+)
 model_rate_option = false_alarm_rate_option(default=None, note="default: the model's own")
 
 
@@ -68,6 +77,14 @@ class Screen:
     def notify(self, sentence: str) -> None:
         """Prints a line above the bars."""
         self._bars.console.print(Text(sentence), soft_wrap=True)
+
+
+def cautions(detector: "Detector") -> list[str]:
+    """What a user of this detector should know before its figures are read."""
+    record = detector.metadata.ignored
+    if record is None or record["everywhere"] or detector.ignore is not None:
+        return []
+    return [f"the model was trained with a mask an image ({record['mask']}): give --ignore DIR here too"]
 
 
 class _RehearsalError(Exception):

@@ -7,8 +7,10 @@ import click
 
 from blemish.cli.common import (
     FILE,
+    cautions,
     duration,
     emit,
+    ignore_option,
     json_option,
     model_rate_option,
     nominal_class_option,
@@ -26,8 +28,16 @@ from blemish.report import figure, percent
 @click.argument("data", type=FILE)
 @nominal_class_option
 @model_rate_option
+@ignore_option
 @json_option
-def command(model: Path, data: Path, nominal_class: str | None, false_alarm_rate: float | None, as_json: bool) -> None:
+def command(
+    model: Path,
+    data: Path,
+    nominal_class: str | None,
+    false_alarm_rate: float | None,
+    ignore: Path | None,
+    as_json: bool,
+) -> None:
     """Measure MODEL on the test images of the folder DATA; images it has learned from are left out.
 
     \b
@@ -35,23 +45,30 @@ def command(model: Path, data: Path, nominal_class: str | None, false_alarm_rate
       blemish evaluate screws.onnx screws/
     """
     started = time.perf_counter()
-    evaluation = run_evaluation(model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate)
+    evaluation = run_evaluation(
+        model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate, ignore=ignore
+    )
     seconds = time.perf_counter() - started
     result = evaluation.metrics | {
         "model": evaluation.model,
         "data": evaluation.data,
         "failed": len(evaluation.failed),
         "left_out": evaluation.left_out,
+        "hidden": evaluation.hidden,
         "calibration_statement": evaluation.calibration_statement,
         "seconds": seconds,
     }
     emit(result, as_text(evaluation, seconds), as_json=as_json)
 
 
-def run_evaluation(model: Path, data: Path, *, nominal_class: str | None, false_alarm_rate: float | None) -> Evaluation:
+def run_evaluation(
+    model: Path, data: Path, *, nominal_class: str | None, false_alarm_rate: float | None, ignore: Path | None
+) -> Evaluation:
     """Evaluates with a progress bar, and tells of every file that could not be read."""
-    detector = Detector.load(model, false_alarm_rate=false_alarm_rate)
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, ignore=ignore)
     with open_screen() as screen:
+        for sentence in cautions(detector):
+            screen.notify(sentence)
         evaluation = evaluate(
             detector, read_data_set(data, nominal_class=nominal_class), progress=screen.stage("scoring")
         )
@@ -64,6 +81,7 @@ def as_text(evaluation: Evaluation, seconds: float) -> str:
     """The figures as a few lines to read."""
     metrics = evaluation.metrics
     aside = [f"{evaluation.left_out:,} left out, seen in training"] * bool(evaluation.left_out)
+    aside += [f"{evaluation.hidden:,} defective only where ignored, left out"] * bool(evaluation.hidden)
     aside += [f"{len(evaluation.failed):,} unreadable"] * bool(evaluation.failed)
     lines = [
         f"{printable(evaluation.model)} on {printable(evaluation.data)}: "
@@ -75,6 +93,7 @@ def as_text(evaluation: Evaluation, seconds: float) -> str:
         f"  false alarms {percent(metrics['false_alarm_rate'])} of the good images",
         f"  unsure       {counted(metrics['unsure'], 'image')}",
         f"  {evaluation.calibration_statement}",
+        *[f"  ignored      {percent(metrics['ignored'])} of the pixels"] * bool(metrics["ignored"]),
         *_per_defect(metrics["per_defect"]),
     ]
     return "\n".join(lines)

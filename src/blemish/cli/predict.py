@@ -8,7 +8,16 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.common import FILE, duration, emit, json_option, model_rate_option, open_screen
+from blemish.cli.common import (
+    FILE,
+    cautions,
+    duration,
+    emit,
+    ignore_option,
+    json_option,
+    model_rate_option,
+    open_screen,
+)
 from blemish.detector import Detector
 from blemish.files import printable
 from blemish.prediction import Prediction, RawFormat, TableFormat, predict, read_list
@@ -41,6 +50,7 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
 )
 @click.option("--fresh", is_flag=True, help="Score everything again, also what an unfinished run has done.")
 @model_rate_option
+@ignore_option
 @json_option
 def command(
     model: Path,
@@ -54,6 +64,7 @@ def command(
     ray: str | None,
     fresh: bool,
     false_alarm_rate: float | None,
+    ignore: Path | None,
     as_json: bool,
 ) -> None:
     """Score images with MODEL. PATHS are files, folders (searched to any depth), patterns or URLs (s3://…).
@@ -67,14 +78,16 @@ def command(
     """
     if not paths and list_file is None:
         raise click.UsageError("no images: give PATHS or --list FILE", click.get_current_context())
-    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=1)
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=1, ignore=ignore)
     images: Iterable[str] = chain(paths, read_list(list_file) if list_file is not None else ())
     engine = None
     if ray is not None:
         from blemish.distributed import on_ray
 
-        engine = on_ray(model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate)
+        engine = on_ray(model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate, ignore=ignore)
     with open_screen() as screen:
+        for sentence in cautions(detector):
+            screen.notify(sentence)
         prediction = predict(
             detector,
             images,

@@ -8,6 +8,7 @@ import click
 from blemish.cli.common import (
     FILE,
     emit,
+    ignore_option,
     json_option,
     model_rate_option,
     nominal_class_option,
@@ -24,6 +25,7 @@ from blemish.report import write_report
 @click.option("-o", "--output", type=FILE, default="report.html", show_default=True, help="The page to write.")
 @nominal_class_option
 @model_rate_option
+@ignore_option
 @json_option
 def command(
     model: Path,
@@ -31,6 +33,7 @@ def command(
     output: Path,
     nominal_class: str | None,
     false_alarm_rate: float | None,
+    ignore: Path | None,
     as_json: bool,
 ) -> None:
     """Evaluate MODEL on the test images of the folder DATA and write one page to look at.
@@ -41,7 +44,9 @@ def command(
     """
     refuse_unwritable(output)
     started = time.perf_counter()
-    evaluation = run_evaluation(model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate)
+    evaluation = run_evaluation(
+        model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate, ignore=ignore
+    )
     write_report(evaluation, output)
     seconds = time.perf_counter() - started
     result = {

@@ -2,9 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from blemish.datasets.layouts import Sample
 from blemish.errors import BlemishError
 from blemish.files import fingerprint
+from blemish.ignore import Ignore
 from blemish.images import load, read_mask
 
 
@@ -23,17 +24,39 @@ class Pixels:
         samples: their records.
         images: uint8 (N, H, W, 3), mapped from a file that goes with the object.
         fingerprints: SHA-256 of each file.
+        ignored: where an image does not count, bool (H, W), by its index.
     """
 
     samples: tuple[Sample, ...]
     images: npt.NDArray[np.uint8]
     fingerprints: tuple[str, ...]
+    ignored: Mapping[int, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     def mask(self, index: int) -> npt.NDArray[np.bool_] | None:
         """The mask of one image at network size, bool (H, W); None where it has none.
 
-        A pixel is anomalous where any part of it is: shrinking by the nearest pixel would lose thin scratches.
+        A pixel is anomalous where any part of it is: shrinking by the nearest pixel would lose thin scratches. What
+        is ignored is not.
         """
+        mask = self._mask(index)
+        return None if mask is None else mask & self.counts(index)
+
+    def hidden(self, index: int) -> bool:
+        """Whether all that is anomalous of one image is ignored."""
+        mask = self._mask(index) if index in self.ignored else None
+        return mask is not None and bool(mask.any()) and not (mask & self.counts(index)).any()
+
+    def counts(self, index: int) -> npt.NDArray[np.bool_]:
+        """Where one image counts, bool (H, W)."""
+        return ~self.ignored[index] if index in self.ignored else np.ones(self.images.shape[1:3], dtype=bool)
+
+    def fill(self, indices: Iterable[int], picture: npt.NDArray[np.uint8]) -> None:
+        """Lays a picture (H, W, 3) over what is ignored of some images."""
+        for index in indices:
+            if index in self.ignored:
+                self.images[index][self.ignored[index]] = picture[self.ignored[index]]
+
+    def _mask(self, index: int) -> npt.NDArray[np.bool_] | None:
         sample = self.samples[index]
         if sample.mask is None:
             return None
@@ -45,15 +68,17 @@ def read_pixels(
     samples: Sequence[Sample],
     size: tuple[int, int],
     *,
+    ignore: Ignore | None = None,
     progress: Callable[[int, int], None],
     notify: Callable[[str], None],
 ) -> Pixels:
     """Reads all images that can be read; each other one is told to `notify` in its sentence and left out.
 
-    Raises BlemishError when the disk cannot hold them.
+    Raises BlemishError when the disk cannot hold them, or a mask of `ignore` cannot be read.
     """
     kept: list[Sample] = []
     fingerprints: list[str] = []
+    ignored: dict[int, npt.NDArray[np.bool_]] = {}
     with tempfile.TemporaryFile() as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for done, (sample, result) in enumerate(zip(samples, pool.map(lambda s: _read(s, size), samples), strict=True)):
             progress(done + 1, len(samples))
@@ -67,12 +92,15 @@ def read_pixels(
                 raise BlemishError(
                     f"cannot keep images in {tempfile.gettempdir()}: {error.strerror}; free some space or set TMPDIR"
                 ) from error
+            mask = ignore.mask(sample.path, size) if ignore else None
+            if mask is not None:
+                ignored[len(kept)] = mask
             kept.append(sample)
             fingerprints.append(digest)
         file.flush()
         shape = (len(kept), *size, 3)
-        images = np.memmap(file, np.uint8, "r", shape=shape) if kept else np.zeros(shape, np.uint8)
-    return Pixels(tuple(kept), images, tuple(fingerprints))
+        images = np.memmap(file, np.uint8, "r+", shape=shape) if kept else np.zeros(shape, np.uint8)
+    return Pixels(tuple(kept), images, tuple(fingerprints), ignored)
 
 
 def _read(sample: Sample, size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], str] | str:

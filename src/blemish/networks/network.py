@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import Head
+from blemish.networks.interest import Interest
 from blemish.networks.upsampling import gaussian_upsampling
 
 
@@ -18,17 +19,21 @@ class DetectorNetwork(nn.Module):
         features: brings pixels to a grid of feature vectors.
         head: turns the grid into the anomaly map.
         sigma: standard deviation of the upsampling Gaussian in pixels.
+        interest: what it is blind to, if anything.
     """
 
-    def __init__(self, features: FeatureGrid, head: Head, *, sigma: float) -> None:
+    def __init__(self, features: FeatureGrid, head: Head, *, sigma: float, interest: Interest | None = None) -> None:
         super().__init__()
+        self.interest = interest
         self.features = features
         self.head = head
         self.upsample = gaussian_upsampling(features.field, size=features.size, sigma=sigma)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Anomaly maps A' >= 0, float (N, H, W), of uint8 pixels (N, H, W, 3)."""
-        return self.upsample(self.head(self.features(pixels)))
+        if self.interest is None:
+            return self.upsample(self.head(self.features(pixels)))
+        return self.interest(self.upsample(self.head(self.features(self.interest.blind(pixels)))))
 
 
 class CalibratedNetwork(nn.Module):

@@ -118,6 +118,7 @@ def _settings(detector: Detector, wanted: Wanted) -> str:
             "false_alarm_rate": detector.calibration.false_alarm_rate,
             "heatmaps": wanted.overlays,
             "raw": wanted.raw,
+            "ignore": detector.ignore.fingerprint if detector.ignore else None,
         }
     )
 

@@ -113,7 +113,7 @@ def _row(detector: Detector, item: Item, state: str, result: ScoredImage | Faile
             image = read_image(item.name)
         except ImageError as error:  # gone since it was scored
             return Row(item.position, state, UNREADABLE, fault=str(error))
-        picture = overlay(image, result.anomaly_map, detector.scale, regions=regions)
+        picture = overlay(image, result.anomaly_map, detector.scale, regions=regions, ignored=result.full_ignored())
         _write(item.places.overlay, encode_png(picture), files)
     if item.places.raw is not None:
         _write(item.places.raw, raw_bytes(result.full_map(), item.places.raw), files)

@@ -13,9 +13,11 @@ from PIL import Image
 
 from blemish.files import printable
 from blemish.heatmaps import HeatmapScale, overlay
+from blemish.ignore import enlarge
 from blemish.images import read_image, read_mask
 
 if TYPE_CHECKING:
+    from blemish.detector import ScoredImage
     from blemish.evaluation import EvaluatedImage, Evaluation
 
 MOST_CARDS = 400
@@ -94,9 +96,22 @@ def _card(item: "EvaluatedImage", scale: HeatmapScale) -> Card:
         verdict=scored.verdict,
         outcome=outcome(item),
         photograph=_jpeg(photograph),
-        heatmap=_jpeg(overlay(photograph, scored.anomaly_map, scale, mask=expected, colour_bar=False)),
+        heatmap=_jpeg(
+            overlay(
+                photograph,
+                scored.anomaly_map,
+                scale,
+                mask=expected,
+                ignored=_ignored(scored, photograph),
+                colour_bar=False,
+            )
+        ),
         mask=None if mask is None else _png(mask),
     )
+
+
+def _ignored(scored: "ScoredImage", picture: Image.Image) -> NDArray[np.bool_] | None:
+    return None if scored.ignored is None else enlarge(scored.ignored, (picture.height, picture.width))
 
 
 def _shrink(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
