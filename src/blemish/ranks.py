@@ -6,6 +6,7 @@ bounded number of cached images, is left to the first rank; the others take over
 ranks comes to the model of a single process, but for the rounding of sums.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -68,19 +69,17 @@ class Ranks:
             tensor.copy_(self.same(tensor))
 
     def join(self, rows: Tensor) -> Tensor:
-        """The rows of all ranks, (n, ...) with an n of each rank's own, in the order of ranks, on the same device."""
-        if self._fabric is None or self.number == 1:
+        """The rows of all ranks, (n, ...) with an n of each rank's own, in the order of ranks."""
+        if self.number == 1:
             return rows
         lengths = torch.zeros(self.number, dtype=torch.int64)
         lengths[self.rank] = len(rows)
         self.sum(lengths)
-        most = int(lengths.max())
-        padded = rows.new_zeros(most, *rows.shape[1:], device=self._fabric.device)
-        padded[: len(rows)] = rows
-        with _told_when_one_stops():
-            gathered = self._fabric.all_gather(padded)  # (ranks, most, ...)
-        parts = [part[:length] for part, length in zip(gathered, lengths.tolist(), strict=True)]
-        return torch.cat(parts).to(rows.device)
+        before = int(lengths[: self.rank].sum())
+        whole = rows.new_zeros(int(lengths.sum()), *rows.shape[1:])
+        whole[before : before + len(rows)] = rows
+        self.sum(whole)
+        return whole
 
     def together(self, extract: Extract) -> Extract:
         """The same function, each call's images dealt to the ranks; what comes of them is with all ranks."""
@@ -109,7 +108,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-def launch(device: str, devices: int, *, nodes: int) -> tuple[Fabric, Ranks]:
+def launch(device: str, *, devices: int, nodes: int) -> tuple[Fabric, Ranks]:
     """Starts the other processes of this machine, which run the program again from its start, and meets them all.
 
     Args:
@@ -134,6 +133,7 @@ def launch(device: str, devices: int, *, nodes: int) -> tuple[Fabric, Ranks]:
             "several nodes need to know where to meet: set MASTER_ADDR and MASTER_PORT to those of the first node, and "
             "NODE_RANK to 0, 1, ... on each, or start them with torchrun or Slurm"
         )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the first process says what there is to say
     with _told_when_one_stops():
         fabric.launch()
     own = [fabric.local_rank] if fabric.device.type == "cuda" else 1
