@@ -205,6 +205,10 @@ def _masks(
 def _summary(detector: Detector) -> dict[str, Any]:
     metadata = asdict(detector.metadata)
     del metadata["used_images"], metadata["calibration"]
+    if metadata["ignored"] is None:
+        del metadata["ignored"]
+    else:
+        del metadata["ignored"]["png"]
     return metadata | {
         "calibration_images": detector.calibration.images,
         "threshold": detector.calibration.threshold,
