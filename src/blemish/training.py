@@ -45,6 +45,7 @@ from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.projection import learn_projection, synthetic_changes
+from blemish.ranks import Extract, Ranks, launch
 from blemish.refinement import Training
 from blemish.synthetic.outliers import OutlierFolder
 from blemish.synthetic.turned import Pose
@@ -77,6 +78,8 @@ def train(
     ignore: Path | None = None,
     epochs: int = 6,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     nominal_class: str | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
@@ -101,6 +104,9 @@ def train(
             folder with a mask an image, see `blemish.ignore`.
         epochs: passes over the anomalies, synthetic or known.
         device: where to train.
+        devices: processes on this machine, a device each. They run the calling program again from its start, and each
+            returns the detector; see `blemish.ranks`.
+        nodes: machines with as many; the program is to be started on each, and `output` to be seen by all.
         nominal_class: the class that is nominal, in one-versus-rest folders.
         progress: called with the stage, the steps done and all there are.
         notify: called with one sentence about anything left out or resumed.
@@ -114,15 +120,17 @@ def train(
     output = Path(output)
     progress = progress or (lambda stage, done, total: None)
     notify = notify or (lambda text: None)
-    _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, device=device, outliers=outliers)
+    _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, outliers=outliers)
+    refuse_missing_device(device, devices=devices)
     away = Ignore(ignore) if ignore is not None else None
     seed_everything(seed, verbose=False)
-    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed" if cuda else "32-true")
     trunk = Backbone(backbone, strides=STRIDES, weights=weights, download=download)
+    data_set = read_data_set(data, nominal_class=nominal_class)
+    fabric, ranks = launch(device, devices=devices, nodes=nodes)
+    if not ranks.first:
+        progress, notify = (lambda stage, done, total: None), (lambda text: None)
 
     # 1. Images and their split
-    data_set = read_data_set(data, nominal_class=nominal_class)
     pixels = read_pixels(data_set.train, size, ignore=away, progress=partial(progress, "reading"), notify=notify)
     good = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
@@ -131,6 +139,7 @@ def train(
     fit, validation, calibration = (
         [good[index] for index in part] for part in (split.fit, split.validation, split.calibration)
     )
+    ranks.refuse_idle(len(fit))
 
     interest = _look_away(away, pixels, fit, calibration) if away else None
     ignored = away.mask(None, size) if away else None
@@ -160,6 +169,7 @@ def train(
         key=json.dumps([settings, data_fingerprint], sort_keys=True),
         progress=progress,
         notify=notify,
+        ranks=ranks,
     )
 
     # 2. The projection
@@ -171,19 +181,31 @@ def train(
         features=everything,
         extract=partial(_extract, everything, interest, fabric),
         seed=seed,
+        ranks=ranks,
         progress=progress,
     )
 
     # 3. The closed form
     features = FeatureGrid(trunk, size=size, projection=projection).eval().to(fabric.device)
     extract = partial(_extract, features, interest, fabric)
-    cross_fit = CrossFit(GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device))
+    gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
+    cross_fit = CrossFit(gaussian, ranks=ranks)
+    share = ranks.share(len(fit))
     cross_fit.fit(
-        _each_batch(pixels.images, fit, extract, partial(progress, "features")),
-        copies=_copies(pixels.images, fit, extract, seed=seed, ignored=ignored, progress=partial(progress, "copies")),
+        _each_batch(pixels.images, fit[share], extract, partial(progress, "features")),
+        copies=_copies(
+            pixels.images,
+            fit,
+            extract,
+            share=share,
+            seed=seed,
+            ignored=ignored,
+            progress=partial(progress, "copies"),
+        ),
     )
     head = Head(cross_fit.head)
     network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
+    extract = ranks.together(extract)
 
     # 4. The gate
     if anomalies != "none" and len(fit) > 1:  # a single image leaves none to fit to when it is left out
@@ -195,7 +217,7 @@ def train(
     known: list[Anomaly] = []
     rng = np.random.default_rng(seed)
     if labelled:
-        known += labelled_anomalies(pixels, labelled, fit, suspect=partial(_map, network, fabric), rng=rng)
+        known += labelled_anomalies(pixels, labelled, fit, suspect=partial(_map, network, fabric, ranks), rng=rng)
     if outliers is not None:
         known += outlier_anomalies(outliers, size, rng)
     if ignored is not None:
@@ -204,6 +226,9 @@ def train(
         head.evidence = learn_evidence(head, pixels.images, fit, validation, known, extract=extract, training=training)
 
     # 6. Calibration by the graph itself, and the file
+    if not ranks.first:
+        ranks.wait()
+        return Detector.load(output)
     maps = _calibration_maps(network, pixels, calibration, partial(progress, "calibration"))
     scores = Calibration(tuple(float(one.max()) for one in maps), false_alarm_rate)
     low = float(np.median([np.median(one[pixels.counts(index)]) for index, one in zip(calibration, maps, strict=True)]))
@@ -229,6 +254,7 @@ def train(
     export_onnx(network, metadata, output)
     for stage in ("gate", "evidence"):
         training.checkpoint(stage).remove()
+    ranks.wait()
     return Detector.load(output)
 
 
@@ -238,7 +264,6 @@ def _check(
     size: tuple[int, int],
     false_alarm_rate: float,
     epochs: int,
-    device: str,
     outliers: Path | None,
 ) -> None:
     """Refuses before any work what could only fail after it."""
@@ -249,7 +274,6 @@ def _check(
     Calibration((0.0,), false_alarm_rate)  # raises for a rate that is none
     if epochs < 1:
         raise BlemishError(f"epochs must be 1 or more, not {epochs}")
-    refuse_missing_device(device)
     refuse_unfit(output)
     if outliers is not None:
         OutlierFolder(outliers)  # raises where there is none, minutes before it is read
@@ -281,19 +305,23 @@ def _projection(
     anomalies: AnomalyKind,
     *,
     features: FeatureGrid,
-    extract: Callable[[npt.NDArray[np.uint8]], Tensor],
+    extract: Extract,
     seed: int,
+    ranks: Ranks,
     progress: Progress,
 ) -> Tensor:
     """Directions (K, C) for features as they come from the backbone."""
     strides = np.repeat(features.backbone.strides, features.backbone.channels)
     chosen = fit[:: -(-len(fit) // MOST_FOR_PROJECTION)]
+    own = chosen[ranks.share(len(chosen))]
+    together = ranks.together(extract)
     with torch.inference_mode():
         return learn_projection(
-            _each_batch(images, chosen, extract, partial(progress, "directions")),
-            () if anomalies == "none" else synthetic_changes(images, fit, kind=anomalies, extract=extract, seed=seed),
+            _each_batch(images, own, extract, partial(progress, "directions")),
+            () if anomalies == "none" else synthetic_changes(images, fit, kind=anomalies, extract=together, seed=seed),
             fine=[stride in FINE for stride in strides],
             coarse=[stride in COARSE for stride in strides],
+            ranks=ranks,
         ).clone()
 
 
@@ -312,14 +340,15 @@ def _each_batch(
 def _copies(
     images: npt.NDArray[np.uint8],
     fit: Sequence[int],
-    extract: Callable[[npt.NDArray[np.uint8]], Tensor],
+    extract: Extract,
     *,
+    share: slice,
     seed: int,
     progress: Callable[[int, int], None],
     ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[Iterator[Tensor]]:
-    """Features of mirrored and turned copies of all images, as many rounds as make few images up to enough."""
-    rounds = (ENOUGH_IMAGES - 1) // len(fit)
+    """Features of mirrored and turned copies of a share of the images, in rounds that make few images up to enough."""
+    rounds, own = (ENOUGH_IMAGES - 1) // len(fit), fit[share]
 
     def turn(number: int, some: npt.NDArray[np.uint8]) -> Tensor:
         return extract(np.stack([copy(one, Pose.copy(number, rng, one.shape[:2])) for one in some]))
@@ -332,17 +361,22 @@ def _copies(
         return turned
 
     def told(number: int, done: int, _: int) -> None:
-        progress(number * len(fit) + done, rounds * len(fit))
+        progress(number * len(own) + done, rounds * len(own))
 
     for number in range(rounds):
         rng = np.random.default_rng((seed, number))
-        yield _each_batch(images, fit, partial(turn, number), partial(told, number))
+        for _ in range(share.start):  # the draws for the images before this share
+            Pose.copy(number, rng, images.shape[1:3])
+        yield _each_batch(images, own, partial(turn, number), partial(told, number))
 
 
-def _map(network: DetectorNetwork, fabric: Fabric, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _map(
+    network: DetectorNetwork, fabric: Fabric, ranks: Ranks, image: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
     """Anomaly map (H, W) of one image (H, W, 3) by the torch module as it stands."""
     with torch.inference_mode():
-        return network(fabric.to_device(torch.from_numpy(np.array(image[None]))))[0].cpu().numpy()
+        anomaly_map = network(fabric.to_device(torch.from_numpy(np.array(image[None]))))[0]
+        return ranks.same(anomaly_map).cpu().numpy()
 
 
 def _calibration_maps(

@@ -12,6 +12,7 @@ from blemish.cli.common import (
     duration,
     emit,
     false_alarm_rate_option,
+    ignore_option,
     in_megabytes,
     json_option,
     nominal_class_option,
@@ -59,6 +60,7 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
     help="Synthetic anomalies to learn ordinary variation by.",
 )
 @click.option("--outliers", type=FILE, metavar="DIR", help="A folder of unrelated images to learn from.")
+@ignore_option
 @click.option(
     "--epochs",
     type=click.IntRange(1),
@@ -68,6 +70,22 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
     help="Passes over the anomalies, synthetic or known.",
 )
 @device_option
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Processes that train together, each on a device of its own.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(1),
+    metavar="M",
+    default=1,
+    show_default=True,
+    help="Machines with as many devices; start the same command on each, with MASTER_ADDR and NODE_RANK set.",
+)
 @nominal_class_option
 @json_option
 def command(data: Path, output: Path, as_json: bool, **settings: Any) -> None:
@@ -79,11 +97,15 @@ def command(data: Path, output: Path, as_json: bool, **settings: Any) -> None:
     """
     refuse_unwritable(output)
     from blemish import train  # after the quick checks: torch takes seconds to import
+    from blemish.ranks import is_first_process
 
     started = time.perf_counter()
     with open_screen() as screen:
-        screen.notify(_headline(settings))
+        if is_first_process():
+            screen.notify(_headline(settings))
         detector = train(data, output, progress=screen.progress, notify=screen.notify, **settings)
+    if not is_first_process():
+        return
     seconds = time.perf_counter() - started
     result = {
         "model": str(output),
