@@ -7,11 +7,14 @@
 5. Where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a second network,
    whose output joins the closed form as evidence.
 6. The network is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
+
+Cross-conformal, all of this happens once for each fold of the good images, which calibrates the network that has not
+learned from it; the file holds all networks.
 """
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -20,7 +23,6 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 from lightning_fabric import Fabric, seed_everything
 from torch import Tensor
@@ -29,21 +31,22 @@ from blemish.calibration import Calibration
 from blemish.closed_form import CrossFit
 from blemish.datasets.layouts import counted, read_data_set
 from blemish.datasets.pixels import Pixels, read_pixels
-from blemish.datasets.splits import split_nominal
+from blemish.datasets.splits import fold_nominal, split_nominal
 from blemish.detector import Detector
 from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
 from blemish.evidence import learn_evidence
-from blemish.export import export_onnx, to_onnx
+from blemish.export import export_onnx
 from blemish.files import printable, refuse_unfit
 from blemish.gate import learn_gate
+from blemish.held_back import HeldBack, calibrate, measure, watch
 from blemish.ignore import Ignore, as_record, filling
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.interest import Interest
-from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.networks.network import DetectorNetwork, SmallestMap
 from blemish.projection import learn_projection, synthetic_changes
 from blemish.ranks import Extract, Ranks, launch
 from blemish.refinement import Training
@@ -76,6 +79,7 @@ def train(
     anomalies: AnomalyKind = "scars",
     outliers: Path | None = None,
     ignore: Path | None = None,
+    cross_conformal: int | None = None,
     epochs: int = 6,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     devices: int = 1,
@@ -102,6 +106,8 @@ def train(
         outliers: a folder of any other images, for outlier exposure.
         ignore: a mask, white where images do not count: for all of them, and then it stays in the model file; or a
             folder with a mask an image, see `blemish.ignore`.
+        cross_conformal: a number of folds: every good image trains and calibrates, at the price of as many networks in
+            the file and of a weaker guarantee, see `blemish.cross_calibration`. For small sets.
         epochs: passes over the anomalies, synthetic or known.
         device: where to train.
         devices: processes on this machine, a device each. They run the calling program again from its start, and each
@@ -123,6 +129,10 @@ def train(
     _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, outliers=outliers)
     refuse_missing_device(device, devices=devices)
     away = Ignore(ignore) if ignore is not None else None
+    if away and cross_conformal and not away.everywhere:
+        raise BlemishError(
+            "a folder of masks and cross-conformal calibration do not go together: give one mask for all"
+        )
     seed_everything(seed, verbose=False)
     trunk = Backbone(backbone, strides=STRIDES, weights=weights, download=download)
     data_set = read_data_set(data, nominal_class=nominal_class)
@@ -130,19 +140,16 @@ def train(
     if not ranks.first:
         progress, notify = (lambda stage, done, total: None), (lambda text: None)
 
-    # 1. Images and their split
+    # Images and their split
     pixels = read_pixels(data_set.train, size, ignore=away, progress=partial(progress, "reading"), notify=notify)
     good = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
     validate = bool(labelled) or outliers is not None
-    split = split_nominal(len(good), false_alarm_rate=false_alarm_rate, seed=seed, validate=validate)
-    fit, validation, calibration = (
-        [good[index] for index in part] for part in (split.fit, split.validation, split.calibration)
-    )
-    ranks.refuse_idle(len(fit))
-
-    interest = _look_away(away, pixels, fit, calibration) if away else None
-    ignored = away.mask(None, size) if away else None
+    if cross_conformal is None:
+        splits = [split_nominal(len(good), false_alarm_rate=false_alarm_rate, seed=seed, validate=validate)]
+    else:
+        splits = fold_nominal(len(good), folds=cross_conformal, seed=seed, validate=validate)
+    ranks.refuse_idle(min(len(split.fit) for split in splits))
     if hidden := [index for index in labelled if pixels.hidden(index)]:
         notify(f"{counted(len(hidden), 'labelled defect')} left out: all of it is ignored")
         labelled = [index for index in labelled if index not in hidden]
@@ -158,6 +165,7 @@ def train(
         "outliers": outliers.name if outliers else None,
         "epochs": epochs,
         "ignore": away.fingerprint if away else None,
+        "cross_conformal": cross_conformal,
     }
     fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
     data_fingerprint = sha256("".join(sorted(fingerprints)).encode()).hexdigest()
@@ -171,6 +179,80 @@ def train(
         notify=notify,
         ranks=ranks,
     )
+
+    # One network, or one for each fold that is left out
+    networks: list[DetectorNetwork] = []
+    held_back: list[HeldBack] = []
+    trainings = [training] if cross_conformal is None else [_of_fold(training, fold) for fold in range(len(splits))]
+    watched = watch(pixels, good)
+    for split, one in zip(splits, trainings, strict=True):
+        fit, validation, calibration = (
+            [good[index] for index in part] for part in (split.fit, split.validation, split.calibration)
+        )
+        interest = _look_away(away, pixels, fit, calibration) if away else None
+        material = Material(pixels, fit, validation, labelled, anomalies, outliers, interest)
+        network = learn(trunk, material, one)
+        networks.append(network)
+        if ranks.first:
+            known = partial(one.progress, "calibration")
+            held_back.append(measure(network, pixels, fit, calibration, progress=known))
+
+    # Calibration, and the file
+    if not ranks.first:
+        ranks.wait()
+        return Detector.load(output)
+    scores, regions, low = calibrate(held_back, false_alarm_rate=false_alarm_rate)
+    learned = len(good) if cross_conformal else len(good) - scores.images
+    metadata = ModelMetadata(
+        size=size,
+        supervision=_supervision(pixels, labelled, anomalies if networks[0].head.gate else "none", outliers),
+        settings=settings,
+        data={
+            "name": data_set.root.resolve().name,
+            "layout": data_set.layout,
+            "nominal_class": data_set.nominal_class,
+            "train_images": learned + len(labelled),
+            "calibration_images": scores.images,
+            "fingerprint": data_fingerprint,
+        },
+        used_images=tuple(sorted(fingerprints)),
+        calibration=scores,
+        heatmap_low=low,
+        heatmap_high=_high_end(low, scores.threshold),
+        regions=regions,
+        watched=watched,
+        ignored=as_record(away, size) if away else None,
+        versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
+    )
+    export_onnx(networks[0] if len(networks) == 1 else SmallestMap(networks), metadata, output)
+    for one in trainings:
+        for stage in ("gate", "evidence"):
+            one.checkpoint(stage).remove()
+    ranks.wait()
+    return Detector.load(output)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one network learns from: indices into the pixels, kinds of anomalies, and what it is to be blind to."""
+
+    pixels: Pixels
+    fit: Sequence[int]
+    validation: Sequence[int]
+    labelled: Sequence[int]
+    anomalies: AnomalyKind
+    outliers: Path | None
+    interest: Interest | None
+
+
+def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNetwork:
+    """Steps 2 to 5: a network on a backbone from images that calibration knows nothing of."""
+    pixels, fit, anomalies, interest = material.pixels, material.fit, material.anomalies, material.interest
+    size: tuple[int, int] = pixels.images.shape[1:3]
+    fabric, ranks, seed, progress = training.fabric, training.ranks, training.seed, training.progress
+    ignored = None if interest is None else interest.ignored.numpy()
+    if interest is not None:
+        interest = interest.to(fabric.device)
 
     # 2. The projection
     everything = FeatureGrid(trunk, size=size).eval().to(fabric.device)
@@ -187,7 +269,7 @@ def train(
 
     # 3. The closed form
     features = FeatureGrid(trunk, size=size, projection=projection).eval().to(fabric.device)
-    extract = partial(_extract, features, interest, fabric)
+    extract: Extract = partial(_extract, features, interest, fabric)
     gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
     cross_fit = CrossFit(gaussian, ranks=ranks)
     share = ranks.share(len(fit))
@@ -216,46 +298,28 @@ def train(
     # 5. The evidence
     known: list[Anomaly] = []
     rng = np.random.default_rng(seed)
-    if labelled:
-        known += labelled_anomalies(pixels, labelled, fit, suspect=partial(_map, network, fabric, ranks), rng=rng)
-    if outliers is not None:
-        known += outlier_anomalies(outliers, size, rng)
+    if material.labelled:
+        suspect = partial(_map, network, fabric, ranks)
+        known += labelled_anomalies(pixels, material.labelled, fit, suspect=suspect, rng=rng)
+    if material.outliers is not None:
+        known += outlier_anomalies(material.outliers, size, rng)
     if ignored is not None:
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
-        head.evidence = learn_evidence(head, pixels.images, fit, validation, known, extract=extract, training=training)
+        head.evidence = learn_evidence(
+            head, pixels.images, fit, material.validation, known, extract=extract, training=training
+        )
+    return network
 
-    # 6. Calibration by the graph itself, and the file
-    if not ranks.first:
-        ranks.wait()
-        return Detector.load(output)
-    maps = _calibration_maps(network, pixels, calibration, partial(progress, "calibration"))
-    scores = Calibration(tuple(float(one.max()) for one in maps), false_alarm_rate)
-    low = float(np.median([np.median(one[pixels.counts(index)]) for index, one in zip(calibration, maps, strict=True)]))
-    metadata = ModelMetadata(
-        size=size,
-        supervision=_supervision(pixels, labelled, anomalies if head.gate else "none", outliers),
-        settings=settings,
-        data={
-            "name": data_set.root.resolve().name,
-            "layout": data_set.layout,
-            "nominal_class": data_set.nominal_class,
-            "train_images": len(fit) + len(validation) + len(labelled),
-            "calibration_images": len(calibration),
-            "fingerprint": data_fingerprint,
-        },
-        used_images=tuple(sorted(fingerprints)),
-        calibration=scores,
-        heatmap_low=low,
-        heatmap_high=_high_end(low, scores.threshold),
-        ignored=as_record(away, size) if away else None,
-        versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
+
+def _of_fold(training: Training, fold: int) -> Training:
+    """The training of the network that leaves one fold out: its stages and checkpoints have names of their own."""
+    return replace(
+        training,
+        output=training.output.with_name(f"{training.output.name}.fold{fold + 1}"),
+        progress=lambda stage, done, total: training.progress(f"fold {fold + 1}: {stage}", done, total),
+        notify=lambda text: training.notify(f"fold {fold + 1}: {text}"),
     )
-    export_onnx(network, metadata, output)
-    for stage in ("gate", "evidence"):
-        training.checkpoint(stage).remove()
-    ranks.wait()
-    return Detector.load(output)
 
 
 def _check(
@@ -377,26 +441,6 @@ def _map(
     with torch.inference_mode():
         anomaly_map = network(fabric.to_device(torch.from_numpy(np.array(image[None]))))[0]
         return ranks.same(anomaly_map).cpu().numpy()
-
-
-def _calibration_maps(
-    network: DetectorNetwork,
-    pixels: Pixels,
-    chosen: Sequence[int],
-    progress: Callable[[int, int], None],
-) -> list[npt.NDArray[np.float32]]:
-    """Anomaly maps (H, W) of the held-back images by the graph that will be written, not by the torch module.
-
-    They are 0 where the image is ignored.
-    """
-    graph = to_onnx(CalibratedNetwork(network, [0.0]), network.features.size)
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-
-    def run(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return session.run(["anomaly_map"], {"pixels": images})[0]
-
-    maps = [one for batch in _each_batch(pixels.images, chosen, run, progress) for one in batch]
-    return [np.where(pixels.counts(index), one, np.float32(0)) for index, one in zip(chosen, maps, strict=True)]
 
 
 def _high_end(low: float, threshold: float) -> float:
