@@ -284,6 +284,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             ignored=ignored,
             progress=partial(progress, "copies"),
         ),
+        first=share.start,
     )
     head = Head(cross_fit.head)
     network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
