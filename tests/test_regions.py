@@ -139,7 +139,7 @@ def test_a_region_survives_json():
     anomaly_map[1:3, 1:3] = 2.0
     (region,) = find_regions(anomaly_map, 1.0, size=(6, 6))
     record = json.loads(json.dumps(region.as_json()))
-    assert record.keys() == {"contour", "box", "area", "peak", "peak_score"}
+    assert record.keys() == {"contour", "box", "area", "peak", "peak_score", "p_value"}
     assert record["box"] == [1, 1, 3, 3]
     np.testing.assert_allclose(record["contour"], region.contour, atol=0.005)
 

@@ -117,7 +117,9 @@ def test_a_few_images_are_enough(good: int, tmp_path: Path, few: None) -> None:
 def copies_of(images: np.ndarray, fit: list[int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """What a training makes of images, round by round (rounds, N, H, W, 3), and the progress it tells."""
     told: list[tuple[int, int]] = []
-    rounds = training._copies(images, fit, torch.from_numpy, seed=0, progress=lambda *step: told.append(step))
+    rounds = training._copies(
+        images, fit, torch.from_numpy, share=slice(0, len(fit)), seed=0, progress=lambda *step: told.append(step)
+    )
     made = [torch.cat(list(batches)).numpy() for batches in rounds]
     return np.stack(made) if made else np.empty((0, *images.shape)), told
 

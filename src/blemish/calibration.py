@@ -32,6 +32,8 @@ class Calibration:
     Attributes:
         scores: at least one finite float32 score; the order does not matter.
         false_alarm_rate: asked share of nominal images called anomalous, between 0 and 1.
+        folds: the number of scores of each fold, in their order, where the calibration is cross-conformal (see
+            `blemish.cross_calibration`): what is proven then is `proven_rate`. Empty where it is split conformal.
 
     Raises:
         BlemishError: no score, a score that is not finite, or a rate outside (0, 1).
@@ -39,6 +41,7 @@ class Calibration:
 
     scores: Sequence[float]
     false_alarm_rate: float = 0.01
+    folds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.scores) == 0:
@@ -68,6 +71,11 @@ class Calibration:
     def held_rate(self) -> float:
         """The false-alarm rate that the threshold holds: the asked one, or the supported one if that is larger."""
         return max(self.false_alarm_rate, self.supported_rate)
+
+    @property
+    def proven_rate(self) -> float:
+        """The share of false alarms that is proven not to be exceeded, on average over calibration sets."""
+        return cross_conformal_bound(self.held_rate, self.folds) if self.folds else self.held_rate
 
     @cached_property
     def threshold(self) -> float:
@@ -109,7 +117,13 @@ class Calibration:
 
     def statement(self) -> str:
         """In one sentence, which rate was asked and which one the threshold holds."""
-        asked, held = (f"{100 * rate:.2g} %" for rate in (self.false_alarm_rate, self.held_rate))
+        asked, held, proven = (
+            f"{100 * rate:.2g} %" for rate in (self.false_alarm_rate, self.held_rate, self.proven_rate)
+        )
+        if self.folds:
+            images = f"{self.images:,} images that train and calibrate in {len(self.folds)} folds"
+            usual = held if self.held_rate == self.false_alarm_rate else f"{held}, the least they support"
+            return f"false-alarm rate asked {asked}: {images} give {usual} or less as a rule; {proven} is proven"
         images = f"{self.images:,} calibration image{'s' * (self.images != 1)}"
         if self.held_rate == self.false_alarm_rate:
             return f"false-alarm rate {asked}, held by {images}"
@@ -118,6 +132,22 @@ class Calibration:
             f"false-alarm rate asked {asked}: {images} can promise {held}; that is what the threshold holds "
             f"({needed:,} would give {asked})"
         )
+
+
+def cross_conformal_bound(rate: float, folds: Sequence[int]) -> float:
+    """The proven bound on P(p <= rate) of cross-conformal p-values from folds of so many images.
+
+    2 rate + 2 (1 - rate) (K - 1) / (n + K), from the average of the K folds' own conformal p-values (Vovk and Wang
+    2020): the folds may have any sizes, and the models may be trained in any way. For folds of one size and a
+    training that treats its images alike, but for chance, also 2 rate + (1 - K/n) / (K + 1), which is 2 rate when
+    every image is a fold of its own (CV+ and jackknife+; Barber, Candès, Ramdas and Tibshirani 2021, theorem 4).
+    The smaller counts.
+    """
+    n, K = sum(folds), len(folds)
+    bound = 2 * rate + 2 * (1 - rate) * (K - 1) / (n + K)
+    if len(set(folds)) == 1:
+        bound = min(bound, 2 * rate + (1 - K / n) / (K + 1))
+    return min(1.0, bound)
 
 
 def images_needed(false_alarm_rate: float) -> int:

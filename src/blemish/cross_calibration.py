@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from blemish.calibration import Calibration
+from blemish.calibration import Calibration, cross_conformal_bound
 from blemish.errors import BlemishError
 
 
@@ -68,19 +68,8 @@ class CrossCalibration:
         threshold, and `false_alarm_bound` holds for them. With the score of any other model, such as one that learned
         from all n images, nothing is proven.
         """
-        return Calibration(self.pooled.tolist(), false_alarm_rate)
+        return Calibration(self.pooled.tolist(), false_alarm_rate, folds=tuple(len(fold) for fold in self.folds))
 
     def false_alarm_bound(self, rate: float) -> float:
-        """The proven bound on P(p <= rate) for a new image that is exchangeable with the n images.
-
-        2 rate + 2 (1 - rate) (K - 1) / (n + K), from the average of the K folds' own conformal p-values (Vovk and Wang
-        2020): the folds may have any sizes, and the models may be trained in any way. For folds of one size and a
-        training that treats its images alike, but for chance, also 2 rate + (1 - K/n) / (K + 1), which is 2 rate when
-        every image is a fold of its own (CV+ and jackknife+; Barber, Candès, Ramdas and Tibshirani 2021, theorem 4).
-        The smaller counts.
-        """
-        n, K = self.images, len(self.folds)
-        bound = 2 * rate + 2 * (1 - rate) * (K - 1) / (n + K)
-        if len({len(fold) for fold in self.folds}) == 1:
-            bound = min(bound, 2 * rate + (1 - K / n) / (K + 1))
-        return min(1.0, bound)
+        """The proven bound on P(p <= rate) for a new image that is exchangeable with the n images."""
+        return cross_conformal_bound(rate, [len(fold) for fold in self.folds])

@@ -1,9 +1,9 @@
 """The runtime's one class: loads a model file and scores images through it, without torch."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from blemish.calibration import Verdict
+from blemish.drift import DriftCheck, drift_statistics
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, printable
 from blemish.heatmaps import HeatmapScale, overlay, upscale
@@ -36,6 +37,7 @@ class ScoredImage:
         anomaly_map: float32 (H, W) at network size.
         size: (height, width) of the image itself.
         ignored: where the image does not count, bool (H, W) at network size; None where all of it does.
+        light: its brightness and sharpness, see `drift_statistics`.
     """
 
     source: str
@@ -45,6 +47,7 @@ class ScoredImage:
     anomaly_map: npt.NDArray[np.float32]
     size: tuple[int, int]
     ignored: Mask | None = None
+    light: Mapping[str, float] = field(default_factory=dict)
 
     def full_map(self) -> npt.NDArray[np.float32]:
         """The anomaly map at the image's own size, float32 (height, width); 0 where the image does not count."""
@@ -175,8 +178,25 @@ class Detector:
         )
 
     def regions(self, scored: ScoredImage) -> list[Region]:
-        """Where the map reaches the threshold; empty exactly when the verdict is not "anomalous"."""
-        return find_regions(scored.anomaly_map, self.calibration.threshold, size=scored.size)
+        """Where the map reaches the threshold, with p-values; empty exactly when the verdict is not "anomalous"."""
+        threshold = self.calibration.threshold
+        found = find_regions(scored.anomaly_map, threshold, size=scored.size)
+        if self.metadata.regions is None or not found:
+            return found
+        p_values = self.metadata.regions.p_values(scored.anomaly_map, threshold)
+        return [replace(region, p_value=p_value) for region, p_value in zip(found, p_values, strict=True)]
+
+    def drift_check(self, *, false_alarm_rate: float = 0.01) -> DriftCheck:
+        """A fresh test of whether a stream of images looks as the calibration images did, fed with `watched`.
+
+        In a cross-conformal detector only light and focus are watched: its left-out scores are not those of its map.
+
+        Raises BlemishError where the model file is from before there was one.
+        """
+        if not self.metadata.watched:
+            raise BlemishError("the model file holds nothing to compare with: train it again")
+        score = {} if self.calibration.folds else {"score": self.calibration.scores}
+        return DriftCheck(score | dict(self.metadata.watched), false_alarm_rate=false_alarm_rate)
 
     def run(
         self, pixels: npt.NDArray[np.uint8]
@@ -208,6 +228,7 @@ class Detector:
                 anomaly_map,
                 one.size,
                 union(one.ignored, self._built_in),
+                one.light,
             )
 
     def _submit(
@@ -225,7 +246,8 @@ class Detector:
             return FailedImage(source, str(error))
         if ignored is not None and ignored.all():
             return FailedImage(source, f"{printable(source)}: its mask leaves nothing to look at")
-        return _Read(source, pixels, own_size, ignored)
+        light = drift_statistics(pixels, 0.0, ignored=union(ignored, self._built_in)) if self.metadata.watched else {}
+        return _Read(source, pixels, own_size, ignored, {name: light[name] for name in self.metadata.watched})
 
 
 @dataclass(frozen=True)
@@ -234,6 +256,7 @@ class _Read:
     pixels: npt.NDArray[np.uint8]  # (H, W, 3) at network size
     size: tuple[int, int]
     ignored: Mask | None  # (H, W), besides the model's own
+    light: Mapping[str, float]
 
 
 def _batches(images: Iterable[ImageSource], size: int) -> Iterator[list[tuple[int, ImageSource]]]:

@@ -148,19 +148,27 @@ class DriftCheck:
             raise BlemishError("the saved drift check is damaged: start a new one") from error
 
 
-def drift_statistics(pixels: npt.NDArray[np.uint8], score: float) -> dict[str, float]:
+def drift_statistics(
+    pixels: npt.NDArray[np.uint8], score: float, *, ignored: npt.NDArray[np.bool_] | None = None
+) -> dict[str, float]:
     """What is worth watching of one image: its score, and light and focus, which move before scores do.
 
     Args:
         pixels: the image (H, W, 3) at network size.
         score: the detector's score.
+        ignored: bool (H, W), pixels without a say in light and focus.
 
     Returns:
         "score"; "brightness", the mean value, 0..255; "sharpness", the mean step between neighbouring pixels, 0..255.
     """
     green = pixels[:, :, 1].astype(np.int16)  # (H, W); most of what eyes call light, in a third of the time
-    steps = [np.abs(np.diff(green, axis=axis)).mean() for axis in (0, 1)]
-    return {"score": float(score), "brightness": float(pixels.mean()), "sharpness": float(np.mean(steps))}
+    steps = [np.abs(np.diff(green, axis=axis)) for axis in (0, 1)]
+    if ignored is not None:
+        pixels = pixels[~ignored]
+        between = (ignored[1:] | ignored[:-1], ignored[:, 1:] | ignored[:, :-1])
+        steps = [step[~without] for step, without in zip(steps, between, strict=True)]
+    sharpness = np.mean([step.mean() if step.size else 0.0 for step in steps])
+    return {"score": float(score), "brightness": float(pixels.mean()), "sharpness": float(sharpness)}
 
 
 class _Martingale:

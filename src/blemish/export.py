@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from blemish.files import atomic_write
 from blemish.model_file import METADATA_KEY, ModelMetadata
-from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.networks.network import CalibratedNetwork, DetectorNetwork, SmallestMap
 
 OPSET = 17
 
 
-def export_onnx(network: DetectorNetwork, metadata: ModelMetadata, path: Path) -> None:
+def export_onnx(network: DetectorNetwork | SmallestMap, metadata: ModelMetadata, path: Path) -> None:
     """Writes the network with its calibration as an ONNX file of one input and three outputs.
 
     Input `pixels` uint8 (N, H, W, 3) at network size, N free; outputs `anomaly_map` float32 (N, H, W), `score`
@@ -83,7 +83,9 @@ def _padding(convolution: Conv2dSame, size: torch.Size) -> tuple[int, int, int, 
     """TensorFlow's "same": cells of zeros to the left, right, above and below; the odd one goes to the end."""
     ends: list[int] = []
     for axis in (1, 0):
-        kernel, stride, dilation = (values[axis] for values in (convolution.kernel_size, convolution.stride, convolution.dilation))
+        kernel, stride, dilation = (
+            values[axis] for values in (convolution.kernel_size, convolution.stride, convolution.dilation)
+        )
         total = max((-(-size[axis] // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size[axis], 0)
         ends += [total // 2, total - total // 2]
     left, right, top, bottom = ends

@@ -1,12 +1,13 @@
 """What a model file says about itself: JSON in the ONNX file's metadata, read back without running any code."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from blemish.calibration import Calibration
 from blemish.errors import BlemishError
+from blemish.region_calibration import RegionCalibration
 
 Runtime = Literal["onnxruntime", "openvino"]
 Precision = Literal["f32", "bf16", "int8"]
@@ -31,6 +32,9 @@ class ModelMetadata:
         versions: of the packages that made it.
         runtime: what the graph is run in; the calibration scores are that runtime's.
         precision: arithmetic of the network: f32, OpenVINO's bf16, or int8 in convolutions of the backbone.
+        regions: largest excesses of the held-back images, for p-values of single regions; None where they are not
+            known for this graph.
+        watched: brightness and sharpness of good training images by name, for the drift check.
         ignored: what was ignored in training, see `blemish.ignore.as_record`; None if nothing was.
     """
 
@@ -45,6 +49,8 @@ class ModelMetadata:
     versions: Mapping[str, str] = field(default_factory=dict)
     runtime: Runtime = "onnxruntime"
     precision: Precision = "f32"
+    regions: RegionCalibration | None = None
+    watched: Mapping[str, Sequence[float]] = field(default_factory=dict)
     ignored: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
@@ -62,7 +68,11 @@ class ModelMetadata:
             values["size"] = tuple(values["size"])
             values["used_images"] = tuple(values["used_images"])
             calibration = values["calibration"]
-            values["calibration"] = Calibration(tuple(calibration["scores"]), calibration["false_alarm_rate"])
+            folds = tuple(calibration.get("folds", ()))
+            values["calibration"] = Calibration(tuple(calibration["scores"]), calibration["false_alarm_rate"], folds)
+            if values.get("regions") is not None:
+                regions = values["regions"]
+                values["regions"] = RegionCalibration(regions["level"], tuple(regions["largest"]))
             return cls(**values)
         except (ValueError, KeyError, TypeError) as error:
             raise BlemishError("the model file's metadata is damaged: copy or train it again") from error

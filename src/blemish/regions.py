@@ -30,7 +30,8 @@ class Region:
     """One connected part of an image that is anomalous.
 
     ``contour`` is the outer boundary as a polygon, its first point not repeated; ``box`` is (x0, y0, x1, y1);
-    ``area`` counts pixels of the image; ``peak`` is the pixel with the highest value, ``peak_score``.
+    ``area`` counts pixels of the image; ``peak`` is the pixel with the highest value, ``peak_score``; ``p_value``
+    is that of `RegionCalibration`, None where the model file does not know it.
     """
 
     contour: Contour
@@ -38,6 +39,7 @@ class Region:
     area: int
     peak: tuple[int, int]
     peak_score: float
+    p_value: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The record as plain lists and numbers, contour points to a hundredth of a pixel."""
@@ -47,6 +49,7 @@ class Region:
             "area": self.area,
             "peak": list(self.peak),
             "peak_score": self.peak_score,
+            "p_value": self.p_value,
         }
 
 

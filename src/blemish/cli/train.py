@@ -62,6 +62,12 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
 @click.option("--outliers", type=FILE, metavar="DIR", help="A folder of unrelated images to learn from.")
 @ignore_option
 @click.option(
+    "--cross-conformal",
+    type=click.IntRange(2),
+    metavar="K",
+    help="Let all good images train and calibrate, in K folds: for small sets, with a weaker guarantee.",
+)
+@click.option(
     "--epochs",
     type=click.IntRange(1),
     metavar="N",

@@ -23,6 +23,25 @@ class Split:
     calibration: tuple[int, ...]
 
 
+def fold_nominal(images: int, *, folds: int, seed: int, validate: bool) -> list[Split]:
+    """Deals `images` nominal images to K folds by chance, of sizes that differ by one at most: each calibrates once.
+
+    Of the others a tenth validates where asked, the rest fits. Raises BlemishError where folds cannot be filled.
+    """
+    if not 2 <= folds <= images:
+        raise BlemishError(
+            f"{images} good training images that can be read do not make {folds} folds: give 2 to {images}"
+        )
+    order = np.random.default_rng(seed).permutation(images)
+    splits = []
+    for fold in range(folds):
+        rest = np.delete(order, np.s_[fold::folds])
+        validation = round(VALIDATION_SHARE * len(rest)) if validate else 0
+        parts = (rest[validation:], rest[:validation], order[fold::folds])
+        splits.append(Split(*(tuple(sorted(part.tolist())) for part in parts)))
+    return splits
+
+
 def split_nominal(images: int, *, false_alarm_rate: float, seed: int, validate: bool) -> Split:
     """Splits `images` nominal images by chance: a fifth calibrates, a tenth validates where asked, the rest fits.
 

@@ -125,7 +125,10 @@ def export(
             break
     else:
         raise BlemishError(f"{target} decides otherwise: {agreed.statement()}; keep {printable(model)} as it is")
-    exported = replace(metadata, calibration=Calibration(after, rate), runtime=runtime, precision=precision)
+    # Excesses of regions are those of the original's maps.
+    exported = replace(
+        metadata, calibration=Calibration(after, rate), regions=None, runtime=runtime, precision=precision
+    )
     with atomic_write(output) as file:
         file.write(with_metadata(candidate.model, exported))
 

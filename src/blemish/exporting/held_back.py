@@ -19,6 +19,11 @@ def held_back_images(metadata: ModelMetadata, data: DataSet) -> list[Path]:
     Raises:
         BlemishError: the training images are not those the model knows, or cannot be read.
     """
+    if metadata.calibration.folds:
+        raise BlemishError(
+            "a cross-conformal model was calibrated by several networks, each on images new to it, and cannot be "
+            "calibrated anew: train one without --cross-conformal to export it"
+        )
     used = _used(metadata, data)
     good = [sample for sample in used if not sample.anomalous]
     settings = metadata.settings

@@ -36,17 +36,37 @@ class DetectorNetwork(nn.Module):
         return self.interest(self.upsample(self.head(self.features(self.interest.blind(pixels)))))
 
 
+class SmallestMap(nn.Module):
+    """Several networks as one, whose map is at each pixel the smallest of theirs: a cross-conformal detector.
+
+    What they have in common, such as the backbone, is written and computed once: the exporter merges equal weights
+    and ONNX Runtime equal nodes.
+
+    Args:
+        networks: two or more of one size, whatever they learned from.
+    """
+
+    def __init__(self, networks: Sequence[DetectorNetwork]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.features = networks[0].features
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Anomaly maps (N, H, W) of uint8 pixels (N, H, W, 3)."""
+        return torch.stack([network(pixels) for network in self.networks]).amin(0)
+
+
 class CalibratedNetwork(nn.Module):
     """A detector network with its calibration: the graph of the model file.
 
     Args:
-        network: the trained network.
+        network: the trained network or networks.
         calibration_scores: scores of the held-back nominal images.
     """
 
     calibration_scores: Tensor
 
-    def __init__(self, network: DetectorNetwork, calibration_scores: Sequence[float]) -> None:
+    def __init__(self, network: DetectorNetwork | SmallestMap, calibration_scores: Sequence[float]) -> None:
         super().__init__()
         self.network = network
         scores = torch.from_numpy(np.asarray(calibration_scores, dtype=np.float32))

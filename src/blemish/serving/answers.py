@@ -24,6 +24,7 @@ class RegionAnswer(BaseModel):
     area: int
     peak: tuple[int, int]
     peak_score: float
+    p_value: float | None
 
 
 class ScoreAnswer(BaseModel):
