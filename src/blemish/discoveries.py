@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import false_discovery_control
 
+from blemish.calibration import Calibration
 from blemish.errors import BlemishError
 
 _ROUNDING = 1e-9  # relative; so that an adjusted p-value of 0.1 computed as 0.10000000000000002 counts
@@ -59,6 +60,18 @@ def fewest_discoveries(images: int, *, calibration_images: int, false_discovery_
     """
     _check_rate(false_discovery_rate)
     return max(1, math.ceil(images / ((calibration_images + 1) * false_discovery_rate) * (1 - _ROUNDING)))
+
+
+def refuse_discoveries(calibration: Calibration, false_discovery_rate: float) -> None:
+    """Raises BlemishError where nothing is proven of discoveries: for cross-conformal p-values, and for a rate that is
+    none.
+    """
+    _check_rate(false_discovery_rate)
+    if calibration.folds:
+        raise BlemishError(
+            "nothing is proven of the false-discovery rate of a cross-conformal model: leave out "
+            "--false-discovery-rate, or train without --cross-conformal"
+        )
 
 
 def _check_rate(false_discovery_rate: float) -> None:

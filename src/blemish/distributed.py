@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ITEM_TYPES = {"position": "int64", "name": "binary", "overlay": "binary", "raw": "binary"}
 ROW_TYPES = {
     "position": "int64", "state": "string", "verdict": "string", "score": "float64", "p_value": "float64",
-    "regions": "string", "fault": "string",
+    "regions": "string", "fault": "string", "brightness": "float64", "sharpness": "float64",
 }  # fmt: skip
 REFUSAL = "refusal"
 

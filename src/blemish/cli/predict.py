@@ -39,6 +39,12 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
     "--format", "table", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="Of the table."
 )
 @click.option(
+    "--false-discovery-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="RATE",
+    help="Also say, over all images together, which are anomalous: this share of those may be good on average.",
+)
+@click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Images scored at a time, each on one core (default: all)."
 )
 @click.option(
@@ -60,6 +66,7 @@ def command(
     no_heatmaps: bool,
     raw: RawFormat | None,
     table: TableFormat,
+    false_discovery_rate: float | None,
     workers: int | None,
     ray: str | None,
     fresh: bool,
@@ -95,6 +102,7 @@ def command(
             heatmaps=not no_heatmaps,
             raw=raw,
             table=table,
+            false_discovery_rate=false_discovery_rate,
             workers=workers or os.cpu_count() or 1,
             engine=engine,
             fresh=fresh,
@@ -115,4 +123,9 @@ def _as_text(prediction: Prediction, out: Path, places: list[str]) -> str:
     ]
     if prediction.failed:
         counts.append(f"{prediction.failed:,} unreadable")
-    return " · ".join(counts) + "\n" + "  ".join(f"{printable(out)}/{place}" for place in places)
+    if prediction.discoveries is not None:
+        counts.append(f"{prediction.discoveries:,} discovered")
+    lines = [" · ".join(counts), "  ".join(f"{printable(out)}/{place}" for place in places)]
+    if prediction.drift is not None and prediction.drift.image is not None:
+        lines.append(f"{prediction.drift.statement} ({prediction.drift.image})")
+    return "\n".join(lines)

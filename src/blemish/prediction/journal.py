@@ -22,10 +22,11 @@ SECONDS_TO_LOSE = 1.0  # a commit waits for the disk: rows of this time share on
 _TABLE = """
 CREATE TABLE images (
     position INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, name BLOB NOT NULL,
-    state TEXT, verdict TEXT, score REAL, p_value REAL, regions TEXT, fault TEXT
+    state TEXT, verdict TEXT, score REAL, p_value REAL, regions TEXT, fault TEXT, brightness REAL, sharpness REAL
 )
 """
-_RESULT = "state, verdict, score, p_value, regions, fault"
+_FIELDS = ("state", "verdict", "score", "p_value", "regions", "fault", "brightness", "sharpness")  # of a Row
+_RESULT = ", ".join(_FIELDS)
 _SCORED = "verdict IS NOT NULL AND fault IS NULL"
 
 
@@ -81,12 +82,9 @@ class Journal:
 
     def record(self, rows: Iterable[Row]) -> None:
         """Keeps the rows of images that are done, pictures and all."""
-        values = [
-            (row.state, row.verdict, row.score, row.p_value, row.regions, row.fault, row.position) for row in rows
-        ]
-        self._connection.executemany(
-            "UPDATE images SET state=?, verdict=?, score=?, p_value=?, regions=?, fault=? WHERE position=?", values
-        )
+        values = [(*(getattr(row, name) for name in _FIELDS), row.position) for row in rows]
+        settings = ", ".join(f"{name}=?" for name in _FIELDS)
+        self._connection.executemany(f"UPDATE images SET {settings} WHERE position=?", values)
         self.done += len(values)
         if time.monotonic() - self._committed > SECONDS_TO_LOSE:
             self.commit()
@@ -100,8 +98,8 @@ class Journal:
     def results(self) -> Iterator[tuple[str, Row]]:
         """Names and rows of all images in the order of the list."""
         query = f"SELECT name, position, {_RESULT} FROM images ORDER BY position"
-        for name, position, state, verdict, score, p_value, regions, fault in self._connection.execute(query):
-            yield os.fsdecode(name), Row(position, state, verdict, score, p_value, regions, fault)
+        for name, position, *fields in self._connection.execute(query):
+            yield os.fsdecode(name), Row(position, **dict(zip(_FIELDS, fields, strict=True)))
 
     def verdicts(self) -> Counter[str]:
         """The number of images with each verdict."""

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from blemish import __version__
+from blemish.calibration import Calibration
 from blemish.datasets.layouts import counted
 from blemish.detector import Detector
+from blemish.discoveries import Discoveries, discover, fewest_discoveries, refuse_discoveries
 from blemish.errors import BlemishError
 from blemish.files import make_folder, printable
 from blemish.prediction.finding import find_images
@@ -25,8 +29,23 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class DriftReport:
+    """Whether images looked as in calibration: the image that raised the alarm and in what, or None; and in words."""
+
+    image: str | None
+    statistic: str | None
+    direction: str | None
+    images: int
+    statement: str
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """What `predict` did: images by verdict, those that could not be read, and those an earlier run had done."""
+    """What `predict` did: images by verdict, those that could not be read, and those an earlier run had done.
+
+    ``discoveries`` is the number of images discovered at the false-discovery rate that was asked, if one was;
+    ``drift`` is what the drift check says of the images in their order, None where the model knows nothing to compare.
+    """
 
     anomalous: int
     unsure: int
@@ -34,6 +53,8 @@ class Prediction:
     failed: int
     resumed: int
     seconds: float
+    discoveries: int | None = None
+    drift: DriftReport | None = None
 
     @property
     def images(self) -> int:
@@ -49,6 +70,7 @@ def predict(
     heatmaps: bool = True,
     raw: RawFormat | None = None,
     table: TableFormat = "csv",
+    false_discovery_rate: float | None = None,
     workers: int = 1,
     engine: Engine | None = None,
     fresh: bool = False,
@@ -69,6 +91,8 @@ def predict(
         heatmaps: draw an overlay of every image.
         raw: also write the anomaly maps, float32 (H, W) at each image's own size, in this format.
         table: the format of the table.
+        false_discovery_rate: also say which images are discovered at this rate in all of them together, see
+            `blemish.discoveries`; 8 bytes an image have to fit into memory.
         workers: threads that score at the same time; load the detector with `threads=1` when there are several.
         engine: what scores instead of threads in this process, see `blemish.distributed`.
         fresh: score everything again, whatever an unfinished run has left.
@@ -76,10 +100,13 @@ def predict(
         notify: called with one sentence for every image that cannot be read, and for an unfinished run.
 
     Raises:
-        BlemishError: no image is found, none can be read, or a result cannot be written.
+        BlemishError: no image is found, none can be read, a result cannot be written, or a false-discovery rate is
+            asked of a cross-conformal model.
     """
     started = time.perf_counter()
     refuse_missing_packages(table)
+    if false_discovery_rate is not None:
+        refuse_discoveries(detector.calibration, false_discovery_rate)
     wanted = Wanted(Path(out), overlays=heatmaps, raw=raw)
     tell = notify or (lambda sentence: None)
     images = find_images(paths, besides=(wanted.out / OVERLAYS, wanted.out / MAPS))
@@ -92,9 +119,13 @@ def predict(
             tell(f"{printable(wanted.out)}: {journal.earlier}")
         resumed = journal.done
         _score(journal, engine or in_threads(detector, workers=workers), progress, tell)
-        write_table(journal.results(), wanted.out, table)
+        discoveries = None
+        if false_discovery_rate is not None:
+            discoveries = _discover(detector.calibration, journal, false_discovery_rate, tell)
+        write_table(journal.results(), wanted.out, table, discoveries=discoveries)
         write_regions(journal.results(), wanted.out)
         verdicts = journal.verdicts()
+        drift = _drift(detector, journal) if detector.metadata.watched else None
     if verdicts[UNREADABLE] == verdicts.total():
         raise BlemishError(
             f"nothing was scored: {counted(verdicts.total(), 'file')} given, and no image that can be read"
@@ -106,7 +137,34 @@ def predict(
         failed=verdicts[UNREADABLE],
         resumed=resumed,
         seconds=time.perf_counter() - started,
+        discoveries=None if discoveries is None else int(discoveries.discovered.sum()),
+        drift=drift,
     )
+
+
+def _discover(calibration: Calibration, journal: Journal, rate: float, tell: Notify) -> Discoveries | None:
+    p_values = np.fromiter((row.p_value for _, row in journal.results() if row.p_value is not None), np.float64)
+    if len(p_values) == 0:
+        return None
+    least = fewest_discoveries(len(p_values), calibration_images=calibration.images, false_discovery_rate=rate)
+    if least > 1:
+        tell(
+            f"{calibration.images:,} calibration images support discoveries among {len(p_values):,} images from "
+            f"{least:,} at a time on: fewer would not be told from chance"
+        )
+    return discover(p_values, false_discovery_rate=rate)
+
+
+def _drift(detector: Detector, journal: Journal) -> DriftReport:
+    """The drift check over all images in the order of the list, up to the first alarm."""
+    check = detector.drift_check()
+    for name, row in journal.results():
+        if row.score is None or row.brightness is None or row.sharpness is None:
+            continue
+        values = {"score": row.score, "brightness": row.brightness, "sharpness": row.sharpness}
+        if (alarm := check.add(values)) is not None:
+            return DriftReport(printable(name), alarm.statistic, alarm.direction, check.images, check.statement())
+    return DriftReport(None, None, None, check.images, check.statement())
 
 
 def _settings(detector: Detector, wanted: Wanted) -> str:

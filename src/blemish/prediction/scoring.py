@@ -39,7 +39,8 @@ class Item:
 class Row:
     """What is kept of one image; `fault` says why there is no score.
 
-    ``state`` is that of the file when it was read (see `file_state`), ``regions`` a list in JSON.
+    ``state`` is that of the file when it was read (see `file_state`), ``regions`` a list in JSON; ``brightness`` and
+    ``sharpness`` are those of `drift_statistics`, where the model has something to compare them with.
     """
 
     position: int
@@ -49,6 +50,8 @@ class Row:
     p_value: float | None = None
     regions: str = "[]"
     fault: str | None = None
+    brightness: float | None = None
+    sharpness: float | None = None
 
 
 Chunk = Sequence[Item]
@@ -117,8 +120,16 @@ def _row(detector: Detector, item: Item, state: str, result: ScoredImage | Faile
         _write(item.places.overlay, encode_png(picture), files)
     if item.places.raw is not None:
         _write(item.places.raw, raw_bytes(result.full_map(), item.places.raw), files)
-    found = json.dumps([region.as_json() for region in regions])
-    return Row(item.position, state, result.verdict, result.score, result.p_value, regions=found)
+    return Row(
+        item.position,
+        state,
+        result.verdict,
+        result.score,
+        result.p_value,
+        regions=json.dumps([region.as_json() for region in regions]),
+        brightness=result.light.get("brightness"),
+        sharpness=result.light.get("sharpness"),
+    )
 
 
 def _write(place: Path, content: bytes, files: ExitStack) -> None:

@@ -2,17 +2,19 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from blemish.discoveries import Discoveries
 from blemish.errors import BlemishError
 from blemish.files import atomic_write, printable
 from blemish.prediction.scoring import Row
 
 TableFormat = Literal["csv", "parquet"]
 COLUMNS = ("path", "score", "p_value", "verdict")
+DISCOVERY_COLUMNS = ("q_value", "discovered")
 ROW_GROUP = 50_000  # rows in memory while a Parquet file is written
 
 Results = Iterable[tuple[str, Row]]
@@ -29,16 +31,23 @@ def refuse_missing_packages(table: TableFormat) -> None:
         _pyarrow()
 
 
-def write_table(results: Results, out: Path, table: TableFormat) -> None:
-    """Writes scores.csv or scores.parquet; an image without a score has empty cells, nulls in Parquet."""
+def write_table(results: Results, out: Path, table: TableFormat, *, discoveries: Discoveries | None = None) -> None:
+    """Writes scores.csv or scores.parquet; an image without a score has empty cells, nulls in Parquet.
+
+    ``discoveries`` are those of the images with a score, in their order; they add two columns.
+    """
+    rows: Iterator[tuple[Any, ...]]
     rows = ((printable(name), row.score, row.p_value, row.verdict) for name, row in results)
+    columns: tuple[str, ...] = COLUMNS
+    if discoveries is not None:
+        rows, columns = _with_discoveries(rows, discoveries), COLUMNS + DISCOVERY_COLUMNS
     path = out / table_name(table)
     if table == "parquet":
-        _write_parquet(rows, path)
+        _write_parquet(rows, columns, path)
         return
     with atomic_write(path, mode="w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(columns)
         writer.writerows(rows)
 
 
@@ -53,12 +62,19 @@ def write_regions(results: Results, out: Path) -> None:
         file.write("{}\n" if separator == "{\n" else "\n}\n")
 
 
-def _write_parquet(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
+def _with_discoveries(rows: Iterator[tuple[Any, ...]], discoveries: Discoveries) -> Iterator[tuple[Any, ...]]:
+    found = zip(discoveries.q_values.tolist(), discoveries.discovered.tolist(), strict=True)
+    for row in rows:
+        yield (*row, *((None, None) if row[1] is None else next(found)))
+
+
+def _write_parquet(rows: Iterator[tuple[Any, ...]], names: Sequence[str], path: Path) -> None:
     pyarrow = _pyarrow()
     from pyarrow.parquet import ParquetWriter
 
-    types = (pyarrow.string(), pyarrow.float64(), pyarrow.float64(), pyarrow.string())
-    schema = pyarrow.schema(list(zip(COLUMNS, types, strict=True)))
+    text, number = pyarrow.string(), pyarrow.float64()
+    types = (text, number, number, text, number, pyarrow.bool_())[: len(names)]
+    schema = pyarrow.schema(list(zip(names, types, strict=True)))
     with atomic_write(path) as file, ParquetWriter(file, schema) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             columns = zip(*group, strict=True)
