@@ -130,3 +130,26 @@ def test_the_check_in_the_file_is_the_check_of_its_numbers(watchful: Path) -> No
         for check in (ours, literal):
             check.add(drift_statistics(noise(seed) - seed, 1.0))
     assert ours.p_value == literal.p_value
+
+
+def test_the_servers_metrics_hold_the_check(watchful: Path, tiny_model: Path) -> None:
+    parser = pytest.importorskip("prometheus_client.parser")
+    from blemish.serving.metrics import Metrics
+
+    detector, blind = Detector.load(watchful), Detector.load(tiny_model)
+    metrics, check = Metrics({"m": detector, "old": blind}), detector.drift_check()
+
+    def read() -> dict[tuple[str, ...], float]:
+        families = parser.text_string_to_metric_families(metrics.text().decode())
+        return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+
+    for number, scored in enumerate(detector.stream([noise(seed) - DARK for seed in range(80)])):
+        metrics.scored("m", scored)
+        check.add({"score": scored.score, **scored.light})
+        found = read()
+        assert found["blemish_drift_p_value", "m"] == pytest.approx(check.p_value)
+        assert found["blemish_drift_alarm", "m"] == float(check.drift is not None)
+        if check.drift is not None:
+            break
+    assert number < 60
+    assert np.isnan(found["blemish_drift_alarm", "old"])

@@ -146,6 +146,7 @@ def expected(detector: Detector, content: bytes, folder: Path) -> dict[str, Any]
         "threshold": detector.calibration.threshold,
         "size": list(scored.size),
         "regions": json.loads(json.dumps([region.as_json() for region in detector.regions(scored)])),
+        "light": dict(scored.light),
     }
 
 

@@ -28,7 +28,10 @@ class RegionAnswer(BaseModel):
 
 
 class ScoreAnswer(BaseModel):
-    """An image that was scored; size is (height, width), a score from threshold on is anomalous."""
+    """An image that was scored; size is (height, width), a score from threshold on is anomalous.
+
+    ``light`` holds brightness and sharpness where the model compares them with those of its training images.
+    """
 
     name: str
     model: str
@@ -38,6 +41,7 @@ class ScoreAnswer(BaseModel):
     threshold: float
     size: tuple[int, int]
     regions: list[RegionAnswer]
+    light: dict[str, float]
 
 
 class FailureAnswer(BaseModel):
@@ -95,6 +99,7 @@ def score_upload(detector: Detector, upload: Upload, *, model: str, max_pixels: 
         threshold=detector.calibration.threshold,
         size=scored.size,
         regions=[RegionAnswer(**region.as_json()) for region in detector.regions(scored)],
+        light=dict(scored.light),
     )
 
 

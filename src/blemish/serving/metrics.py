@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from blemish.detector import Detector, ScoredImage
 from blemish.serving.answers import ScoreAnswer
-from blemish.serving.drift import SmallPValues
+from blemish.serving.drift import SmallPValues, Stream
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 P_VALUES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
@@ -45,7 +45,8 @@ class Metrics:
             buckets=P_VALUES,
             registry=registry,
         )
-        self._drift = {name: SmallPValues() for name in models}
+        self._small = {name: SmallPValues() for name in models}
+        self._streams = {name: Stream(detector) for name, detector in models.items()}
         self._begin(models)
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
@@ -61,7 +62,8 @@ class Metrics:
         """Counts one scored image."""
         self._verdicts.labels(model, answer.verdict).inc()
         self._p_values.labels(model).observe(answer.p_value)
-        self._drift[model].observe(answer.p_value)
+        self._small[model].observe(answer.p_value)
+        self._streams[model].observe(answer)
 
     def unreadable(self, model: str) -> None:
         """Counts one image that could not be read."""
@@ -85,9 +87,23 @@ class Metrics:
             ["model"],
             registry=self._registry,
         )
+        alarm = Gauge(
+            "blemish_drift_alarm",
+            "1 once the drift check has fired, which without cause happens to one server in a hundred at most.",
+            ["model"],
+            registry=self._registry,
+        )
+        drift = Gauge(
+            "blemish_drift_p_value",
+            "The drift check's p-value since the start, valid at any time.",
+            ["model"],
+            registry=self._registry,
+        )
         for name, detector in models.items():
             info.labels(name, detector.fingerprint).set(1)
-            share.labels(name).set_function(self._drift[name].value)
+            share.labels(name).set_function(self._small[name].value)
+            alarm.labels(name).set_function(self._streams[name].alarm)
+            drift.labels(name).set_function(self._streams[name].p_value)
             self._unreadable.labels(name)
             self._p_values.labels(name)
             for verdict in VERDICTS:
