@@ -170,8 +170,9 @@ def with_norm(phi: Tensor) -> Tensor:
 def to_blocks(features: Tensor) -> Tensor:
     """Gathers the vectors of each block: (N, C, h, w) to (h/2 * w/2, N * 4, C)."""
     n, channels, rows, columns = features.shape
-    split = features.reshape(n, channels, rows // BLOCK, BLOCK, columns // BLOCK, BLOCK)
-    gathered = split.permute(2, 4, 0, 3, 5, 1)  # (h/2, w/2, N, 2, 2, C)
+    # First to whole vectors, then those to their blocks: at once, every number would be moved by itself.
+    cells = features.permute(0, 2, 3, 1).reshape(n, rows // BLOCK, BLOCK, columns // BLOCK, BLOCK, channels)
+    gathered = cells.permute(1, 3, 0, 2, 4, 5)  # (h/2, w/2, N, 2, 2, C)
     return gathered.reshape(rows * columns // BLOCK**2, n * BLOCK**2, channels)
 
 
@@ -180,4 +181,5 @@ def from_blocks(blocks: Tensor, *, n: int, grid: tuple[int, int]) -> Tensor:
     rows, columns = grid
     channels = blocks.shape[-1]
     split = blocks.reshape(rows // BLOCK, columns // BLOCK, n, BLOCK, BLOCK, channels)
-    return split.permute(2, 5, 0, 3, 1, 4).reshape(n, channels, rows, columns)
+    cells = split.permute(2, 0, 3, 1, 4, 5).reshape(n, rows, columns, channels)
+    return cells.permute(0, 3, 1, 2)
