@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -161,10 +161,14 @@ class Detector:
         self, images: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[ScoredImage | FailedImage]:
         """Scores images one after another, in order, holding a few at a time, however many there are."""
+        batches = _batches(images, batch_size)
+        first, second = next(batches, []), next(batches, [])
+        if len(first) == 1 and not second:  # starting a thread takes as long as reading a small image
+            yield from self._score_batch([self._read(*first[0])])
+            return
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            batches = _batches(images, batch_size)
             # The next batch is read while the network is busy with this one.
-            coming = self._submit(pool, next(batches, []))
+            coming, batches = self._submit(pool, first), chain([second], batches)
             while coming:
                 read = [future.result() for future in coming]
                 coming = self._submit(pool, next(batches, []))
