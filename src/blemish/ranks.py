@@ -10,12 +10,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.strategies import ParallelStrategy
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
@@ -53,7 +55,9 @@ class Ranks:
             return
         with _told_when_one_stops():
             for tensor in tensors:
-                tensor.copy_(self._fabric.all_reduce(tensor.to(self._fabric.device), reduce_op="sum"))
+                total = self._fabric.all_reduce(tensor.to(self._fabric.device), reduce_op="sum")
+                assert isinstance(total, Tensor)
+                tensor.copy_(total)
 
     def same(self, tensor: Tensor) -> Tensor:
         """The first rank's tensor, for all; every rank gives one of the same shape."""
@@ -123,11 +127,14 @@ def launch(device: str, *, devices: int, nodes: int) -> tuple[Fabric, Ranks]:
         BlemishError: there are several machines and no word of where to meet.
     """
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    precision = "bf16-mixed" if cuda else "32-true"
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if cuda else "32-true"
     if devices * nodes == 1:
         return Fabric(accelerator=device, devices=1, precision=precision), ALONE
     fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy="ddp", precision=precision)
-    started_here = isinstance(fabric.strategy.cluster_environment, LightningEnvironment)
+    strategy = fabric.strategy
+    started_here = isinstance(strategy, ParallelStrategy) and isinstance(
+        strategy.cluster_environment, LightningEnvironment
+    )
     if nodes > 1 and started_here and not {"MASTER_ADDR", "NODE_RANK"} <= os.environ.keys():
         raise BlemishError(
             "several nodes need to know where to meet: set MASTER_ADDR and MASTER_PORT to those of the first node, and "
@@ -142,7 +149,7 @@ def launch(device: str, *, devices: int, nodes: int) -> tuple[Fabric, Ranks]:
 
 def is_first_process() -> bool:
     """Whether this process is the one that speaks, also before they have met."""
-    return not rank_zero_only.rank
+    return not getattr(rank_zero_only, "rank", 0)
 
 
 @contextmanager
