@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "Measure a model on the test images of a folder.",
     "predict": "Score images: a table, heatmaps and regions.",
     "report": "Evaluate a model and write one page to look at.",
+    "audit": "Say what a model looks at, and flag spurious cues.",
     "serve": "Score images over HTTP, with a page to drop them on.",
     "export": "Write a model for another runtime or precision, and measure it.",
     "experiment": "Rerun an experiment of the FCDD paper beside its figures.",

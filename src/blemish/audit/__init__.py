@@ -1,0 +1,318 @@
+"""What does a detector look at? Spurious cues in its data and in its verdicts.
+
+`material` gathers images and maps; `patterns` and `statistics` compare the images of the two sides, `places` asks where
+alarms have their evidence; `counterfactuals` put what was found to the detector; `suspects` decides what is flagged and
+says it in words; `clusters` groups heatmaps; `page` writes it all down.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from blemish.audit import suspects
+from blemish.audit.clusters import Clusters, cluster
+from blemish.audit.counterfactuals import cover, put_on, restyle
+from blemish.audit.material import Indices, Mask, Material, Progress, gather
+from blemish.audit.patterns import Pattern, find_patterns
+from blemish.audit.places import Place, fixed_frame, shared_places
+from blemish.audit.statistics import Look, find_look, measure, relight
+from blemish.audit.suspects import Effect, Suspect, sides, where
+from blemish.datasets.layouts import DataSet
+from blemish.detector import Detector
+from blemish.faithfulness.measures import mass_inside
+
+LEAST_CLUSTERED = 20  # heatmaps: where there are fewer alarms, the highest other scores make up for them
+MOST_SUSPECTS = 3  # of each search are put to the detector
+
+__all__ = ["Audit", "Evidence", "audit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Where the evidence of some images lies.
+
+    Attributes:
+        name: of the images.
+        images: how many.
+        mean: their mean map (H, W); None without images.
+        outside: share of their maps' mass above the nominal level outside the region of interest, None without one.
+    """
+
+    name: str
+    images: int
+    mean: npt.NDArray[np.float32] | None
+    outside: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        detector, data: what was audited.
+        material: the images looked at.
+        suspects: what was put to the detector; `flagged` those of them that are flagged.
+        evidence: of good, anomalous and alarmed images.
+        clustered: indices of the images whose heatmaps were grouped.
+        clusters: their groups.
+        statistics: of the images, (N,) by name.
+        interest: bool (H, W), the region of interest; None where none was given.
+    """
+
+    detector: Detector
+    data: DataSet
+    material: Material
+    suspects: tuple[Suspect, ...]
+    evidence: tuple[Evidence, ...]
+    clustered: Indices
+    clusters: Clusters
+    statistics: dict[str, npt.NDArray[np.float64]]
+    interest: Mask | None = None
+
+    @cached_property
+    def flagged(self) -> list[Suspect]:
+        """The flags, those of the data first."""
+        return [suspect for suspect in self.suspects if suspect.flagged]
+
+    @cached_property
+    def hanging(self) -> list[tuple[int, Suspect]]:
+        """Images whose alarm vanishes with a flagged cue, and that cue."""
+        return [(int(image), suspect) for suspect in self.flagged for image in suspect.hanging]
+
+    @property
+    def headline(self) -> str:
+        """The verdict as a sentence."""
+        if not self.flagged:
+            return "No spurious cue found."
+        used = sum(suspect.used or suspect.kind in ("place", "outside") for suspect in self.flagged)
+        cues = "1 suspicious cue" if len(self.flagged) == 1 else f"{len(self.flagged)} suspicious cues"
+        if not used:
+            return f"{cues} in the data; no sign that this detector uses {'it' if len(self.flagged) == 1 else 'them'}."
+        of_them = "" if used == len(self.flagged) else f" {used} of them"
+        return f"{cues};{of_them or ' all'} used by this detector." if len(self.flagged) > 1 else (
+            f"{cues}, used by this detector."
+        )  # fmt: skip
+
+
+def audit(
+    detector: Detector,
+    data: DataSet,
+    *,
+    interest: Mask | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Audit:
+    """Looks for spurious cues in a folder and in what a detector makes of it.
+
+    Args:
+        detector: the detector.
+        data: the folder it was trained on, or one like it; both splits are looked at.
+        interest: bool (H, W), where evidence may lie, of any size; None: anywhere.
+        seed: decides every random choice.
+        progress: called with the stage, the steps done and all there are.
+
+    Raises:
+        BlemishError: fewer than ten good images can be read.
+    """
+    progress = progress or (lambda stage, done, total: None)
+    material = gather(detector, data, progress=progress)
+    if interest is not None:
+        interest = _resized(interest, material.size)
+    ask = _Questions(detector, material, seed)
+    found: list[Suspect] = []
+    steps = (ask.patterns, ask.looks, ask.places, partial(ask.outside, interest))
+    for done, step in enumerate(steps, start=1):
+        found += step(found)
+        progress("searching", done, len(steps))
+    statistics = measure(material.pixels, ignored=material.ignored)
+    clustered = _to_cluster(material)
+    return Audit(
+        detector=detector,
+        data=data,
+        material=material,
+        suspects=tuple(found),
+        evidence=_evidence(detector, material, interest),
+        clustered=clustered,
+        clusters=cluster(material.maps[clustered]),
+        statistics=statistics,
+        interest=interest,
+    )
+
+
+class _Questions:
+    """The searches, each with what the detector answers."""
+
+    def __init__(self, detector: Detector, material: Material, seed: int) -> None:
+        self._detector, self._material, self._seed = detector, material, seed
+
+    def patterns(self, before: Sequence[Suspect]) -> list[Suspect]:
+        """Patterns at one place of the images of one side."""
+        material = self._material
+        if not material.anomalous.any():
+            return []
+        size = material.compared.shape[1:3]
+        unseen = np.stack([_resized(painted | material.ignored, size) for painted in material.painted])
+        found = find_patterns(material.compared, material.anomalous, unseen=unseen, seed=self._seed)
+        striking = [one for one in found if one.p_value <= suspects.PATTERNS and one.one_sided]
+        return [self._pattern(one) for one in striking[:MOST_SUSPECTS]]
+
+    def _pattern(self, pattern: Pattern) -> Suspect:
+        region = _resized(pattern.region, self._material.size) & ~self._material.ignored
+        whose = sides(pattern.counts, pattern.totals, first=pattern.anomalous_side)
+        taken, given, hidden = self._local(np.flatnonzero(pattern.carriers), region)
+        return Suspect(
+            kind="pattern",
+            carriers=np.flatnonzero(pattern.carriers),
+            region=region,
+            p_value=pattern.p_value,
+            striking=True,
+            what=f"{_capital(whose)} show the same pattern in the {where(region)}",
+            taken=taken,
+            given=given,
+            hidden=hidden,
+        )
+
+    def _local(self, carriers: Indices, region: Mask) -> tuple[Effect, Effect, Effect]:
+        """The cue covered on its carriers, put on calm images, and put on other alarms."""
+        material, detector = self._material, self._detector
+        others = np.setdiff1d(np.arange(len(material.samples)), carriers)
+        calm, loud = others[~material.alarmed[others]], others[material.alarmed[others]]
+        good = others[~material.anomalous[others]]
+        donors = good if len(good) > 1 else others
+        taken = Effect(cover(detector, material, carriers, region, donors=donors))
+        given, hidden = (
+            Effect(
+                put_on(detector, material, images, region, donors=carriers),
+                put_on(detector, material, images, region, donors=donors),
+            )
+            for images in (calm, loud)
+        )
+        return taken, given, hidden
+
+    def looks(self, before: Sequence[Suspect]) -> list[Suspect]:
+        """Looks of whole images."""
+        material = self._material
+        statistics = measure(material.pixels, ignored=material.ignored)
+        look = find_look(statistics, material.anomalous, seed=self._seed)
+        if look is None or look.p_value > suspects.LOOKS:
+            return []
+        return [self._look(look)]
+
+    def _look(self, look: Look) -> Suspect:
+        material, detector = self._material, self._detector
+        carriers = np.flatnonzero(look.carriers)
+        others = np.flatnonzero(~look.carriers)
+        plain = relight(material.pixels, look.carriers, ignored=material.ignored, give=False)
+        dressed = relight(material.pixels, look.carriers, ignored=material.ignored, give=True)
+        loud = material.alarmed[others]
+        return Suspect(
+            kind="look",
+            carriers=carriers,
+            region=None,
+            p_value=look.p_value,
+            striking=True,
+            what=(
+                f"{_capital(sides(look.counts, look.totals, first=look.anomalous_side))} agree in {look.name}, "
+                f"{look.low:.0f} to {look.high:.0f} grey levels, where hardly any other image lies"
+            ),
+            taken=Effect(restyle(detector, material, carriers, plain)),
+            given=Effect(restyle(detector, material, others[~loud], dressed[~loud])),
+            hidden=Effect(restyle(detector, material, others[loud], dressed[loud])),
+        )
+
+    def places(self, before: Sequence[Suspect]) -> list[Suspect]:
+        """Places where alarms have their evidence, outside of painted defects and of what was found before."""
+        material = self._material
+        alarms = np.flatnonzero(material.alarmed)
+        maps = np.where(material.painted[alarms] | material.ignored, 0, material.maps[alarms])
+        for suspect in before:
+            if suspect.region is not None:
+                maps = np.where(suspect.region, 0, maps)
+        found = shared_places(maps, material.threshold, level=suspects.PLACES, seed=self._seed)
+        return [self._place(one, alarms) for one in found[:MOST_SUSPECTS]]
+
+    def _place(self, place: Place, alarms: Indices) -> Suspect:
+        material = self._material
+        members = alarms[place.members]
+        others = np.setdiff1d(np.arange(len(material.samples)), members)
+        good = others[~material.anomalous[others]]
+        taken = Effect(cover(self._detector, material, members, place.region, donors=good if len(good) > 1 else others))
+        region = _resized(place.region, material.compared.shape[1:3])
+        aligned = fixed_frame(material.compared[~material.anomalous], region, seed=self._seed)
+        note = ", where the parts of all good images lie alike, so that defects may well too" if aligned else ""
+        return Suspect(
+            kind="place",
+            carriers=members,
+            region=place.region,
+            p_value=place.p_value,
+            striking=place.p_value <= suspects.PLACES and not aligned,
+            what=(
+                f"{len(members)} of {len(alarms)} alarms have evidence in the {where(place.region)}, "
+                f"{place.expected:.1f} if it were chance{note}"
+            ),
+            taken=taken,
+        )
+
+    def outside(self, interest: Mask | None, before: Sequence[Suspect]) -> list[Suspect]:
+        """Alarms from outside the region of interest."""
+        material = self._material
+        if interest is None:
+            return []
+        loudest = material.maps[:, ~interest].max(axis=1, initial=0)
+        members = np.flatnonzero(loudest >= material.threshold)
+        rate = self._detector.calibration.held_rate
+        from scipy.stats import binom
+
+        p_value = float(binom.sf(len(members) - 1, len(material.samples), rate))
+        return [
+            Suspect(
+                kind="outside",
+                carriers=members,
+                region=~interest,
+                p_value=p_value,
+                striking=len(members) > 0 and p_value <= suspects.USED,
+                what=(
+                    f"{len(members)} of {int(material.alarmed.sum())} alarms have evidence outside the region of "
+                    f"interest, {rate * len(material.samples):.1f} would at the held false-alarm rate"
+                ),
+            )
+        ]
+
+
+def _evidence(detector: Detector, material: Material, interest: Mask | None) -> tuple[Evidence, ...]:
+    level = detector.metadata.heatmap_low
+    groups = {
+        "good images": ~material.anomalous,
+        "anomalous images": material.anomalous,
+        "alarms": material.alarmed,
+    }
+    found = []
+    for name, chosen in groups.items():
+        maps = material.maps[chosen]
+        outside = None
+        if interest is not None and len(maps):
+            outside = float(np.mean([mass_inside(one, ~interest, level=level) for one in maps]))
+        found.append(Evidence(name, len(maps), maps.mean(axis=0) if len(maps) else None, outside))
+    return tuple(found)
+
+
+def _to_cluster(material: Material) -> Indices:
+    """The alarms, the highest scores first, and at least twenty images."""
+    number = max(int(material.alarmed.sum()), min(LEAST_CLUSTERED, len(material.samples)))
+    return np.argsort(-material.scores, kind="stable")[:number]
+
+
+def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
+    """A mask at another size (height, width): a pixel is in it where most of it is."""
+    if mask.shape == size:
+        return mask
+    picture = Image.fromarray(mask.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(picture) >= 0.5
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,311 @@
+"""Does the same pattern lie at one place in many images of one side only? Asked of the images, not of the detector.
+
+A watermark need not light up to be a cue: a detector may use it where no heatmap is bright, or the next training may.
+So images are compared window by window at the same place of the frame. In each window the few images that are most
+alike are sought (`_Cores`); where they are more alike than in any of `REPEATS` copies of the set, in which every image
+was moved by a chance offset, they are a candidate. Its pattern is their mean, and an image carries it where it
+resembles that mean more than one moved image in a thousand does. Which side an image is on plays no part until then.
+
+Whether a pattern belongs to one side is then a plain question about a table of four numbers, and Fisher's exact test
+answers it. The level is shared out among the candidates by how far beyond chance their images are alike (weighted
+Bonferroni; the weights know nothing of the sides): if carrying a pattern has nothing to do with the side, the chance of
+any flag is at most the level. That holds for aligned parts too, where all images share many patterns.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import binary_propagation, gaussian_filter
+from scipy.stats import fisher_exact
+
+from blemish.audit.material import COMPARED as SIDE
+from blemish.audit.material import Images, Indices, Mask
+
+BLOCK = 16  # pixels
+BLOCKS = SIDE // BLOCK
+WINDOWS = ((2, 4), (4, 2))  # blocks down and across
+JITTER = 24  # pixels either way
+REPEATS = 5
+CORE = 6  # images
+SEEDS = 50  # of each side, evenly chosen, to start a search from
+MOST = 130  # of each side are searched
+ROUNDS = 2
+FAINT_EDGE, FAINT_SPOT = 6.0, 12.0  # grey levels: what is weaker counts for little
+SPOT = 4.0  # pixels: a spot is what differs from its surroundings of this size
+QUIET = 0.1  # of the energy a window can have: an emptier one resembles nothing
+LEAST_SPREAD = 0.02  # of cosines, so that nothing is striking for a hair's breadth
+CARRIED = 1e-3  # share of moved images that resemble a pattern as much
+CLEARLY = 0.6  # of what the core's own images resemble it by
+CANDIDATES = 8
+THE_SAME = 0.5  # of the carriers of either
+ONE_SIDED = 4  # times as frequent on one side as on the other, at least
+
+Field = npt.NDArray[np.float32]  # (N, SIDE, SIDE, C)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A candidate: how far beyond chance its core is alike, its carriers (N,) and where it lies (SIDE, SIDE)."""
+
+    excess: float
+    carriers: Mask
+    region: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A pattern that images share at one place.
+
+    Attributes:
+        carriers: bool (N,), the images that carry it.
+        region: bool (SIDE, SIDE), where it lies.
+        counts: carriers on the good and on the anomalous side.
+        totals: images on either side.
+        p_value: of such a table by chance, corrected for there being other candidates.
+    """
+
+    carriers: Mask
+    region: Mask
+    counts: tuple[int, int]
+    totals: tuple[int, int]
+    p_value: float
+
+    @property
+    def anomalous_side(self) -> bool:
+        """Whether it is more frequent in anomalous images."""
+        good, bad = (count / total for count, total in zip(self.counts, self.totals, strict=True))
+        return bad > good
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether it is so much more frequent on one side that it could stand for the label."""
+        good, bad = (count / total for count, total in zip(self.counts, self.totals, strict=True))
+        return max(good, bad) >= ONE_SIDED * min(good, bad)
+
+
+def find_patterns(pixels: Images, anomalous: Mask, *, unseen: Mask | None = None, seed: int = 0) -> list[Pattern]:
+    """The patterns that images share, the most one-sided first.
+
+    Args:
+        pixels: uint8 (N, SIDE, SIDE, 3).
+        anomalous: bool (N,), the side of each image.
+        unseen: bool (N, SIDE, SIDE), pixels that are not to be compared.
+        seed: decides the offsets.
+    """
+    rng = np.random.default_rng(seed)
+    searched = np.sort(np.concatenate([_evenly(np.flatnonzero(anomalous == side), MOST) for side in (False, True)]))
+    seeds = np.concatenate([_evenly(np.flatnonzero(anomalous[searched] == side), SEEDS) for side in (False, True)])
+    found: list[_Found] = []
+    for field in (edges(pixels), spots(pixels)):
+        if unseen is not None:
+            field[unseen] = 0
+        cores = _Cores(field[searched], seeds)
+        chance = [_Cores(moved(field[searched], rng), seeds) for _ in range(REPEATS)]
+        for excess, shape, place, members in _beyond_chance(cores, chance):
+            carriers, region = _carriers(field, searched[members], shape, place, rng)
+            found.append(_Found(excess, carriers, region))
+    return _tested(found, anomalous)
+
+
+def edges(pixels: Images) -> Field:
+    """Edge vectors (N, S, S, 2), shorter than one: the direction of an edge, whatever its contrast."""
+    grey = pixels.mean(axis=3, dtype=np.float32)
+    steps = np.stack(np.gradient(grey, axis=(1, 2)), axis=-1)
+    return _saturated(steps, FAINT_EDGE)
+
+
+def spots(pixels: Images) -> Field:
+    """How the colour differs from its surroundings' (N, S, S, 3), shorter than one."""
+    colours = pixels.astype(np.float32)
+    return _saturated(colours - gaussian_filter(colours, (0, SPOT, SPOT, 0)), FAINT_SPOT)
+
+
+def _saturated(vectors: Field, faint: float) -> Field:
+    length = np.sqrt((vectors**2).sum(-1, keepdims=True))
+    return vectors / (length + faint)
+
+
+class _Cores:
+    """In every window and from every seed the `CORE` images that are most alike, and how much they are.
+
+    Attributes:
+        likeness: per window shape (rows, columns, seeds), the mean cosine between two of them.
+        members: per window shape (rows, columns, seeds, CORE), which images they are.
+    """
+
+    def __init__(self, field: Field, seeds: Indices) -> None:
+        n, _, _, channels = field.shape
+        blocks = field.reshape(n, BLOCKS, BLOCK, BLOCKS, BLOCK, channels).transpose(1, 3, 0, 2, 4, 5)
+        blocks = blocks.reshape(BLOCKS * BLOCKS, n, -1)
+        products = np.matmul(blocks, blocks.transpose(0, 2, 1)).reshape(BLOCKS, BLOCKS, n, n)
+        self.likeness: list[npt.NDArray[np.float32]] = []
+        self.members: list[Indices] = []
+        for shape in WINDOWS:
+            likeness, members = zip(*(_search(row, seeds, shape) for row in _window_rows(products, shape)), strict=True)
+            self.likeness.append(np.stack(likeness))
+            self.members.append(np.stack(members))
+
+
+def _window_rows(products: Field, shape: tuple[int, int]) -> Iterator[Field]:
+    """Products (windows, N, N) over whole windows, a row of windows after the other."""
+    down, across = shape
+    for top in range(BLOCKS - down + 1):
+        strip = products[top : top + down].sum(axis=0)
+        yield sum(strip[left : BLOCKS - across + 1 + left] for left in range(across))  # type: ignore[misc]
+
+
+def _search(products: Field, seeds: Indices, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float32], Indices]:
+    """Likeness (windows, seeds) and members (windows, seeds, CORE) of the cores that the seeds lead to."""
+    least = QUIET * shape[0] * shape[1] * BLOCK * BLOCK
+    norms = np.sqrt(np.maximum(np.einsum("wii->wi", products), least))
+    cosines = products / (norms[:, :, None] * norms[:, None, :])
+    own = np.arange(cosines.shape[1])
+    cosines[:, own, own] = -1
+    alike = cosines[:, seeds]  # (w, seeds, N), -1 for the seed itself
+    windows = np.arange(len(cosines))[:, None, None]
+    for _ in range(ROUNDS):
+        others = np.argpartition(-alike, CORE - 2, axis=2)[:, :, : CORE - 1]
+        members = np.concatenate([np.broadcast_to(seeds[None, :, None], (*others.shape[:2], 1)), others], axis=2)
+        # The mean likeness to the members other than oneself; the seed stays, so that every seed keeps its own core.
+        sums = np.stack([cosines[windows[:, :, 0], members[:, :, k]] for k in range(CORE)]).sum(axis=0)
+        inside = np.zeros_like(sums)
+        np.put_along_axis(inside, members, 1, axis=2)
+        alike = (sums + inside) / (CORE - inside)  # without the -1 that a member has to itself
+        np.put_along_axis(alike, np.broadcast_to(seeds[None, :, None], (*others.shape[:2], 1)), -1, axis=2)
+    pairs = cosines[windows[..., None], members[..., :, None], members[..., None, :]]  # (w, seeds, CORE, CORE)
+    likeness = (pairs.sum(axis=(2, 3)) + CORE) / (CORE * (CORE - 1))
+    return likeness, members
+
+
+def moved(field: Field, rng: np.random.Generator) -> Field:
+    """Every image of a field rolled by a chance offset of its own, `JITTER` pixels at most."""
+    offsets = rng.integers(-JITTER, JITTER + 1, (len(field), 2))
+    return np.stack([np.roll(one, tuple(offset), (0, 1)) for one, offset in zip(field, offsets, strict=True)])
+
+
+def _beyond_chance(
+    cores: _Cores, moved: list[_Cores]
+) -> Iterator[tuple[float, tuple[int, int], tuple[int, int], Indices]]:
+    """Cores more alike than any of the moved ones, the most striking first: excess, window shape, place, members.
+
+    Of cores with a member in common in overlapping windows only the first is given.
+    """
+    listed = []
+    for number, shape in enumerate(WINDOWS):
+        chance = np.stack([one.likeness[number] for one in moved])  # (REPEATS, rows, columns, seeds)
+        mean = chance.mean(axis=(0, 3), keepdims=True)[0]
+        spread = np.maximum(chance.std(axis=(0, 3), keepdims=True)[0], LEAST_SPREAD)
+        highest = ((chance - mean) / spread).max()
+        excess = (cores.likeness[number] - mean) / spread
+        for row, column, start in np.argwhere(excess > highest):
+            members = cores.members[number][row, column, start]
+            listed.append((float(excess[row, column, start] - highest), shape, (int(row), int(column)), members))
+    listed.sort(key=lambda one: -one[0])
+    kept: list[tuple[float, tuple[int, int], tuple[int, int], Indices]] = []
+    for one in listed:
+        if len(kept) == CANDIDATES:
+            break
+        if not any(_overlap(one, other) and np.intersect1d(one[3], other[3]).size for other in kept):
+            kept.append(one)
+    yield from kept
+
+
+def _overlap(one: tuple, other: tuple) -> bool:
+    return all(
+        one[2][axis] < other[2][axis] + other[1][axis] and other[2][axis] < one[2][axis] + one[1][axis]
+        for axis in (0, 1)
+    )
+
+
+def _carriers(
+    field: Field, core: Indices, shape: tuple[int, int], place: tuple[int, int], rng: np.random.Generator
+) -> tuple[Mask, Mask]:
+    """Which images (N,) carry the core's pattern, and where it lies, (SIDE, SIDE)."""
+    window = tuple(slice(BLOCK * at, BLOCK * (at + extent)) for at, extent in zip(place, shape, strict=True))
+    inside = field[:, window[0], window[1]]
+    alike = _resemblance(inside, core)
+    chance = np.quantile(_moved_resemblance(field, core, window, rng), 1 - CARRIED)
+    carriers: Mask = alike > max(chance, CLEARLY * float(np.median(alike[core])))
+    carriers[core] = True
+    return carriers, _extent(field, carriers, window)
+
+
+def _resemblance(inside: Field, core: Indices) -> npt.NDArray[np.float32]:
+    """Cosines (N,) with the core's mean; a member of the core is compared with the others' mean."""
+    flat = inside.reshape(len(inside), -1)
+    total = flat[core].sum(axis=0)
+    alike = _cosines(flat, total)
+    for member in core:
+        alike[member] = _cosines(flat[member : member + 1], total - flat[member])[0]
+    return alike
+
+
+def _moved_resemblance(
+    field: Field, core: Indices, window: tuple[slice, ...], rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """The same of images outside the core when they are moved, a few offsets each."""
+    template = field[core][:, window[0], window[1]].sum(axis=0).ravel()
+    others = np.setdiff1d(np.arange(len(field)), core)
+    alike = []
+    for _ in range(REPEATS):
+        offsets = rng.integers(-JITTER, JITTER + 1, (len(others), 2))
+        offsets[np.abs(offsets).max(axis=1) < 3] = JITTER  # a move of a pixel or two is none
+        rows = [(np.arange(window[0].start, window[0].stop) - down) % SIDE for down in offsets[:, 0]]
+        columns = [(np.arange(window[1].start, window[1].stop) - right) % SIDE for right in offsets[:, 1]]
+        flat = np.stack(
+            [field[one][np.ix_(r, c)].ravel() for one, r, c in zip(others, rows, columns, strict=True)]
+        )  # (N, D)
+        alike.append(_cosines(flat, template))
+    return np.concatenate(alike)
+
+
+def _cosines(flat: Field, template: Field) -> npt.NDArray[np.float32]:
+    least = QUIET * flat.shape[1] / 2
+    norms = np.sqrt(np.maximum((flat**2).sum(axis=1), least))
+    cosines: npt.NDArray[np.float32] = flat @ template / (norms * max(float(np.linalg.norm(template)), 1e-6))
+    return cosines
+
+
+def _extent(field: Field, carriers: Mask, window: tuple[slice, ...]) -> Mask:
+    """The window with the neighbouring blocks in which the carriers' mean stands out as it does in the window."""
+    energy = (field[carriers].mean(axis=0) ** 2).sum(axis=2)  # (S, S)
+    blocks = energy.reshape(BLOCKS, BLOCK, BLOCKS, BLOCK).mean(axis=(1, 3))
+    inside = np.zeros((BLOCKS, BLOCKS), dtype=bool)
+    inside[tuple(slice(one.start // BLOCK, one.stop // BLOCK) for one in window)] = True
+    level = 0.25 * blocks[inside].max()
+    strong = blocks >= level
+    grown = binary_propagation(inside & strong, mask=strong)
+    return np.kron(grown, np.ones((BLOCK, BLOCK), dtype=bool))
+
+
+def _tested(found: list[_Found], anomalous: Mask) -> list[Pattern]:
+    """Fisher's exact test of every candidate; its p-value is divided by its share of all excess."""
+    totals = (int((~anomalous).sum()), int(anomalous.sum()))
+    candidates = _distinct(found)
+    whole = sum(one.excess for one in candidates)
+    patterns = []
+    for one in candidates:
+        counts = (int((one.carriers & ~anomalous).sum()), int((one.carriers & anomalous).sum()))
+        table = [[counts[side], totals[side] - counts[side]] for side in (0, 1)]
+        p_value = min(1.0, float(fisher_exact(table).pvalue) * whole / one.excess)
+        patterns.append(Pattern(one.carriers, one.region, counts, totals, p_value))
+    return sorted(patterns, key=lambda pattern: pattern.p_value)
+
+
+def _distinct(found: list[_Found]) -> list[_Found]:
+    """Without those that are another's pattern seen through another window: of each the one with most carriers."""
+    kept: list[_Found] = []
+    for one in sorted(found, key=lambda one: -int(one.carriers.sum())):
+        same = (
+            (one.carriers & other.carriers).sum() >= THE_SAME * one.carriers.sum() and (one.region & other.region).any()
+            for other in kept
+        )
+        if not any(same):
+            kept.append(one)
+    return kept
+
+
+def _evenly(indices: Indices, most: int) -> Indices:
+    return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).round().astype(int)]

@@ -1,0 +1,156 @@
+"""`blemish audit`."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from blemish.cli.common import (
+    FILE,
+    duration,
+    emit,
+    json_option,
+    model_rate_option,
+    nominal_class_option,
+    open_screen,
+    refuse_unwritable,
+    seed_option,
+)
+from blemish.datasets.layouts import counted, read_data_set
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.files import printable
+from blemish.images import read_mask
+
+if TYPE_CHECKING:
+    from blemish.audit import Audit
+    from blemish.audit.suspects import Suspect
+
+
+@click.command("audit")
+@click.argument("model", type=FILE)
+@click.argument("data", type=FILE)
+@click.option("-o", "--output", type=FILE, default="audit.html", show_default=True, help="The page to write.")
+@click.option(
+    "--roi",
+    type=FILE,
+    metavar="MASK.png",
+    help="White where evidence may lie; stretched to the images. The share outside it is told, and alarms from there.",
+)
+@nominal_class_option
+@model_rate_option
+@seed_option
+@json_option
+def command(
+    model: Path,
+    data: Path,
+    output: Path,
+    roi: Path | None,
+    nominal_class: str | None,
+    false_alarm_rate: float | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Say what MODEL looks at in the folder DATA, training images included, and flag spurious cues.
+
+    A cue is something that good or anomalous images have in common and that is no defect: a watermark, a date stamp, a
+    border, another lamp. One page tells what the images hold, what the detector uses, and what hangs on it.
+
+    \b
+    Example:
+      blemish audit screws.onnx screws/ -o audit.html
+    """
+    from blemish.audit import audit  # after --help: scipy's statistics take a moment to import
+    from blemish.audit.page import write_audit
+
+    started = time.perf_counter()
+    refuse_unwritable(output)
+    interest = None
+    if roi is not None:
+        interest = read_mask(roi)
+        if interest.all() or not interest.any():
+            raise BlemishError(
+                f"{printable(roi)}: {'white' if interest.all() else 'black'} everywhere; paint white where evidence "
+                "may lie, and leave the rest black"
+            )
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate)
+    with open_screen() as screen:
+        found = audit(
+            detector,
+            read_data_set(data, nominal_class=nominal_class),
+            interest=interest,
+            seed=seed,
+            progress=screen.progress,
+        )
+        for _, reason in found.material.failed:
+            screen.notify(reason)
+    write_audit(found, output)
+    seconds = time.perf_counter() - started
+    emit(_as_json(found, output, seconds), _as_text(found, output, seconds), as_json=as_json)
+
+
+def _as_json(found: "Audit", output: Path, seconds: float) -> dict[str, Any]:
+    material = found.material
+    clusters = []
+    for number in range(found.clusters.number):
+        members = found.clustered[found.clusters.labels == number]
+        clusters.append(
+            {
+                "images": len(members),
+                "anomalous": int(material.anomalous[members].sum()),
+                "alarms": int(material.alarmed[members].sum()),
+                "paths": [str(material.samples[index].path) for index in members],
+            }
+        )
+    return {
+        "audit": str(output),
+        "flagged": bool(found.flagged),
+        "verdict": found.headline,
+        "flags": [_flag(found, suspect) for suspect in found.flagged],
+        "observed": [_flag(found, suspect) for suspect in found.suspects if not suspect.flagged],
+        "clusters": clusters,
+        "evidence": {one.name: {"images": one.images, "outside_roi": one.outside} for one in found.evidence},
+        "images": len(material.samples),
+        "alarms": int(material.alarmed.sum()),
+        "failed": len(material.failed),
+        "left_out": material.left_out,
+        "seconds": seconds,
+    }
+
+
+def _flag(found: "Audit", suspect: "Suspect") -> dict[str, Any]:
+    paths = found.material.samples
+    return {
+        "kind": suspect.kind,
+        "words": suspect.words,
+        "p_value": suspect.p_value,
+        "in_data": suspect.kind in ("pattern", "look"),
+        "used": suspect.used or suspect.kind == "outside",
+        "box": _box(suspect.region),
+        "images": [str(paths[index].path) for index in suspect.carriers],
+        "hanging": [str(paths[index].path) for index in suspect.hanging],
+    }
+
+
+def _box(region: np.ndarray | None) -> list[float] | None:
+    """Left, top, right, bottom as shares of width and height."""
+    if region is None or not region.any():
+        return None
+    height, width = region.shape
+    rows, columns = np.nonzero(region)
+    edges = (columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height)
+    return [round(float(edge), 4) for edge in edges]
+
+
+def _as_text(found: "Audit", output: Path, seconds: float) -> str:
+    material = found.material
+    lines = [
+        f"{printable(found.detector.name)} on {printable(found.data.root)}: "
+        f"{counted(len(material.samples), 'image')}, {counted(int(material.alarmed.sum()), 'alarm')}, "
+        f"{counted(found.clusters.number, 'cluster')} of heatmaps, in {duration(seconds)}",
+        f"  {found.headline}",
+    ]
+    lines += [f"  {number}. {suspect.words}" for number, suspect in enumerate(found.flagged, start=1)]
+    return "\n".join([*lines, f"open {printable(output)} in a browser"])
