@@ -2,7 +2,8 @@
 
 python benchmarks/performance.py [--sizes 224 256 384 512] [--runs 60]
     Milliseconds an image and images a second. Speed does not depend on what was learned, so the networks are not
-    trained; the plain trunk in the same runtime stands beside them.
+    trained; the plain trunk in the same runtime stands beside them. Then the way from a JPEG file of that size to its
+    verdict, as a multiple of the plain trunk.
 python benchmarks/performance.py --model MODEL.onnx --data DATA
     Accuracy of every export of a trained model on its test split, and the parts of the way from file to picture.
 
@@ -23,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from skimage.data import brick
 from torch import Tensor, nn
 
 from blemish import Detector
@@ -35,13 +38,16 @@ from blemish.exporting.agreement import agreement
 from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
 from blemish.exporting.held_back import held_back_images
 from blemish.images import load, read_image, to_network_size
+from blemish.model_file import ModelMetadata
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import CellNetwork, GaussianHead, Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.projection import DISCRIMINANT, PRINCIPAL
 from blemish.runtimes import Graph, open_graph
 
 BATCH = 8
+CALIBRATION = [1.0] * 64
 WARM_UP = 3
 RUNTIMES = {"ONNX Runtime f32": ("onnxruntime", "f32")} | {
     "ONNX Runtime int8": TARGETS["onnx-int8"],
@@ -82,24 +88,31 @@ def trunk_model(size: tuple[int, int]) -> bytes:
 
 def detector_model(size: tuple[int, int]) -> bytes:
     """The default detector, closed form and gate, as it is before it has learned anything."""
-    features = FeatureGrid(Backbone(), size=size).eval()
+    backbone = Backbone()
+    torch.manual_seed(0)
+    projection = torch.randn(DISCRIMINANT + PRINCIPAL, sum(backbone.channels))
+    features = FeatureGrid(backbone, size=size, projection=projection).eval()
     gaussian = GaussianHead(channels=features.channels, grid=features.field.grid)
     gaussian.whitening.copy_(torch.eye(features.channels))
     head = Head(gaussian, gate=CellNetwork(channels=features.channels + 1))
-    return to_onnx(CalibratedNetwork(DetectorNetwork(features, head, sigma=5.0).eval(), [1.0] * 64), size)
+    return to_onnx(CalibratedNetwork(DetectorNetwork(features, head, sigma=5.0).eval(), CALIBRATION), size)
 
 
 def quickest(
-    calls: Mapping[str, Callable[[], object]], runs: int, *, clock: Callable[[], float] = time.process_time
+    calls: Mapping[str, Callable[[], object]],
+    runs: int,
+    *,
+    clock: Callable[[], float] = time.process_time,
+    percentile: int = 10,
 ) -> dict[str, float]:
-    """Milliseconds of each call, the 10th percentile of runs taken in turns."""
+    """Milliseconds of each call, a percentile of runs taken in turns."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(runs + WARM_UP):
         for name, call in calls.items():
             started = clock()
             call()
             times[name].append(1000 * (clock() - started))
-    return {name: float(np.percentile(taken[WARM_UP:], 10)) for name, taken in times.items()}
+    return {name: float(np.percentile(taken[WARM_UP:], percentile)) for name, taken in times.items()}
 
 
 def print_speed(side: int, runs: int) -> None:
@@ -123,6 +136,32 @@ def print_speed(side: int, runs: int) -> None:
         for name in RUNTIMES:
             row = f"{alone[name]:.1f} | {1000 * BATCH / batch[name]:.0f} | {wall[name]:.1f}"
             print(f"| {side} | {network} | {name} | {row} |", flush=True)
+
+
+def print_way(side: int, runs: int) -> None:
+    """From a JPEG file to its verdict, on one thread, beside the plain trunk: medians of processor time."""
+    size, model = (side, side), detector_model((side, side))
+    metadata = ModelMetadata(size, "nothing", {}, {}, (), Calibration(CALIBRATION), 0.0, 2.0)
+    with tempfile.TemporaryDirectory() as folder:
+        file, photograph = Path(folder) / "model.onnx", Path(folder) / "brick.jpg"
+        file.write_bytes(with_metadata(model, metadata))
+        picture = Image.fromarray(brick()).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+        picture.save(photograph, quality=90)
+        detector = Detector.load(file, threads=1)
+        trunk = open_graph(trunk_model(size), "onnxruntime", "f32", threads=1)
+        pixels = load(photograph, size)[0][None]
+        times = quickest(
+            {
+                "trunk": running(trunk, pixels),
+                "graph": lambda: detector.run(pixels),
+                "way": lambda: list(detector.stream([photograph])),
+            },
+            runs,
+            percentile=50,
+        )
+    trunk_ms, graph_ms, way_ms = times.values()
+    ratios = f"{graph_ms / trunk_ms:.2f} | {way_ms / trunk_ms:.2f}"
+    print(f"| {side} | {trunk_ms:.1f} | {graph_ms:.1f} | {way_ms:.1f} | {ratios} |", flush=True)
 
 
 def running(graph: Graph, images: np.ndarray) -> Callable[[], object]:
@@ -225,6 +264,10 @@ def main() -> None:
     print("|---:|---|---|---:|---:|---:|")
     for side in options.sizes:
         print_speed(side, options.runs)
+    print("\n| px | trunk ms | detector's graph ms | JPEG to verdict ms | graph / trunk | JPEG to verdict / trunk |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for side in options.sizes:
+        print_way(side, options.runs)
 
 
 if __name__ == "__main__":
