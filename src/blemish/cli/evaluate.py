@@ -15,10 +15,12 @@ from blemish.cli.common import (
     model_rate_option,
     nominal_class_option,
     open_screen,
+    seed_option,
 )
 from blemish.datasets.layouts import counted, read_data_set
 from blemish.detector import Detector
 from blemish.evaluation import Evaluation, evaluate
+from blemish.faithfulness.study import OURS, Figures, Study, study
 from blemish.files import printable
 from blemish.report import figure, percent
 
@@ -29,6 +31,13 @@ from blemish.report import figure, percent
 @nominal_class_option
 @model_rate_option
 @ignore_option
+@click.option(
+    "--faithfulness",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Also measure on N defective images whether heatmaps show what the score hangs on (seconds an image).",
+)
+@seed_option
 @json_option
 def command(
     model: Path,
@@ -36,6 +45,8 @@ def command(
     nominal_class: str | None,
     false_alarm_rate: float | None,
     ignore: Path | None,
+    faithfulness: int | None,
+    seed: int,
     as_json: bool,
 ) -> None:
     """Measure MODEL on the test images of the folder DATA; images it has learned from are left out.
@@ -48,6 +59,9 @@ def command(
     evaluation = run_evaluation(
         model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate, ignore=ignore
     )
+    studied = None
+    if faithfulness is not None:
+        studied = run_study(model, data, nominal_class=nominal_class, images=faithfulness, seed=seed, ignore=ignore)
     seconds = time.perf_counter() - started
     result = evaluation.metrics | {
         "model": evaluation.model,
@@ -58,7 +72,11 @@ def command(
         "calibration_statement": evaluation.calibration_statement,
         "seconds": seconds,
     }
-    emit(result, as_text(evaluation, seconds), as_json=as_json)
+    text = as_text(evaluation, seconds)
+    if studied is not None:
+        result["faithfulness"] = studied.as_json()
+        text += "\n\n" + study_as_text(studied)
+    emit(result, text, as_json=as_json)
 
 
 def run_evaluation(
@@ -75,6 +93,44 @@ def run_evaluation(
         for _, reason in evaluation.failed:
             screen.notify(reason)
     return evaluation
+
+
+def run_study(
+    model: Path, data: Path, *, nominal_class: str | None, images: int, seed: int, ignore: Path | None
+) -> Study:
+    """Measures how faithful heatmaps are, with a progress bar."""
+    detector = Detector.load(model, ignore=ignore)
+    with open_screen() as screen:
+        return study(
+            model,
+            detector,
+            read_data_set(data, nominal_class=nominal_class),
+            images=images,
+            seed=seed,
+            progress=screen.stage("faithfulness"),
+        )
+
+
+def study_as_text(studied: Study) -> str:
+    """The table of heatmaps and measures."""
+    columns = ("pixel AUROC", "mass inside", "pointing", "deletion", "healed", "insertion", "shift", "ms")
+    names = {name: "this model's" if name == OURS else name for name in studied.methods}
+    width = max(map(len, names.values()))
+
+    def row(name: str, one: Figures) -> str:
+        values = (one.pixel_auroc, one.mass_inside, one.pointing, one.deletion, one.deletion_healed, one.insertion)
+        cells = [figure(value) for value in values] + [f"{one.shift:.2f}", f"{one.milliseconds:.0f}"]
+        aligned = (f"{cell:>{len(column)}}" for cell, column in zip(cells, columns, strict=True))
+        return f"  {name:<{width}}  {'  '.join(aligned)}"
+
+    on = f"{counted(studied.images, 'defective image')} ({counted(studied.masks, 'mask')})"
+    return "\n".join(
+        [
+            f"  {'heatmap':<{width}}  {'  '.join(columns)}",
+            *(row(names[name], one) for name, one in studied.methods.items()),
+            f"  on {on}; better are low deletion, healed and ms, and high values of all else",
+        ]
+    )
 
 
 def as_text(evaluation: Evaluation, seconds: float) -> str:

@@ -61,7 +61,7 @@ class Pixels:
         if sample.mask is None:
             return None
         _, size = load(sample.path, (1, 1))
-        return _shrink(read_mask(sample.mask, size=size), self.images.shape[1:3])
+        return shrink_mask(read_mask(sample.mask, size=size), self.images.shape[1:3])
 
 
 def read_pixels(
@@ -110,7 +110,8 @@ def _read(sample: Sample, size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8],
         return str(error)
 
 
-def _shrink(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def shrink_mask(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """A mask at another size: a pixel is marked where any part of it is."""
     small = np.zeros(size, dtype=bool)
     rows, columns = np.nonzero(mask)
     small[rows * size[0] // mask.shape[0], columns * size[1] // mask.shape[1]] = True

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from blemish.errors import BlemishError
@@ -12,6 +13,7 @@ from blemish.images import ImageError, Size, load
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) at network size
 BLEND = 8.0  # pixels; a hard edge is an anomaly itself
+NEAR = 0.05  # share of the weight on unmarked pixels from which on they are near enough
 THUMBNAIL = 4  # nearness is measured on every fourth pixel: it is about pose and light, not texture
 
 
@@ -67,6 +69,27 @@ def inpaint(pixels: Pixels, fill: Pixels, marked: npt.NDArray[np.bool_]) -> Pixe
     weight = np.minimum(1, 2 * gaussian_filter(marked.astype(np.float32), BLEND, mode="nearest"))[..., None]
     blended: Pixels = np.round(pixels + weight * (fill.astype(np.float32) - pixels)).astype(np.uint8)
     return blended
+
+
+def heal(pixels: Pixels, marked: npt.NDArray[np.bool_]) -> Pixels:
+    """`pixels` with their surroundings spread into `marked` (H, W): what a part looks like whose place is not fixed.
+
+    On every fourth pixel, a mean of unmarked ones weighted by Gaussians of 4 px; of 16 or 64 px where none is as near.
+    """
+    height, width = marked.shape
+    small = pixels[::THUMBNAIL, ::THUMBNAIL].astype(np.float32)
+    known = (~marked[::THUMBNAIL, ::THUMBNAIL]).astype(np.float32)[..., None]
+    if not known.any():
+        return pixels
+    spread = np.zeros_like(small)
+    for sigma in (16.0, 4.0, 1.0):  # of small pixels, the widest first: nearer ones overrule it
+        weight = gaussian_filter(known, (sigma, sigma, 0), mode="nearest")
+        mean = gaussian_filter(small * known, (sigma, sigma, 0), mode="nearest") / np.maximum(weight, 1e-6)
+        spread = np.where(weight > NEAR, mean, spread)
+    bands = [
+        Image.fromarray(band).resize((width, height), Image.Resampling.BILINEAR) for band in spread.transpose(2, 0, 1)
+    ]
+    return inpaint(pixels, np.stack([np.asarray(band) for band in bands], axis=-1).round().astype(np.uint8), marked)
 
 
 def _thumbnail(pixels: Pixels) -> npt.NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """What is measured of one heatmap, whatever made it: a map of one number a pixel, higher where it marks more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -10,28 +10,31 @@ from blemish.faithfulness.inpainting import Pixels, inpaint
 Map = npt.NDArray[np.float32]  # (H, W)
 Mask = npt.NDArray[np.bool_]  # (H, W)
 Scoring = Callable[[Pixels], npt.NDArray[np.float32]]  # uint8 (N, H, W, 3) to scores (N,)
+Removing = Callable[[Pixels, Mask], Pixels]
 Explaining = Callable[[Pixels], Map]
 
 # Defects cover about one pixel in a hundred. Over the whole range, as for photographs of objects, the area would tell
 # what becomes of an image without its object.
 FRACTIONS = np.linspace(0, 0.2, 21)
-SHIFTS = ((0, 1), (2, 0), (0, -3), (-4, 0))  # pixels down and to the right
+SHIFTS = ((0, 1), (3, -2))  # pixels down and to the right
 
 
-def deletion_auc(score: Scoring, pixels: Pixels, fill: Pixels, heatmap: Map) -> float:
-    """How much of the score is left when the most marked pixels give way to `fill`; lower is more faithful.
+def deletion_auc(score: Scoring, pixels: Pixels, remove: Removing, heatmap: Map) -> float:
+    """How much of the score is left when the most marked pixels are removed; lower is more faithful.
 
-    The area under r(f) = s(image with the share f inpainted) / s(image) by the trapezoidal rule, f = 0, 1, ... 20 % of
+    The area under r(f) = s(image with the share f removed) / s(image) by the trapezoidal rule, f = 0, 1, ... 20 % of
     all pixels, divided by 0.2 (after Petsiuk, Das and Saenko 2018, "RISE", who go to 100 %). Pixels go in the order of
     the map, highest first, equal ones in a fixed random order. 1 means that removing them changes nothing; above 1,
     what was filled in looks more anomalous than what it replaced.
 
     Args:
         score: scores (N,), above 0, of images (N, H, W, 3).
-        pixels, fill: uint8 (H, W, 3).
+        pixels: uint8 (H, W, 3).
+        remove: gives an image (H, W, 3) without what is marked (H, W).
         heatmap: (H, W).
     """
-    return _area(score(_removals(pixels, fill, heatmap)) / score(pixels[None]))
+    removals = np.stack([remove(pixels, marked) for marked in _most_marked(heatmap)])  # (21, H, W, 3)
+    return _area(score(removals) / score(pixels[None]))
 
 
 def insertion_auc(score: Scoring, pixels: Pixels, fill: Pixels, heatmap: Map) -> float:
@@ -39,7 +42,8 @@ def insertion_auc(score: Scoring, pixels: Pixels, fill: Pixels, heatmap: Map) ->
 
     As `deletion_auc`, with r(f) = s(`fill` with the share f of the image inpainted) / s(image).
     """
-    return _area(score(_removals(fill, pixels, heatmap)) / score(pixels[None]))
+    insertions = np.stack([inpaint(fill, pixels, marked) for marked in _most_marked(heatmap)])
+    return _area(score(insertions) / score(pixels[None]))
 
 
 def pointing_game(heatmap: Map, mask: Mask) -> float:
@@ -78,14 +82,14 @@ def shift(pixels: Pixels, by: tuple[int, int]) -> Pixels:
     return pixels[np.ix_(rows, columns)]
 
 
-def _removals(pixels: Pixels, fill: Pixels, heatmap: Map) -> Pixels:
-    """The image with more and more of its most marked pixels gone, (21, H, W, 3)."""
+def _most_marked(heatmap: Map) -> Iterator[Mask]:
+    """More and more of the most marked pixels, 21 masks (H, W)."""
     chance = np.random.default_rng(0).random(heatmap.size)
     order = np.lexsort((chance, -heatmap.ravel()))
     rank = np.empty(heatmap.size, dtype=np.int64)
     rank[order] = np.arange(heatmap.size)
-    counts = np.round(FRACTIONS * heatmap.size)
-    return np.stack([inpaint(pixels, fill, (rank < count).reshape(heatmap.shape)) for count in counts])
+    for count in np.round(FRACTIONS * heatmap.size):
+        yield (rank < count).reshape(heatmap.shape)
 
 
 def _area(curve: npt.NDArray[np.float32]) -> float:

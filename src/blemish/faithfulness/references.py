@@ -1,6 +1,5 @@
 """Heatmaps of a detector's score by other methods, through Captum: what FCDD's own map is compared with."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from blemish.detector import Detector
 from blemish.faithfulness.differentiable import differentiable
 from blemish.faithfulness.inpainting import Pixels
 from blemish.faithfulness.measures import Map
+from blemish.faithfulness.study import Explainer
 
-Explainer = Callable[[Pixels, Pixels], Map]
-
-SIGMA = 5.0  # pixels: the references are smoothed as FCDD's upsampling does, or scattered pixels would count against them
+SIGMA = 5.0  # pixels: the references are smoothed as our upsampling does, or scattered pixels would count against them
 STEPS = 32
 WINDOWS = 8  # the occluding window is an eighth of the image, moved by half of itself
 

@@ -1,0 +1,211 @@
+"""All measures of all heatmaps on a sample of anomalous test images."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blemish.datasets.layouts import DataSet, Sample
+from blemish.datasets.pixels import shrink_mask
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.faithfulness.inpainting import Nominal, Pixels, heal, inpaint
+from blemish.faithfulness.measures import (
+    Map,
+    Mask,
+    deletion_auc,
+    insertion_auc,
+    mass_inside,
+    pointing_game,
+    shift_correlation,
+)
+from blemish.images import load, read_mask
+from blemish.metrics import PixelMetrics
+
+OURS = "blemish"
+Explainer = Callable[[Pixels, Pixels], Map]  # an image and what a nominal one would show, (H, W, 3), to a map (H, W)
+MOST_TO_FILL = 250  # good images whose mean fills in
+GOOD = 4  # good images that say which level of a heatmap is nominal
+MOST_MOVED = 10  # images of which maps are made twice more
+NOMINAL = 0.95  # of their pixels lie below it
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Means over images of what `blemish.faithfulness.measures` says of one kind of heatmap.
+
+    Attributes:
+        deletion: share of the score that is left when the most marked pixels take the good images' mean; lower is
+            better. Where parts lie anywhere, the mean is no part, and filling it in is itself an anomaly.
+        deletion_healed: the same when they take the colours of their surroundings.
+        insertion: share of the score that comes with them; higher is better.
+        pixel_auroc, mass_inside, pointing: how the map fits the masks, over images with one; None without any.
+        shift: correlation of the maps of slightly moved images, over the first ten images.
+        milliseconds: median time of a map, for one image at a time.
+    """
+
+    deletion: float
+    deletion_healed: float
+    insertion: float
+    pixel_auroc: float | None
+    mass_inside: float | None
+    pointing: float | None
+    shift: float
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was found.
+
+    Attributes:
+        images: number of anomalous images looked at.
+        masks: number of those with a mask.
+        filled_from: number of good images whose mean was filled in.
+        methods: figures by the name of the heatmap; the model's own is called "blemish".
+    """
+
+    images: int
+    masks: int
+    filled_from: int
+    methods: dict[str, Figures]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    pixels: Pixels
+    mask: Mask | None
+
+
+def study(
+    model: Path,
+    detector: Detector,
+    data: DataSet,
+    *,
+    images: int,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Study:
+    """Measures the model's heatmaps beside gradient, integrated gradients and occlusion of the same score.
+
+    Args:
+        model: the model file.
+        detector: the same, loaded.
+        data: a folder with good and anomalous images; images are drawn from its test split.
+        images: how many anomalous ones, each defect in turn.
+        seed: decides which.
+        progress: called with the heatmaps studied and all there are.
+
+    Raises:
+        BlemishError: a package is missing, the graph has no gradient, the data hold no good or no anomalous image, or
+            an image or mask cannot be read.
+    """
+    try:
+        from blemish.faithfulness.references import references
+    except ImportError as error:
+        raise BlemishError('--faithfulness needs more packages: pip install "blemish[explain]"') from error
+    if detector.ignore is not None:
+        raise BlemishError("faithfulness is that of the model's own map: leave out --ignore, or train with it")
+
+    size = detector.metadata.size
+    subjects = [_subject(sample, size) for sample in _drawn(data.test, images, np.random.default_rng(seed))]
+    good = [one.path for one in (*data.train, *data.test) if not one.anomalous]
+    fill = Nominal(good[:: -(-len(good) // MOST_TO_FILL)], size)
+    nominal = [load(path, size)[0] for path in _evenly([one.path for one in data.test if not one.anomalous] or good)]
+    explainers: dict[str, Explainer] = {OURS: lambda pixels, _: detector.run(pixels[None])[0][0]}
+    explainers |= references(model, detector)
+    steps, done, methods = len(explainers) * len(subjects), 0, {}
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(done, steps)
+
+    for name, explain in explainers.items():
+        methods[name] = _figures(detector, partial(_explain, explain, fill.mean), subjects, nominal, fill.mean, step)
+    masks = sum(one.mask is not None for one in subjects)
+    return Study(images=len(subjects), masks=masks, filled_from=fill.images, methods=methods)
+
+
+def _explain(explain: Explainer, fill: Pixels, pixels: Pixels) -> Map:
+    return explain(pixels, fill)
+
+
+def _figures(
+    detector: Detector,
+    explain: Callable[[Pixels], Map],
+    subjects: Sequence[_Subject],
+    nominal: Sequence[Pixels],
+    fill: Pixels,
+    step: Callable[[], None],
+) -> Figures:
+    def score(some: Pixels) -> np.ndarray:
+        return detector.run(some)[1]
+
+    level = float(np.quantile([explain(pixels) for pixels in nominal], NOMINAL))
+    rows, on_masks = [], []
+    moved: list[float] = []
+    seconds: list[float] = []
+    with PixelMetrics() as metrics:
+        for one in subjects:
+            started = time.perf_counter()
+            heatmap = explain(one.pixels)
+            seconds.append(time.perf_counter() - started)
+            rows.append(
+                (
+                    deletion_auc(score, one.pixels, lambda pixels, marked: inpaint(pixels, fill, marked), heatmap),
+                    deletion_auc(score, one.pixels, heal, heatmap),
+                    insertion_auc(score, one.pixels, fill, heatmap),
+                )
+            )
+            if len(moved) < MOST_MOVED:
+                moved.append(shift_correlation(explain, one.pixels, heatmap))
+            if one.mask is not None:
+                metrics.update(heatmap, one.mask)
+                on_masks.append((mass_inside(heatmap, one.mask, level=level), pointing_game(heatmap, one.mask)))
+            step()
+        pixel_auroc = metrics.compute().auroc if on_masks else None
+    deletion, healed, insertion = np.mean(rows, axis=0).tolist()
+    mass, pointing = np.mean(on_masks, axis=0).tolist() if on_masks else (None, None)
+    return Figures(
+        deletion=deletion,
+        deletion_healed=healed,
+        insertion=insertion,
+        pixel_auroc=pixel_auroc,
+        mass_inside=mass,
+        pointing=pointing,
+        shift=float(np.mean(moved)),
+        milliseconds=1000 * statistics.median(seconds),
+    )
+
+
+def _drawn(test: Sequence[Sample], images: int, rng: np.random.Generator) -> list[Sample]:
+    """Anomalous samples, one of each defect in turn, at random within a defect."""
+    by_defect: dict[str, list[Sample]] = {}
+    for sample in test:
+        if sample.defect is not None:
+            by_defect.setdefault(sample.defect, []).append(sample)
+    if not by_defect:
+        raise BlemishError("faithfulness is measured on anomalous test images, and there is none: add test/<defect>/")
+    shuffled = {name: [of[i] for i in rng.permutation(len(of))] for name, of in sorted(by_defect.items())}
+    rounds = range(max(map(len, shuffled.values())))
+    return [of[turn] for turn in rounds for of in shuffled.values() if turn < len(of)][:images]
+
+
+def _subject(sample: Sample, size: tuple[int, int]) -> _Subject:
+    pixels, own = load(sample.path, size)
+    mask = None if sample.mask is None else shrink_mask(read_mask(sample.mask, size=own), size)
+    return _Subject(pixels, mask if mask is not None and mask.any() and not mask.all() else None)
+
+
+def _evenly(paths: Sequence[Path]) -> list[Path]:
+    return [paths[place] for place in np.linspace(0, len(paths) - 1, min(GOOD, len(paths))).round().astype(int)]
