@@ -17,7 +17,7 @@ from blemish.errors import BlemishError
 from blemish.prediction import Prediction, predict
 from blemish.prediction.journal import FILE
 from blemish.prediction.scoring import Engine, in_threads
-from conftest import noise, save_image, stained
+from conftest import load_script, noise, save_image, stained
 
 CHUNK = 8
 IMAGES = 3 * CHUNK + 5
@@ -261,28 +261,11 @@ def test_killed_three_times_at_random_and_resumed_gives_the_same_rows(tiny_model
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-# Peak memory in megabytes, measured by the process itself.
-MEASURED = """
-import resource, sys
-from blemish.cli import main
-status = main(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)
-sys.exit(status)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_memory_does_not_grow_with_the_number_of_images(tiny_model, tmp_path):
     """100,000 images take at most 1.2 times the memory of 1,000."""
     picture = save_image(tmp_path / "one.png", noise(1))
-    peaks = {}
-    for number in (1_000, 100_000):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        for i in range(number):
-            os.symlink(picture, folder / f"{i}.png")
-        arguments = ["predict", str(tiny_model), str(folder), "-o", str(tmp_path / "out"), "--no-heatmaps"]
-        done = subprocess.run([sys.executable, "-c", MEASURED, *arguments], check=True, capture_output=True, text=True)
-        peaks[number] = float(done.stderr.split()[-1])
-    assert peaks[100_000] <= 1.2 * peaks[1_000], peaks
+    measure = load_script("memory").peak_megabytes
+    few, many = (measure(tiny_model, picture, number, "--no-heatmaps") for number in (1_000, 100_000))
+    assert many <= 1.2 * few

@@ -1,17 +1,14 @@
 """Under mixed load every answer is the offline one, and a restart in the middle of it drops nothing."""
 
 import http.client
-import importlib.util
 import io
 import json
 import signal
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ import pytest
 from PIL import Image
 
 from blemish.detector import Detector
-from conftest import noise, stained
+from conftest import load_script, noise, stained
 
 pytest.importorskip("fastapi", reason='the server is not installed: pip install "blemish[serve]"')
 
@@ -28,17 +25,6 @@ pytestmark = pytest.mark.slow
 # A line that scores an image a second makes 1,800 requests in 30 minutes; here 2,100 come as fast as they are answered.
 REQUESTS = {1: 300, 8: 600, 64: 1200}
 SCORE, HEATMAP = "/v1/score", "/v1/heatmap"
-
-
-def load_script(name: str) -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 serving = load_script("serving")
