@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 
 from blemish.closed_form import CrossFit
 from blemish.detector import Detector
+from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
 from blemish.networks.heads import GaussianHead
 from blemish.projection import learn_projection
@@ -151,6 +153,26 @@ def test_nodes_without_a_place_to_meet_are_refused(monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(BlemishError, match="MASTER_ADDR"):
         launch("cpu", devices=1, nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("here", "device", "devices", "sentence"),
+    [
+        (1, "cuda", 2, "2 cuda devices are asked for and 1 can be used here"),
+        (1, "auto", 2, "2 cuda devices are asked for and 1 can be used here"),
+        (0, "cuda", 2, "no cuda device can be used here"),
+        (2, "cuda", 2, None),
+        (0, "auto", 2, None),  # on the processor there is no end of devices
+        (1, "cpu", 2, None),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(
+    monkeypatch: pytest.MonkeyPatch, here: int, device: str, devices: int, sentence: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: here)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(BlemishError, match=sentence) if sentence else nullcontext():
+        refuse_missing_device(device, devices=devices)
 
 
 # Whole trainings, by the command line.
