@@ -17,6 +17,7 @@ VERBS = {
     "report": "Evaluate a model and write one page to look at.",
     "audit": "Say what a model looks at, and flag spurious cues.",
     "serve": "Score images over HTTP, with a page to drop them on.",
+    "info": "Print what a model file says of itself, as text or as a page.",
     "export": "Write a model for another runtime or precision, and measure it.",
     "experiment": "Rerun an experiment of the FCDD paper beside its figures.",
     "demo": "Build a small inspection set, train on it and write its report.",

@@ -1,6 +1,7 @@
 """`blemish audit`."""
 
 import time
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import printable
 from blemish.images import read_mask
+from blemish.record import save_record
 
 if TYPE_CHECKING:
     from blemish.audit import Audit
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     metavar="MASK.png",
     help="White where evidence may lie; stretched to the images. The share outside it is told, and alarms from there.",
 )
+@click.option("--save", is_flag=True, help="Keep what was found in the model file for blemish info.")
 @nominal_class_option
 @model_rate_option
 @seed_option
@@ -48,6 +51,7 @@ def command(
     data: Path,
     output: Path,
     roi: Path | None,
+    save: bool,
     nominal_class: str | None,
     false_alarm_rate: float | None,
     seed: int,
@@ -88,7 +92,10 @@ def command(
             screen.notify(reason)
     write_audit(found, output)
     seconds = time.perf_counter() - started
-    emit(_as_json(found, output, seconds), _as_text(found, output, seconds), as_json=as_json)
+    result = _as_json(found, output, seconds)
+    if save:
+        save_record(model, "audit", _kept(found, result))
+    emit(result, _as_text(found, output, seconds), as_json=as_json)
 
 
 def _as_json(found: "Audit", output: Path, seconds: float) -> dict[str, Any]:
@@ -118,6 +125,13 @@ def _as_json(found: "Audit", output: Path, seconds: float) -> dict[str, Any]:
         "left_out": material.left_out,
         "seconds": seconds,
     }
+
+
+def _kept(found: "Audit", result: dict[str, Any]) -> dict[str, Any]:
+    """What goes into the model file: findings in words, no lists of paths."""
+    flags = [{name: flag[name] for name in ("kind", "words", "p_value", "used", "box")} for flag in result["flags"]]
+    same = {name: result[name] for name in ("flagged", "verdict", "images", "alarms")}
+    return same | {"flags": flags, "data": found.data.root.resolve().name, "date": date.today().isoformat()}
 
 
 def _flag(found: "Audit", suspect: "Suspect") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`blemish evaluate`."""
 
 import time
+from datetime import date
 from pathlib import Path
 
 import click
@@ -22,6 +23,8 @@ from blemish.detector import Detector
 from blemish.evaluation import Evaluation, evaluate
 from blemish.faithfulness.study import OURS, Figures, Study, study
 from blemish.files import printable
+from blemish.intervals import intervals
+from blemish.record import save_record
 from blemish.report import figure, percent
 
 
@@ -37,6 +40,9 @@ from blemish.report import figure, percent
     metavar="N",
     help="Also measure on N defective images whether heatmaps show what the score hangs on (seconds an image).",
 )
+@click.option(
+    "--save", is_flag=True, help="Keep the figures, with confidence intervals, in the model file for blemish info."
+)
 @seed_option
 @json_option
 def command(
@@ -46,6 +52,7 @@ def command(
     false_alarm_rate: float | None,
     ignore: Path | None,
     faithfulness: int | None,
+    save: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -62,6 +69,7 @@ def command(
     studied = None
     if faithfulness is not None:
         studied = run_study(model, data, nominal_class=nominal_class, images=faithfulness, seed=seed, ignore=ignore)
+    found = intervals(evaluation.images, seed=seed) if save else None
     seconds = time.perf_counter() - started
     result = evaluation.metrics | {
         "model": evaluation.model,
@@ -73,9 +81,14 @@ def command(
         "seconds": seconds,
     }
     text = as_text(evaluation, seconds)
+    if found is not None:
+        result["intervals"] = found
     if studied is not None:
         result["faithfulness"] = studied.as_json()
         text += "\n\n" + study_as_text(studied)
+    if save:
+        save_record(model, "evaluation", result | {"date": date.today().isoformat()})
+        text += f"\n\nkept in {printable(model)}: see blemish info {printable(model)}"
     emit(result, text, as_json=as_json)
 
 

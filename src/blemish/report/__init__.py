@@ -43,12 +43,13 @@ def write_report(evaluation: "Evaluation", path: Path) -> None:
     """
     if not evaluation.images:
         raise BlemishError(f"there is nothing to report: no image of {evaluation.data} could be evaluated")
-    page = _environment().get_template("template.html.j2").render(_content(evaluation))
+    page = page_environment().get_template("template.html.j2").render(_content(evaluation))
     with atomic_write(path, mode="w") as file:
         file.write(page)
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Jinja with the templates of this package and the filters that they use."""
     environment = Environment(
         loader=PackageLoader("blemish", "report"),
         autoescape=True,

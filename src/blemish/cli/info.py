@@ -1,0 +1,86 @@
+"""`blemish info`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blemish.cli.common import FILE, emit, json_option, refuse_unwritable
+from blemish.datasets.layouts import counted
+from blemish.files import printable
+from blemish.model_card import FIGURES, SHARES, ModelCard
+from blemish.report import figure, percent
+from blemish.report.card_page import write_card
+
+
+@click.command("info")
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, metavar="CARD.html", help="Also write it as a page.")
+@json_option
+def command(model: Path, output: Path | None, as_json: bool) -> None:
+    """Print the model card of MODEL: data, settings, promises, figures on a test set, findings of an audit.
+
+    Figures are those that blemish evaluate --save last left in the file, findings those of blemish audit --save.
+
+    \b
+    Example:
+      blemish info screws.onnx -o screws.html
+    """
+    if output is not None:
+        refuse_unwritable(output)
+    card = ModelCard.read(model)
+    result = card.as_json()
+    text = _as_text(card, result)
+    if output is not None:
+        write_card(card, output)
+        result["card"] = str(output)
+        text += f"\n\nopen {printable(output)} in a browser"
+    emit(result, text, as_json=as_json)
+
+
+def _as_text(card: ModelCard, values: dict[str, Any]) -> str:
+    data, settings = values["data"], values["settings"]
+    height, width = values["size"]
+    lines = [
+        f"{printable(values['model'])}  {card.megabytes:.1f} MB, {values['runtime']} {values['precision']}, "
+        f"fingerprint {values['fingerprint'][:16]}",
+        f"  learned from {printable(str(data.get('name')))}: {counted(data.get('train_images', 0), 'image')}, "
+        f"{values['calibration_images']:,} {'of them' if card.detector.calibration.folds else 'more'} to calibrate "
+        f"(fingerprint {str(data.get('fingerprint'))[:16]})",
+        f"  {values['supervision']}",
+        f"  backbone {settings.get('backbone')}, {height} x {width} px, seed {settings.get('seed')}",
+        *_ignored(values["ignored"]),
+        *(f"  {sentence}" for sentence in values["guarantee"]),
+        "",
+        *_evaluation(values["evaluation"]),
+        *_audit(values["audit"]),
+    ]
+    return "\n".join(lines)
+
+
+def _ignored(ignored: dict[str, Any] | None) -> list[str]:
+    if ignored is None:
+        return []
+    if ignored["everywhere"]:
+        return [f"  ignores {percent(ignored['share'])} of every image ({ignored['mask']})"]
+    return [f"  trained with a mask an image ({ignored['mask']})"]
+
+
+def _evaluation(saved: dict[str, Any] | None) -> list[str]:
+    if saved is None:
+        return ["no figures in the file: blemish evaluate MODEL DATA --save"]
+    lines = [
+        f"on {counted(saved['images'], 'test image')} of {printable(saved['data'])}, {saved['date']} (95 % intervals)"
+    ]
+    for name, label in FIGURES.items():
+        say = percent if name in SHARES else figure
+        interval = saved["intervals"][name]
+        within = "" if interval is None else f"  {say(interval[0])} to {say(interval[1])}"
+        lines.append(f"  {label:<16}  {say(saved[name]):>6}{within}")
+    return lines
+
+
+def _audit(saved: dict[str, Any] | None) -> list[str]:
+    if saved is None:
+        return ["not audited: blemish audit MODEL DATA --save"]
+    return [f"audited {saved['date']} on {counted(saved['images'], 'image')}: {saved['verdict']}"]

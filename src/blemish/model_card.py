@@ -1,0 +1,101 @@
+"""What a model file says of itself: what it learned from, what it promises, how it did, what was looked for in it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blemish.detector import Detector
+from blemish.record import read_record
+
+FIGURES = {
+    "image_auroc": "image AUROC",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+    "detection_rate": "detection rate",
+    "false_alarm_rate": "false-alarm rate",
+}
+SHARES = ("detection_rate", "false_alarm_rate")  # said in percent
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The parts of a card.
+
+    Attributes:
+        detector: the model.
+        megabytes: size of its file.
+        guarantee: sentences on what its decisions promise.
+        evaluation, audit: what `blemish evaluate --save` and `blemish audit --save` left in the file; None if nothing.
+    """
+
+    detector: Detector
+    megabytes: float
+    guarantee: tuple[str, ...]
+    evaluation: dict[str, Any] | None
+    audit: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelCard":
+        """Reads a model file. Raises BlemishError as `Detector.load` does."""
+        detector, record = Detector.load(path, threads=1), read_record(path)
+        return cls(
+            detector=detector,
+            megabytes=os.path.getsize(path) / 1e6,
+            guarantee=_guarantee(detector),
+            evaluation=record.get("evaluation"),
+            audit=record.get("audit"),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        metadata, calibration = self.detector.metadata, self.detector.calibration
+        ignored = metadata.ignored
+        return {
+            "model": self.detector.name,
+            "fingerprint": self.detector.fingerprint,
+            "megabytes": round(self.megabytes, 3),
+            "size": list(metadata.size),
+            "supervision": metadata.supervision,
+            "data": dict(metadata.data),
+            "settings": dict(metadata.settings),
+            "runtime": metadata.runtime,
+            "precision": metadata.precision,
+            "ignored": None if ignored is None else {name: ignored[name] for name in ("mask", "everywhere", "share")},
+            "calibration_images": calibration.images,
+            "false_alarm_rate": calibration.false_alarm_rate,
+            "held_rate": calibration.held_rate,
+            "proven_rate": calibration.proven_rate,
+            "threshold": calibration.threshold,
+            "guarantee": list(self.guarantee),
+            "evaluation": self.evaluation,
+            "audit": self.audit,
+            "versions": dict(metadata.versions),
+        }
+
+
+def _guarantee(detector: Detector) -> tuple[str, ...]:
+    calibration, metadata = detector.calibration, detector.metadata
+    sentences = [f"{_capital(calibration.statement())}."]
+    if calibration.folds:
+        sentences.append(
+            "The bound holds on average over training sets, for new good images that come from where the training "
+            "images came from."
+        )
+    else:
+        sentences.append(
+            "This holds on average over calibration sets, for new good images that come from where the calibration "
+            "images came from; nothing is promised about defects."
+        )
+    if metadata.regions is not None:
+        sentences.append("p-values of regions hold for all regions of a good image together.")
+    if metadata.watched:
+        watched = "light and focus" if calibration.folds else "scores, light and focus"
+        sentences.append(
+            f"A drift check of {watched} comes with it; without drift it ever raises an alarm with probability 1 %."
+        )
+    return tuple(sentences)
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
