@@ -218,6 +218,7 @@ def test_each_model_answers_for_itself(detector, tiny_model, tmp_path):
         assert list(listed) == ["tiny", "lenient"]
         assert listed["lenient"]["threshold"] == lenient.calibration.threshold
         assert listed["lenient"]["fingerprint"] == lenient.fingerprint
+        assert listed["lenient"]["ignored"] == 0.0
         nameless = client.post(f"{address}/v1/score", content=GOOD_FILES["png"])
     assert nameless.status_code == 400
     assert "tiny, lenient" in nameless.json()["error"]

@@ -64,7 +64,7 @@ class ErrorAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """A model that is served."""
+    """A model that is served; ignored is the share of every image that it is blind to."""
 
     name: str
     fingerprint: str
@@ -74,6 +74,7 @@ class ModelAnswer(BaseModel):
     false_alarm_rate: float
     held_rate: float
     calibration_images: int
+    ignored: float
 
 
 @dataclass(frozen=True)

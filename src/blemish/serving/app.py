@@ -151,6 +151,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
                 false_alarm_rate=detector.calibration.false_alarm_rate,
                 held_rate=detector.calibration.held_rate,
                 calibration_images=detector.calibration.images,
+                ignored=(detector.metadata.ignored or {}).get("share") or 0.0,
             )
             for name, detector in service.models.items()
         ]
