@@ -47,6 +47,7 @@ class Ignore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.everywhere = not self.path.is_dir()
+        self._shrunk: dict[Size, Mask | None] = {}
         if self.everywhere and not 0 < self._mask.mean() < 1:
             fault = (
                 "white everywhere, which leaves nothing to look at" if self._mask.all() else "nothing in it is white"
@@ -61,7 +62,9 @@ class Ignore:
         `image` is the image's path, None where it has none. Raises ImageError where its mask cannot be read.
         """
         if self.everywhere:
-            return shrink(self._mask, size)
+            if size not in self._shrunk:
+                self._shrunk[size] = shrink(self._mask, size)
+            return self._shrunk[size]
         file = None if image is None else self._file(PurePath(image))
         return None if file is None else shrink(read_mask(file), size)
 
