@@ -65,7 +65,10 @@ def find_regions(anomaly_map: NDArray[Any], threshold: float, *, size: tuple[int
     # A float32 map compared with a Python float would round the threshold to float32, and could then disagree
     # with the decision, which compares the score in float64.
     values = anomaly_map.astype(np.float64)
-    labels, _ = ndimage.label(values >= threshold, structure=EIGHT_NEIGHBOURS)
+    above = values >= threshold
+    if not above.any():  # most images of a line
+        return []
+    labels, _ = ndimage.label(above, structure=EIGHT_NEIGHBOURS)
     regions = []
     for label, window in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[window] == label
