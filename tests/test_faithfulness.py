@@ -231,3 +231,15 @@ def test_what_cannot_be_studied_is_refused(parts: Path, tiny_model: Path, tmp_pa
     save_image(tmp_path / "mask.png", np.eye(SIDE, dtype=np.uint8) * 255)
     with pytest.raises(BlemishError, match="leave out --ignore"):
         study(tiny_model, Detector.load(tiny_model, ignore=tmp_path / "mask.png"), data, images=3)
+
+
+def test_the_report_has_the_table(parts: Path, tiny_model: Path, tmp_path: Path, run: Callable) -> None:
+    pytest.importorskip("captum")
+    pytest.importorskip("onnx2torch")
+    plain = run("report", tiny_model, parts, "-o", tmp_path / "plain.html")
+    assert plain.status == 0
+    assert "what the score hangs on" not in (tmp_path / "plain.html").read_text()
+    assert run("report", tiny_model, parts, "-o", tmp_path / "page.html", "--faithfulness", 1).status == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "what the score hangs on" in page
+    assert "integrated gradients" in page

@@ -53,6 +53,12 @@ ignore_option = click.option(
     metavar="MASK|DIR",
     help="Where images do not count: a picture, white there, for all, or a folder with one an image.",
 )
+faithfulness_option = click.option(
+    "--faithfulness",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Also measure on N defective images whether heatmaps show what the score hangs on (seconds an image).",
+)
 model_rate_option = false_alarm_rate_option(default=None, note="default: the model's own")
 
 

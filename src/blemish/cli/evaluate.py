@@ -11,6 +11,7 @@ from blemish.cli.common import (
     cautions,
     duration,
     emit,
+    faithfulness_option,
     ignore_option,
     json_option,
     model_rate_option,
@@ -34,12 +35,7 @@ from blemish.report import figure, percent
 @nominal_class_option
 @model_rate_option
 @ignore_option
-@click.option(
-    "--faithfulness",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Also measure on N defective images whether heatmaps show what the score hangs on (seconds an image).",
-)
+@faithfulness_option
 @click.option(
     "--save", is_flag=True, help="Keep the figures, with confidence intervals, in the model file for blemish info."
 )

@@ -8,13 +8,15 @@ import click
 from blemish.cli.common import (
     FILE,
     emit,
+    faithfulness_option,
     ignore_option,
     json_option,
     model_rate_option,
     nominal_class_option,
     refuse_unwritable,
+    seed_option,
 )
-from blemish.cli.evaluate import as_text, run_evaluation
+from blemish.cli.evaluate import as_text, run_evaluation, run_study
 from blemish.files import printable
 from blemish.report import write_report
 
@@ -26,6 +28,8 @@ from blemish.report import write_report
 @nominal_class_option
 @model_rate_option
 @ignore_option
+@faithfulness_option
+@seed_option
 @json_option
 def command(
     model: Path,
@@ -34,6 +38,8 @@ def command(
     nominal_class: str | None,
     false_alarm_rate: float | None,
     ignore: Path | None,
+    faithfulness: int | None,
+    seed: int,
     as_json: bool,
 ) -> None:
     """Evaluate MODEL on the test images of the folder DATA and write one page to look at.
@@ -47,7 +53,10 @@ def command(
     evaluation = run_evaluation(
         model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate, ignore=ignore
     )
-    write_report(evaluation, output)
+    studied = None
+    if faithfulness is not None:
+        studied = run_study(model, data, nominal_class=nominal_class, images=faithfulness, seed=seed, ignore=ignore)
+    write_report(evaluation, output, faithfulness=studied)
     seconds = time.perf_counter() - started
     result = {
         "report": str(output),

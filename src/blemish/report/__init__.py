@@ -20,6 +20,7 @@ from blemish.report.plots import roc_curve, score_histogram
 
 if TYPE_CHECKING:
     from blemish.evaluation import Evaluation
+    from blemish.faithfulness.study import Study
 
 MISSING = "–"
 PACKAGES = ("blemish", "onnxruntime", "numpy", "Pillow")
@@ -34,16 +35,16 @@ class KeyFigure:
     note: str
 
 
-def write_report(evaluation: "Evaluation", path: Path) -> None:
+def write_report(evaluation: "Evaluation", path: Path, *, faithfulness: "Study | None" = None) -> None:
     """Writes an evaluation as one self-contained HTML file of less than 20 MB.
 
-    At most 400 images are shown, all misses and false alarms before any other.
+    At most 400 images are shown, all misses and false alarms before any other; `faithfulness` adds its table.
     Raises BlemishError when no image was evaluated, when an image has gone since or when the file cannot be
     written.
     """
     if not evaluation.images:
         raise BlemishError(f"there is nothing to report: no image of {evaluation.data} could be evaluated")
-    page = page_environment().get_template("template.html.j2").render(_content(evaluation))
+    page = page_environment().get_template("template.html.j2").render(_content(evaluation), faithfulness=faithfulness)
     with atomic_write(path, mode="w") as file:
         file.write(page)
 
