@@ -1,8 +1,8 @@
 """Is the heatmap faithful? The table of docs/faithfulness.md, in Markdown.
 
-    python benchmarks/faithfulness.py [--images 40] [--seed 0] MODEL DATA [MODEL DATA]...
+    python benchmarks/faithfulness.py [--images 30] [--seed 0] MODEL DATA [MODEL DATA]...
 
-The same figures as `blemish evaluate MODEL DATA --faithfulness 40 --seed 0`. Processor threads: OMP_NUM_THREADS for the
+The same figures as `blemish evaluate MODEL DATA --faithfulness 30 --seed 0`. Processor threads: OMP_NUM_THREADS for the
 methods that need gradients; the model file runs on one.
 """
 
@@ -28,7 +28,7 @@ COLUMNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="+", type=Path, metavar="MODEL DATA")
-    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if len(options.pairs) % 2:

@@ -64,6 +64,7 @@ class Material:
         fit_scores: of the images the model was fitted to.
         train: number of nominal training images; they are the first in `light`.
         light: brightness and sharpness of all nominal images, training and test, by drift.
+        pool_places: where the images of the pool are in `light`.
         features: of all nominal and of all anomalous images, float32 (N, cells, channels), for the small detector.
     """
 
@@ -74,6 +75,7 @@ class Material:
     fit_scores: Array
     train: int
     light: dict[str, dict[str, Array]]
+    pool_places: Array
     features: tuple[Array, Array]
 
 
@@ -124,6 +126,7 @@ def read(model: Path, folder: Path) -> Material:
         anomalous=score(detector, anomalous),
         fit_scores=np.delete(scored.scores, held_back),
         train=len(train),
+        pool_places=np.concatenate([held_back, np.arange(len(train), len(train) + len(test))]),
         light={name: light(detector, train + test, change) for name, change in DRIFTS.items()},
         features=(features(detector, train + test), features(detector, anomalous)),
     )
@@ -329,7 +332,16 @@ def drift(material: Material, rng: np.random.Generator, *, first: bool) -> None:
         print(f"\n### Drift check at {DRIFT_RATE:g}: streams of 200 images, 100 runs\n")
         header("data", "watched", "calibration", *(f"{name}: fired, median image" for name in DRIFTS))
     scores = {name: {"score": scored.scores} for name, scored in material.pool.items()}
-    for by_drift, n in ((scores, material.calibration), (material.light, material.train)):
+    # As `blemish predict` watches them, but with no more images for light and focus than for the score.
+    together = {
+        name: scores[name] | {light: values[material.pool_places] for light, values in material.light[name].items()}
+        for name in DRIFTS
+    }
+    for by_drift, n in (
+        (scores, material.calibration),
+        (material.light, material.train),
+        (together, material.calibration),
+    ):
         cells = []
         for kind, drifted in by_drift.items():
             fired = []

@@ -13,17 +13,17 @@ Scoring = Callable[[Pixels], npt.NDArray[np.float32]]  # uint8 (N, H, W, 3) to s
 Removing = Callable[[Pixels, Mask], Pixels]
 Explaining = Callable[[Pixels], Map]
 
-# Defects cover about one pixel in a hundred. Over the whole range, as for photographs of objects, the area would tell
-# what becomes of an image without its object.
-FRACTIONS = np.linspace(0, 0.2, 21)
+# Defects cover about one pixel in a hundred. Beyond, as for photographs of objects, the area would tell what becomes of
+# an image whose ground is patched: to an anomaly detector the patches are what is anomalous.
+FRACTIONS = np.linspace(0, 0.01, 21)
 SHIFTS = ((0, 1), (3, -2))  # pixels down and to the right
 
 
 def deletion_auc(score: Scoring, pixels: Pixels, remove: Removing, heatmap: Map) -> float:
     """How much of the score is left when the most marked pixels are removed; lower is more faithful.
 
-    The area under r(f) = s(image with the share f removed) / s(image) by the trapezoidal rule, f = 0, 1, ... 20 % of
-    all pixels, divided by 0.2 (after Petsiuk, Das and Saenko 2018, "RISE", who go to 100 %). Pixels go in the order of
+    The area under r(f) = s(image with the share f removed) / s(image) by the trapezoidal rule, f = 0, 0.05, ...
+    1 % of all pixels, divided by 0.01 (after Petsiuk, Das and Saenko 2018, "RISE", who go to 100 %). Pixels go in the order of
     the map, highest first, equal ones in a fixed random order. 1 means that removing them changes nothing; above 1,
     what was filled in looks more anomalous than what it replaced.
 

@@ -31,7 +31,7 @@ OURS = "blemish"
 Explainer = Callable[[Pixels, Pixels], Map]  # an image and what a nominal one would show, (H, W, 3), to a map (H, W)
 MOST_TO_FILL = 250  # good images whose mean fills in
 GOOD = 4  # good images that say which level of a heatmap is nominal
-MOST_MOVED = 10  # images of which maps are made twice more
+MOST_MOVED = 6  # images of which maps are made twice more
 NOMINAL = 0.95  # of their pixels lie below it
 
 
@@ -45,7 +45,7 @@ class Figures:
         deletion_healed: the same when they take the colours of their surroundings.
         insertion: share of the score that comes with them; higher is better.
         pixel_auroc, mass_inside, pointing: how the map fits the masks, over images with one; None without any.
-        shift: correlation of the maps of slightly moved images, over the first ten images.
+        shift: correlation of the maps of slightly moved images, over the first six images.
         milliseconds: median time of a map, for one image at a time.
     """
 
