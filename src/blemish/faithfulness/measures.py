@@ -22,9 +22,9 @@ SHIFTS = ((0, 1), (3, -2))  # pixels down and to the right
 def deletion_auc(score: Scoring, pixels: Pixels, remove: Removing, heatmap: Map) -> float:
     """How much of the score is left when the most marked pixels are removed; lower is more faithful.
 
-    The area under r(f) = s(image with the share f removed) / s(image) by the trapezoidal rule, f = 0, 0.05, ...
-    1 % of all pixels, divided by 0.01 (after Petsiuk, Das and Saenko 2018, "RISE", who go to 100 %). Pixels go in the order of
-    the map, highest first, equal ones in a fixed random order. 1 means that removing them changes nothing; above 1,
+    The area under r(f) = s(image with the share f removed) / s(image) by the trapezoidal rule, f = 0, 0.05, ... 1 % of
+    all pixels, divided by 0.01 (after Petsiuk, Das and Saenko 2018, "RISE", who go to 100 %). Pixels go in the order
+    of the map, highest first, equal ones in a fixed random order. 1 means that removing them changes nothing; above 1,
     what was filled in looks more anomalous than what it replaced.
 
     Args:
