@@ -153,3 +153,17 @@ def test_the_servers_metrics_hold_the_check(watchful: Path, tiny_model: Path) ->
             break
     assert check.drift is not None
     assert np.isnan(found["blemish_drift_alarm", "old"])
+
+
+def test_a_mask_that_calibration_did_not_have_is_no_drift(watchful: Path, tmp_path: Path) -> None:
+    """It lowers every score, and would change brightness where the rest of the images is darker."""
+    mask = np.zeros((64, 64), np.uint8)
+    mask[8:] = 255
+    save_image(tmp_path / "mask.png", mask)
+    masked, plain = Detector.load(watchful, ignore=tmp_path / "mask.png"), Detector.load(watchful)
+    images = [noise(700 + number) for number in range(40)]
+    check = masked.drift_check()
+    for one, other in zip(masked.stream(images), plain.stream(images), strict=True):
+        assert one.light == other.light
+        check.add({"score": one.score, **one.light})
+    assert check.drift is None

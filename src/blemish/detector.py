@@ -193,13 +193,15 @@ class Detector:
     def drift_check(self, *, false_alarm_rate: float = 0.01) -> DriftCheck:
         """A fresh test of whether a stream of images looks as the calibration images did, fed with `watched`.
 
-        In a cross-conformal detector only light and focus are watched: its left-out scores are not those of its map.
+        Only light and focus are watched where scores are not comparable: in a cross-conformal detector, whose left-out
+        scores are not those of its map, and with a mask at scoring time that calibration did not have.
 
         Raises BlemishError where the model file is from before there was one.
         """
         if not self.metadata.watched:
             raise BlemishError("the model file holds nothing to compare with: train it again")
-        score = {} if self.calibration.folds else {"score": self.calibration.scores}
+        comparable = not self.calibration.folds and not self._masks_are_new
+        score = {"score": self.calibration.scores} if comparable else {}
         return DriftCheck(score | dict(self.metadata.watched), false_alarm_rate=false_alarm_rate)
 
     def run(
@@ -235,6 +237,12 @@ class Detector:
                 one.light,
             )
 
+    @property
+    def _masks_are_new(self) -> bool:
+        """Whether masks are given for scoring that training and calibration did not have."""
+        record = self.metadata.ignored
+        return self.ignore is not None and (record is None or record["everywhere"])
+
     def _submit(
         self, pool: ThreadPoolExecutor, batch: "list[tuple[int, ImageSource]]"
     ) -> "list[Future[_Read | FailedImage]]":
@@ -250,7 +258,8 @@ class Detector:
             return FailedImage(source, str(error))
         if ignored is not None and ignored.all():
             return FailedImage(source, f"{printable(source)}: its mask leaves nothing to look at")
-        light = drift_statistics(pixels, 0.0, ignored=union(ignored, self._built_in)) if self.metadata.watched else {}
+        without = self._built_in if self._masks_are_new else union(ignored, self._built_in)
+        light = drift_statistics(pixels, 0.0, ignored=without) if self.metadata.watched else {}
         return _Read(source, pixels, own_size, ignored, {name: light[name] for name in self.metadata.watched})
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, printable
@@ -125,8 +126,6 @@ def filling(images: npt.NDArray[np.uint8], masks: Mapping[int, Mask], chosen: Se
     Raises:
         BlemishError: no pixel counts in any of them.
     """
-    from scipy.ndimage import distance_transform_edt
-
     total, count = np.zeros(images.shape[1:]), np.zeros(images.shape[1:3])
     for index in chosen:
         counts = ~masks[index] if index in masks else np.ones(count.shape, dtype=bool)
