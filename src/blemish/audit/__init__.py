@@ -216,8 +216,9 @@ class _Questions:
             p_value=look.p_value,
             striking=True,
             what=(
-                f"{_capital(sides(look.counts, look.totals, first=look.anomalous_side))} agree in {look.name}, "
-                f"{look.low:.0f} to {look.high:.0f} grey levels, where hardly any other image lies"
+                f"{_capital(sides(look.counts, look.totals, first=look.anomalous_side))} agree in {look.name} "
+                f"({', '.join(f'{value:.0f}' for value in look.centre)} within {look.radius:g} grey levels), "
+                "and hardly any image is near it"
             ),
             taken=Effect(restyle(detector, material, carriers, plain)),
             given=Effect(restyle(detector, material, others[~loud], dressed[~loud])),

@@ -187,8 +187,8 @@ def _statistics(found: Audit) -> list[tuple[str, list[str]]]:
             if not chosen.any():
                 cells.append("–")
                 continue
-            low, middle, high = np.quantile(values[chosen], (0.25, 0.5, 0.75))
-            cells.append(f"{middle:.0f} ({low:.0f} to {high:.0f})")
+            low, middle, high = np.quantile(values[chosen], (0.25, 0.5, 0.75), axis=0)
+            cells.append(" · ".join(f"{b:.0f} ({a:.0f} to {c:.0f})" for a, b, c in zip(low, middle, high, strict=True)))
         rows.append((name, cells))
     return rows
 

@@ -281,15 +281,15 @@ def _extent(field: Field, carriers: Mask, window: tuple[slice, ...]) -> Mask:
 
 
 def _tested(found: list[_Found], anomalous: Mask) -> list[Pattern]:
-    """Fisher's exact test of every candidate; its p-value is divided by its share of all excess."""
+    """Fisher's exact test of every candidate; its p-value is divided by its weight, its share of all squared excess."""
     totals = (int((~anomalous).sum()), int(anomalous.sum()))
     candidates = _distinct(found)
-    whole = sum(one.excess for one in candidates)
+    whole = sum(one.excess**2 for one in candidates)
     patterns = []
     for one in candidates:
         counts = (int((one.carriers & ~anomalous).sum()), int((one.carriers & anomalous).sum()))
         table = [[counts[side], totals[side] - counts[side]] for side in (0, 1)]
-        p_value = min(1.0, float(fisher_exact(table).pvalue) * whole / one.excess)
+        p_value = min(1.0, float(fisher_exact(table).pvalue) * whole / one.excess**2)
         patterns.append(Pattern(one.carriers, one.region, counts, totals, p_value))
     return sorted(patterns, key=lambda pattern: pattern.p_value)
 

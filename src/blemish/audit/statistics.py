@@ -1,11 +1,11 @@
 """Do many images of one side share a look as a whole, another lamp say? Asked of the images, not of the detector.
 
 Good and anomalous images may well differ in brightness or colour by nature. What gives a cue away is that a number of
-images agree in it more closely than nature makes them: a lamp or a camera setting moves all of them alike. So for each
-simple statistic, among them the darkest and the lightest level of each colour, all narrow ranges of values are tried:
-one that holds many images of one side, few of the other, and far more than the ranges beside it is a suspect. The
-largest of all such contrasts is compared with what it is when the sides are dealt out anew by chance (`SHUFFLES`
-times): one p-value for all statistics, ranges and both sides.
+images agree more closely than nature makes them, set apart from all others: a lamp or a camera setting moves all of
+them alike. So for each simple statistic, the colours of the darkest and of the lightest pixels among them, the
+neighbourhood of every image is looked at: one that holds many images of one side, few of the other, and few of any
+just around it is a suspect. The most striking is compared with what it is when the sides are dealt out anew by chance
+(`SHUFFLES` times): one p-value for all statistics, neighbourhoods and both sides.
 """
 
 from collections.abc import Mapping
@@ -14,16 +14,17 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import cdist
 from scipy.special import gammaln
 
 from blemish.audit.material import Images, Mask
 
-WIDTHS = (1.5, 3.0, 6.0, 12.0)  # of a range, in grey levels
+RADII = (1.5, 3.0, 6.0)  # of a neighbourhood, in grey levels
 SHUFFLES = 999
-FEWEST = 4  # images
+FEWEST = 5  # images
 MOST_OF_ALL = 0.6  # of all images: what most have is no exception
 ONE_SIDED = 4  # times as frequent on one side as on the other
-BESIDE = 3  # times as many images of that side as in the range beside it
+APART = 4  # times as many images as in the ring around, up to twice the radius
 DARKEST, LIGHTEST = 0.002, 0.998  # shares of the pixels
 SHARP_UNITS = 30.0  # grey levels that one unit of log sharpness counts as
 
@@ -32,20 +33,21 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A range of one statistic, and the images in it.
+    """What some images agree in.
 
     Attributes:
         name: of the statistic, in words.
-        low, high: the range.
+        centre: (D,), its value in the middle.
+        radius: how far off an image may be, in grey levels.
         carriers: bool (N,).
         counts: carriers on the good and on the anomalous side.
         totals: images on either side.
-        p_value: of so one-sided a range anywhere.
+        p_value: of so one-sided a neighbourhood anywhere.
     """
 
     name: str
-    low: float
-    high: float
+    centre: Floats
+    radius: float
     carriers: Mask
     counts: tuple[int, int]
     totals: tuple[int, int]
@@ -58,25 +60,24 @@ class Look:
 
 
 def measure(pixels: Images, *, ignored: Mask) -> dict[str, Floats]:
-    """Statistics (N,) of images (N, H, W, 3) by name, in grey levels or what counts as them.
+    """Statistics (N, D) of images (N, H, W, 3) by name, in grey levels or what counts as them.
 
     Pixels that are `ignored` (H, W) do not count.
     """
-    flat = pixels[:, ~ignored]  # (N, D, 3)
+    flat = pixels[:, ~ignored]  # (N, P, 3)
     dark, light = ends(flat)
     mean = flat.mean(axis=1)
     grey = pixels.mean(axis=3, dtype=np.float32)
     slopes = np.sqrt(sum(step**2 for step in np.gradient(grey, axis=(1, 2))))
-    names = ("red", "green", "blue")
+    sharpness = SHARP_UNITS * np.log1p(slopes[:, ~ignored].mean(axis=1, dtype=np.float64))
     return {
-        "brightness": mean.mean(axis=1),
-        "contrast": grey[:, ~ignored].std(axis=1).astype(np.float64),
-        "sharpness": SHARP_UNITS * np.log1p(slopes[:, ~ignored].mean(axis=1, dtype=np.float64)),
-        "warmth": mean[:, 0] - mean[:, 2],
-        "warmth of the shadows": dark[:, 0] - dark[:, 2],
-        "warmth of the lights": light[:, 0] - light[:, 2],
-        **{f"darkest {name}": dark[:, number] for number, name in enumerate(names)},
-        **{f"lightest {name}": light[:, number] for number, name in enumerate(names)},
+        "brightness": mean.mean(axis=1)[:, None],
+        "contrast": grey[:, ~ignored].std(axis=1).astype(np.float64)[:, None],
+        "sharpness": sharpness[:, None],
+        "warmth, red less blue": (mean[:, 0] - mean[:, 2])[:, None],
+        "mean colour": mean,
+        "colour of the darkest pixels": dark,
+        "colour of the lightest pixels": light,
     }
 
 
@@ -102,30 +103,31 @@ def relight(pixels: Images, carriers: Mask, *, ignored: Mask, give: bool) -> Ima
 
 
 def find_look(statistics: Mapping[str, Floats], anomalous: Mask, *, seed: int = 0) -> Look | None:
-    """The range that tells the sides apart most strikingly; None where no range is a suspect at all."""
+    """The neighbourhood that tells the sides apart most strikingly; None where none is a suspect at all."""
     n, bad = len(anomalous), int(anomalous.sum())
     if min(bad, n - bad) < FEWEST:
         return None
     rng = np.random.default_rng(seed)
     sides = np.stack([anomalous, *(rng.permutation(anomalous) for _ in range(SHUFFLES))])  # (1 + SHUFFLES, N)
     lowest = np.zeros(len(sides))  # log p-values
-    best: tuple[float, str, float, float] | None = None
+    best: tuple[str, Floats, float, Mask] | None = None
     for name, values in statistics.items():
-        log_p, starts, ends, order = _scan(values, sides)
-        if log_p.size == 0:
-            continue
-        lowest = np.minimum(lowest, log_p.min(axis=1))
-        at = int(log_p[0].argmin())
-        if log_p[0, at] < (best[0] if best else 0):
-            best = (log_p[0, at], name, values[order[starts[at]]], values[order[ends[at] - 1]])
+        for radius in RADII:
+            centres, inside = _set_apart(values, radius)
+            if not len(centres):
+                continue
+            log_p = _one_sidedness(sides, inside)  # (1 + SHUFFLES, K)
+            if log_p[0].min() < lowest[0]:
+                at = int(log_p[0].argmin())
+                best = (name, values[centres[at]], radius, inside[at])
+            lowest = np.minimum(lowest, log_p.min(axis=1))
     if best is None:
         return None
-    _, name, low, high = best
-    carriers = (statistics[name] >= low) & (statistics[name] <= high)
+    name, centre, radius, carriers = best
     return Look(
         name=name,
-        low=float(low),
-        high=float(high),
+        centre=centre,
+        radius=radius,
         carriers=carriers,
         counts=(int((carriers & ~anomalous).sum()), int((carriers & anomalous).sum())),
         totals=(n - bad, bad),
@@ -133,41 +135,29 @@ def find_look(statistics: Mapping[str, Floats], anomalous: Mask, *, seed: int = 
     )
 
 
-def _scan(
-    values: Floats, sides: Mask
-) -> tuple[Floats, npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Log p-values (sides, ranges) with the ranges as places in the order of the values."""
-    order = np.argsort(values, kind="stable")
-    ranked = values[order]
-    n = len(ranked)
-    firsts = np.flatnonzero(np.concatenate([[True], np.diff(ranked) > 0]))
-    starts = np.concatenate([firsts] * len(WIDTHS))
-    widths = np.repeat(WIDTHS, len(firsts))
-    low = ranked[starts]
+def _set_apart(values: Floats, radius: float) -> tuple[npt.NDArray[np.intp], Mask]:
+    """Images (K,) around which others lie, but few just outside; and which lie inside, (K, N)."""
+    distances = cdist(values, values)
+    inside = distances <= radius
+    held, ring = inside.sum(axis=1), ((distances > radius) & (distances <= 2 * radius)).sum(axis=1)
+    kept = (held >= FEWEST) & (held <= MOST_OF_ALL * len(values)) & (held >= APART * ring)
+    if values.shape[1] == 3:  # black and white are where all images end
+        clipped = (values.max(axis=1) <= 0) | (values.min(axis=1) >= 255)
+        kept &= ~inside[:, clipped].any(axis=1)
+    centres = np.flatnonzero(kept)
+    _, first = np.unique(inside[centres], axis=0, return_index=True)
+    return centres[first], inside[centres[first]]
 
-    def place(edge: Floats) -> npt.NDArray[np.intp]:
-        return np.searchsorted(ranked, edge, side="left")
 
-    ends, below, above = place(low + widths), place(low - widths), place(low + 2 * widths)
-    held = ends - starts
-    kept = (held >= FEWEST) & (held <= MOST_OF_ALL * n)
-    kept &= (low > 0) & (ranked[ends - 1] < 255)  # black and white are where all images end
-    starts, ends, below, above, held = (one[kept] for one in (starts, ends, below, above, held))
-    sums = np.concatenate([np.zeros((len(sides), 1), np.int64), np.cumsum(sides[:, order], axis=1)], axis=1)
-    bad = sums[:, ends] - sums[:, starts]  # (sides, ranges)
-    good = held - bad
-    # The same side's images in the ranges of the same width below and above.
-    bad_beside = np.maximum(sums[:, starts] - sums[:, below], sums[:, above] - sums[:, ends])
-    good_beside = np.maximum(
-        starts - below - (sums[:, starts] - sums[:, below]), above - ends - (sums[:, above] - sums[:, ends])
-    )
-    total = int(sides[0].sum())
+def _one_sidedness(sides: Mask, inside: Mask) -> Floats:
+    """Log p-values (S, K) of neighbourhoods (K, N) with sides (S, N); 0 for one that is not one-sided."""
+    held = inside.sum(axis=1)
+    bad = np.rint(sides.astype(np.float32) @ inside.T.astype(np.float32)).astype(np.int64)  # (S, K)
+    total, n = int(sides[0].sum()), sides.shape[1]
+    rate_bad, rate_good = bad / total, (held - bad) / (n - total)
     upper, lower = _tails(n, total)
-    rate_bad, rate_good = bad / total, good / (n - total)
-    of_bad = (rate_bad >= ONE_SIDED * rate_good) & (bad >= BESIDE * bad_beside)
-    of_good = (rate_good >= ONE_SIDED * rate_bad) & (good >= BESIDE * good_beside)
-    log_p = np.where(of_bad, upper[held, bad], np.where(of_good, lower[held, bad], 0.0))
-    return log_p, starts, ends, order
+    log_p = np.where(rate_bad >= ONE_SIDED * rate_good, upper[held, bad], 0.0)
+    return np.where(rate_good >= ONE_SIDED * rate_bad, lower[held, bad], log_p)
 
 
 @lru_cache(maxsize=2)

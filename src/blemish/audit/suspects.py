@@ -14,7 +14,7 @@ from scipy.stats import fisher_exact
 from blemish.audit.counterfactuals import Change
 from blemish.audit.material import Indices, Mask
 
-PATTERNS, LOOKS, PLACES = 0.03, 0.01, 0.01  # levels; 5 % in all
+PATTERNS, LOOKS, PLACES = 0.025, 0.02, 0.005  # levels; 5 % in all
 USED = 0.05  # level of a single question to the detector
 FEWEST_ALARMS = 3  # of which half must go when a cue is taken away
 
