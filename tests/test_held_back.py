@@ -127,10 +127,12 @@ def test_the_guarantee_is_said_with_the_model(crossed: Trained, folder: Path, ru
     calibration = Detector.load(crossed.path, false_alarm_rate=0.2).calibration
     assert calibration.proven_rate == pytest.approx(2 * 0.2 + 2 * 0.8 * 2 / 13)
     assert calibration.statement() == (
-        "false-alarm rate asked 20 %: 10 images that train and calibrate in 3 folds give 20 % or less as a rule; "
-        "65 % is proven"
+        "false-alarm rate 20 %, by 10 images in 3 folds that train and calibrate; that or less in practice, "
+        "65 % at most is proven"
     )
-    assert "the least they support" in Calibration((1.0, 2.0, 3.0), 0.01, folds=(2, 1)).statement()
+    assert "asked 1 %: 3 images in 2 folds that train and calibrate support 25 %" in (
+        Calibration((1.0, 2.0, 3.0), 0.01, folds=(2, 1)).statement()
+    )
     outcome = run("export", crossed.path, "--format", "onnx-int8", "--data", folder)
     assert outcome.status == 2
     assert "cross-conformal" in outcome.err

@@ -121,9 +121,9 @@ class Calibration:
             f"{100 * rate:.2g} %" for rate in (self.false_alarm_rate, self.held_rate, self.proven_rate)
         )
         if self.folds:
-            images = f"{self.images:,} images that train and calibrate in {len(self.folds)} folds"
-            usual = held if self.held_rate == self.false_alarm_rate else f"{held}, the least they support"
-            return f"false-alarm rate asked {asked}: {images} give {usual} or less as a rule; {proven} is proven"
+            images = f"{self.images:,} images in {len(self.folds)} folds that train and calibrate"
+            rate = f"{asked}, by {images}" if held == asked else f"asked {asked}: {images} support {held}"
+            return f"false-alarm rate {rate}; that or less in practice, {proven} at most is proven"
         images = f"{self.images:,} calibration image{'s' * (self.images != 1)}"
         if self.held_rate == self.false_alarm_rate:
             return f"false-alarm rate {asked}, held by {images}"

@@ -121,8 +121,9 @@ class DriftCheck:
         rate = f"{100 * self.false_alarm_rate:g} %"
         if self.drift is None:
             return f"no drift in {images} (a false alarm would come with probability {rate} at most)"
+        of_all = f" of {self.images:,}" if self.images > self.drift.image else ""
         return (
-            f"drift at image {self.drift.image:,} of {self.images:,}: {self.drift.statistic} {self.drift.direction} "
+            f"drift at image {self.drift.image:,}{of_all}: {self.drift.statistic} {self.drift.direction} "
             "than in calibration, so the promised false-alarm rate may no longer hold "
             f"(such an alarm comes without cause with probability {rate} at most)"
         )
