@@ -2,8 +2,8 @@
 
 As in SpRAy (Lapuschkin et al., Nature Communications 10, 2019): heatmaps are brought down to a few cells and joined to
 their nearest neighbours in a graph; the eigenvectors of its Laplacian tell groups apart, and the largest gap between
-neighbouring eigenvalues tells how many there are (von Luxburg, Statistics and Computing 17, 2007). Groups are to be
-looked at: none is a fault by itself.
+neighbouring eigenvalues tells how many there are (von Luxburg, Statistics and Computing 17, 2007); the first gap, which
+is the largest wherever the graph is in one piece, is left out. Groups are to be looked at: none is a fault by itself.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,8 @@ class Clusters:
 
     Attributes:
         labels: (N,) from 0, the largest cluster first.
-        eigenvalues: the smallest of the normalised Laplacian, at most MOST + 1; the gap after the k-th made k clusters.
+        eigenvalues: the smallest of the normalised Laplacian, at most MOST + 1; the gap after
+            the k-th made k clusters.
     """
 
     labels: npt.NDArray[np.intp]
@@ -77,7 +78,7 @@ def cut(graph: Floats, *, number: int | None = None) -> Clusters:
     """
     most = min(MOST, len(graph) - 2)
     values, vectors = eigh(laplacian(graph, normed=True), subset_by_index=(0, most))
-    count = number or int(np.argmax(np.diff(values))) + 1
+    count = number or int(np.argmax(np.diff(values)[1:])) + 2
     rows = vectors[:, :count]
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     labels = _k_means(rows, count)

@@ -228,7 +228,6 @@ def _carriers(
     alike = _resemblance(inside, core)
     chance = np.quantile(_moved_resemblance(field, core, window, rng), 1 - CARRIED)
     carriers: Mask = alike > max(chance, CLEARLY * float(np.median(alike[core])))
-    carriers[core] = True
     return carriers, _extent(field, carriers, window)
 
 
