@@ -44,7 +44,7 @@ def to_onnx(module: CalibratedNetwork, size: tuple[int, int]) -> bytes:
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
-            _with_fixed_padding(module.cpu().eval(), pixels),
+            with_fixed_padding(module.cpu().eval(), pixels),
             (pixels,),
             buffer,  # type: ignore[arg-type]  # the signature names paths only; the exporter takes files too
             input_names=["pixels"],
@@ -56,7 +56,7 @@ def to_onnx(module: CalibratedNetwork, size: tuple[int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def _with_fixed_padding(module: nn.Module, example: Tensor) -> nn.Module:
+def with_fixed_padding(module: nn.Module, example: Tensor) -> nn.Module:
     """A copy in which convolutions of padding "same" pad by plain numbers.
 
     They work their padding out from the size of their input, which a graph does anew for every image; known numbers
