@@ -104,6 +104,7 @@ class Source:
 
     @classmethod
     def read(cls, name: str, data: Path, *, seed: int) -> "Source":
+        """The set of that name; the seed decides which images are kept for testing."""
         rng = np.random.default_rng(seed)
         if name == "photographs":
             numbered = [(int(match[1]), path) for path in sorted((data / "outliers").iterdir())
@@ -138,6 +139,7 @@ class Case:
 
     @property
     def name(self) -> str:
+        """Of its files."""
         return "-".join(filter(None, (self.source, self.cue, f"{self.share:g}", self.side, str(self.seed), self.mend)))
 
 

@@ -1,11 +1,10 @@
-"""`blemish audit` from the folder to the page: planted cues are flagged, clean folders are not, mistakes get a sentence."""
+"""`blemish audit` from the folder to the page: planted cues are flagged, clean folders are not."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIDE, noise, save_image
 
 from blemish.audit import counterfactuals
 from blemish.audit.counterfactuals import cover, put_on
@@ -14,6 +13,7 @@ from blemish.audit.places import fixed_frame
 from blemish.audit.statistics import relight
 from blemish.audit.suspects import percent, probability, sides, where
 from blemish.datasets.layouts import Sample
+from conftest import SIDE, noise, save_image
 
 
 def marked(seed: int) -> np.ndarray:

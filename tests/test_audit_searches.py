@@ -6,7 +6,7 @@ from scipy.stats import hypergeom, kstest
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
-from blemish.audit import clusters, patterns, places, statistics
+from blemish.audit import patterns, places, statistics
 from blemish.audit.clusters import affinity, cluster, cut, shapes
 from blemish.audit.patterns import find_patterns
 from blemish.audit.places import shared_places

@@ -5,13 +5,14 @@ alarms have their evidence; `counterfactuals` put what was found to the detector
 says it in words; `clusters` groups heatmaps; `page` writes it all down.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.stats import binom
 
 from blemish.audit import suspects
 from blemish.audit.clusters import Clusters, cluster
@@ -124,7 +125,8 @@ def audit(
         interest = _resized(interest, material.size)
     ask = _Questions(detector, material, seed)
     found: list[Suspect] = []
-    steps = (ask.patterns, ask.looks, ask.places, partial(ask.outside, interest))
+    steps: list[Callable[[Sequence[Suspect]], list[Suspect]]]
+    steps = [ask.patterns, ask.looks, ask.places, partial(ask.outside, interest)]
     for done, step in enumerate(steps, start=1):
         found += step(found)
         progress("searching", done, len(steps))
@@ -266,8 +268,6 @@ class _Questions:
         loudest = material.maps[:, ~interest].max(axis=1, initial=0)
         members = np.flatnonzero(loudest >= material.threshold)
         rate = self._detector.calibration.held_rate
-        from scipy.stats import binom
-
         p_value = float(binom.sf(len(members) - 1, len(material.samples), rate))
         return [
             Suspect(

@@ -64,17 +64,12 @@ class Material:
     @property
     def alarmed(self) -> Mask:
         """(N,), whether an image is called anomalous."""
-        return self.scores >= self.threshold
+        return np.asarray(self.scores >= self.threshold)
 
     @property
     def anomalous(self) -> Mask:
         """(N,), whether the folder calls an image anomalous."""
         return np.array([sample.anomalous for sample in self.samples])
-
-    @property
-    def masked(self) -> Mask:
-        """(N,), whether an image has a painted mask."""
-        return self.painted.any(axis=(1, 2))
 
 
 def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material:

@@ -17,7 +17,7 @@ from blemish.audit.counterfactuals import Change
 from blemish.audit.material import Mask
 from blemish.audit.suspects import Suspect, probability
 from blemish.files import atomic_write, printable
-from blemish.heatmaps import LEGEND, overlay, short
+from blemish.heatmaps import LEGEND, HeatmapScale, overlay, short
 
 EXAMPLES = 4  # images beside a suspect
 SHEET = 12  # images of a cluster
@@ -161,7 +161,9 @@ def _sheets(found: Audit) -> list[Sheet]:
         members = found.clustered[found.clusters.labels == number]
         bad = int(material.anomalous[members].sum())
         alarmed = int(material.alarmed[members].sum())
-        title = f"{len(members)} heatmaps: {bad} of anomalous images, {len(members) - bad} of good ones; {alarmed} alarms"
+        title = (
+            f"{len(members)} heatmaps: {bad} of anomalous images, {len(members) - bad} of good ones; {alarmed} alarms"
+        )
         sheets.append(
             Sheet(
                 title=title,
@@ -201,8 +203,6 @@ def _mean_picture(found: Audit, mean: npt.NDArray[np.float32] | None) -> str:
     ground = material.pixels[~material.anomalous].mean(axis=0).round().astype(np.uint8)
     low, high = float(np.median(mean)), float(mean.max())
     span = max(high - low, 1e-9)
-    from blemish.heatmaps import HeatmapScale
-
     scale = HeatmapScale(low=low, threshold=low + 0.5 * span, high=high + 0.01 * span)
     picture = overlay(Image.fromarray(ground), mean, scale, regions=[], mask=found.interest, colour_bar=False)
     return _jpeg(picture)
@@ -212,9 +212,7 @@ def _photograph(pixels: npt.NDArray[np.uint8]) -> str:
     return _jpeg(Image.fromarray(pixels))
 
 
-def _heatmap(
-    found: Audit, pixels: npt.NDArray[np.uint8], values: npt.NDArray[np.float32], region: Mask | None
-) -> str:
+def _heatmap(found: Audit, pixels: npt.NDArray[np.uint8], values: npt.NDArray[np.float32], region: Mask | None) -> str:
     return _jpeg(overlay(Image.fromarray(pixels), values, found.detector.scale, mask=region, colour_bar=False))
 
 

@@ -226,7 +226,7 @@ def _carriers(
     window = tuple(slice(BLOCK * at, BLOCK * (at + extent)) for at, extent in zip(place, shape, strict=True))
     inside = field[:, window[0], window[1]]
     alike = _resemblance(inside, core)
-    chance = np.quantile(_moved_resemblance(field, core, window, rng), 1 - CARRIED)
+    chance = float(np.quantile(_moved_resemblance(field, core, window, rng), 1 - CARRIED))
     carriers: Mask = alike > max(chance, CLEARLY * float(np.median(alike[core])))
     return carriers, _extent(field, carriers, window)
 

@@ -77,7 +77,7 @@ def _most_shared(evidence: Mask, rng: np.random.Generator) -> Place:
     highest = np.sort([_surprise(_moved(cells, rng), expected).max() for _ in range(REPEATS)])
     p_value = (1 + int((highest >= surprise.max()).sum())) / (REPEATS + 1)
     centre = np.unravel_index(int(surprise.argmax()), surprise.shape)
-    members = np.flatnonzero(cells[:, *centre])
+    members = np.flatnonzero(cells[:, centre[0], centre[1]])
     return Place(
         members=members,
         region=_region(evidence[members], centre),
