@@ -69,7 +69,7 @@ class Trunk(nn.Module):
 
 
 def trunk_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
-    """The trunk as ONNX, its padding worked out beforehand as a detector's is, or for every image as timm exports it."""
+    """The trunk as ONNX, its padding worked out beforehand as in a detector, or for every image as timm exports it."""
     buffer = io.BytesIO()
     names = ["anomaly_map", "score", "p_value"]
     with warnings.catch_warnings():
