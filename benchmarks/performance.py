@@ -1,11 +1,11 @@
-"""Speed of one image in every runtime, what each costs in accuracy, and where the time of one file goes.
+"""Speed of one image in every runtime, and what each costs in accuracy.
 
 python benchmarks/performance.py [--sizes 224 256 384 512] [--runs 60]
     Milliseconds an image and images a second. Speed does not depend on what was learned, so the networks are not
     trained; the plain trunk in the same runtime stands beside them. Then the way from a JPEG file of that size to its
     verdict, as a multiple of the plain trunk.
 python benchmarks/performance.py --model MODEL.onnx --data DATA
-    Accuracy of every export of a trained model on its test split, and the parts of the way from file to picture.
+    Accuracy and speed of every export of a trained model on its test split, also of those that would be refused.
 
 Tables are Markdown. What runs on one thread is timed in processor time, which other work on the machine touches
 little; what runs on two in wall time, so leave the machine alone. A figure is the 10th percentile of runs in turns.
@@ -19,7 +19,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ from blemish.exporting import INT8_SHARES, TARGETS, TOLERANCE, score
 from blemish.exporting.agreement import agreement
 from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
 from blemish.exporting.held_back import held_back_images
-from blemish.images import load, read_image, to_network_size
+from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
@@ -215,43 +214,6 @@ def print_accuracy(path: Path, data: Path, folder: Path, runs: int) -> None:
         print(f"| {name} | {times[name]:.1f} | {row} |")
 
 
-def print_parts(path: Path, data: Path, folder: Path, runs: int) -> None:
-    """The way of one file, step by step, and as a whole."""
-    detector = Detector.load(path, threads=1)
-    size = detector.metadata.size
-    files = [sample.path for sample in read_data_set(data).test]
-    turn = cycle(files)
-    image, pixels = read_image(files[0]), load(files[0], size)[0][None]
-    loud = max((one for one in detector.stream(files[:40])), key=lambda one: one.score)
-    picture = detector.explain(loud.source, loud)
-
-    def encode(level: int) -> bytes:
-        buffer = io.BytesIO()
-        picture.save(buffer, format="PNG", compress_level=level)
-        return buffer.getvalue()
-
-    encoded = encode(6)
-    times = quickest(
-        {
-            "read and decode": lambda: read_image(next(turn)),
-            "resize": lambda: to_network_size(image, size),
-            "graph": lambda: detector.run(pixels),
-            "p-value and verdict": lambda: detector.calibration.p_value(1.0) and detector.calibration.verdict(1.0),
-            "file to verdict, together": lambda: next(detector.stream([next(turn)])),
-            "map at the image's size": loud.full_map,
-            "regions": lambda: detector.regions(loud),
-            "overlay (reads the file again)": lambda: detector.explain(loud.source, loud),
-            "encode the overlay as PNG": lambda: encode(6),
-            "the same at level 1": lambda: encode(1),
-            "write it": lambda: (folder / "overlay.png").write_bytes(encoded),
-        },
-        runs,
-    )
-    print(f"| {image.width} x {image.height} {files[0].suffix[1:].upper()} to {size[1]} x {size[0]} | ms |\n|---|---:|")
-    for name, value in times.items():
-        print(f"| {name} | {value:.2f} |")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256, 384, 512])
@@ -264,8 +226,6 @@ def main() -> None:
     if options.model is not None:
         with tempfile.TemporaryDirectory() as folder:
             print_accuracy(options.model, options.data, Path(folder), options.runs)
-            print()
-            print_parts(options.model, options.data, Path(folder), options.runs)
         return
     print("| px | network | runtime | ms, 1 thread | images/s, 1 thread, batch 8 | ms, 2 threads (wall) |")
     print("|---:|---|---|---:|---:|---:|")
