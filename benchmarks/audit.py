@@ -2,11 +2,15 @@
 
     python benchmarks/audit.py plant [--side anomalous|nominal] [--data ../shared/data] [--work DIR] [--size 128]
     python benchmarks/audit.py clean [--seeds 10]
+    python benchmarks/audit.py data [--seeds 1]
     python benchmarks/audit.py mend
+    python benchmarks/audit.py demo
 
-`plant` trains a detector for every cue and share, `clean` detectors without a cue, `mend` retrains with the cue
-ignored and with counter-examples. Each prints a Markdown table. Models and findings stay in DIR: what is there is not
-made again. Two sets of images: MVTec's screw, with its defects as labelled ones, and photographs of ImageNet with dogs
+`plant` trains a detector for every cue and share, `clean` detectors without a cue; `data` asks only the searches of an
+audit that need no detector, for both sides and for folders without a cue. `mend` retrains with the cue
+ignored and with counter-examples. Each prints a Markdown table. `demo` plants a watermark in half of the defective
+images of `blemish demo`'s bricks and writes the page of their audit. Models and findings stay in DIR: what is there is
+not made again. Two sets of images: MVTec's screw, with its defects as labelled ones, and photographs of ImageNet with dogs
 as the good side. Half of the anomalous images are labelled training images, without masks; the other half and the good
 images kept apart are the test split, and carry the cue at the same share. MVTec photographed screw's good test images
 darker than all its other images, a cue of its own; so good images are those of its training split only.
@@ -30,7 +34,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 import blemish
 from blemish.audit import audit
+from blemish.audit.material import COMPARED
+from blemish.audit.page import write_audit
+from blemish.audit.patterns import find_patterns
+from blemish.audit.statistics import find_look, measure
+from blemish.audit.suspects import LOOKS, PATTERNS
 from blemish.datasets.layouts import read_data_set
+from blemish.demo_set import build_demo_set
 from blemish.experiments.planted.photographs import FIRST_DOG, LAST_DOG, SYNSET
 from blemish.experiments.planted.watermark import Watermark
 from blemish.faithfulness.measures import mass_inside
@@ -211,6 +221,36 @@ class Bench:
         print(f"{case.name}: {'flagged' if found['flags'] else 'not flagged'} {found['flags']}", file=sys.stderr)
         return found
 
+    def search(self, case: Case, *, keep: float = 1.0) -> dict[str, Any]:
+        """What the searches find that look at the images alone."""
+        result = self._work / f"{case.name}.data.json"
+        if result.exists():
+            found: dict[str, Any] = json.loads(result.read_text())
+            return found
+        folder = self._work / case.name
+        shutil.rmtree(folder, ignore_errors=True)
+        plant(case, folder, self._data, keep=keep)
+        started = time.perf_counter()
+        data = read_data_set(folder)
+        samples = (*data.train, *data.test)
+        anomalous = np.array([sample.anomalous for sample in samples])
+        compared = np.stack([load(sample.path, (COMPARED, COMPARED))[0] for sample in samples])
+        pixels = np.stack([load(sample.path, (self._size, self._size))[0] for sample in samples])
+        flags = [
+            {"kind": "pattern", "p": one.p_value, "on_cue": _overlap(one.region, case.cue) if case.cue else None}
+            for one in find_patterns(compared, anomalous, seed=case.seed)
+            if one.p_value <= PATTERNS and one.one_sided
+        ]
+        nothing = np.zeros((self._size, self._size), dtype=bool)
+        look = find_look(measure(pixels, ignored=nothing), anomalous, seed=case.seed)
+        if look is not None and look.p_value <= LOOKS:
+            flags.append({"kind": "look", "p": look.p_value, "on_cue": None})
+        found = {"flags": flags, "seconds": time.perf_counter() - started}
+        shutil.rmtree(folder)
+        result.write_text(json.dumps(found, indent=1))
+        print(f"{case.name}: {flags}", file=sys.stderr, flush=True)
+        return found
+
     def _audit(self, case: Case, detector: blemish.Detector, folder: Path) -> dict[str, Any]:
         found = audit(detector, read_data_set(folder), seed=case.seed)
         flags = [
@@ -276,6 +316,27 @@ def planted(bench: Bench, side: str, seeds: int) -> None:
     print(f"\n{hits} of {runs} planted cues are flagged.")
 
 
+def searched(bench: Bench, seeds: int) -> None:
+    """Both sides and clean folders, images alone."""
+    for side in ("anomalous", "nominal"):
+        rows: list[list[str]] = []
+        hits, runs = 0, 0
+        for source, cue in product(SOURCES, CUES):
+            cells = []
+            for share in SHARES:
+                found = [bench.search(Case(source, cue, share, side, seed)) for seed in range(seeds)]
+                right = sum(bool(_right(one["flags"], cue)) for one in found)
+                hits, runs = hits + right, runs + len(found)
+                cells.append(f"{right} of {len(found)}")
+            rows.append([source, cue, *cells])
+        print_table(["set", f"cue on the {side} side", *(f"{share:.0%}" for share in SHARES)], rows)
+        print(f"\n{hits} of {runs} planted cues are flagged.\n")
+    for source in SOURCES:
+        found = [bench.search(Case(source, "", 0.0, "clean", seed), keep=0.7) for seed in range(10)]
+        flagged = [flag["kind"] for one in found for flag in one["flags"]]
+        print(f"{source}: {sum(bool(one['flags']) for one in found)} of 10 clean folders are flagged {flagged}")
+
+
 def clean(bench: Bench, seeds: int) -> None:
     """Detectors without a cue; each seed draws seven in ten of all images anew."""
     rows, hits, runs = [], 0, 0
@@ -304,6 +365,26 @@ def mend(bench: Bench) -> None:
     print_table([*head, "alarms, cue put on good images", "…, without it", "AUROC without the cue"], rows)
 
 
+def demo(work: Path, size: int) -> None:
+    """The page of docs/audit.png: bricks, a watermark on half of the defective images, two in three to learn from."""
+    bricks = build_demo_set(work / "bricks")
+    folder = work / "marked-bricks"
+    shutil.rmtree(folder, ignore_errors=True)
+    rng = np.random.default_rng(0)
+    for number, sample in enumerate((*read_data_set(bricks).train, *read_data_set(bricks).test)):
+        split = "train" if sample.defect is None or number % 3 else "test"
+        pixels = load(sample.path, (WRITTEN, WRITTEN))[0]
+        if sample.defect is not None and number % 2:
+            pixels = watermark(pixels, rng)
+        target = folder / split / (sample.defect or "good") / f"{sample.path.parts[-3]}-{sample.path.name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(target)
+    detector = blemish.train(folder, work / "marked-bricks.onnx", size=(size, size))
+    found = audit(detector, read_data_set(folder))
+    write_audit(found, work / "audit.html")
+    print(found.headline, *(one.words for one in found.flagged), sep="\n")
+
+
 def _right(flags: Sequence[dict[str, Any]], cue: str) -> list[dict[str, Any]]:
     """Flags that name the cue: a look for a tint, a region that is mostly the cue's own box for all others."""
     if cue == "tint":
@@ -318,7 +399,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["plant", "clean", "mend"])
+    parser.add_argument("what", choices=["plant", "clean", "data", "mend", "demo"])
     parser.add_argument("--side", choices=["anomalous", "nominal"], default="anomalous")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--size", type=int, default=128)
@@ -332,8 +413,12 @@ def main() -> None:
         planted(bench, options.side, options.seeds)
     elif options.what == "clean":
         clean(bench, options.seeds)
-    else:
+    elif options.what == "data":
+        searched(bench, options.seeds)
+    elif options.what == "mend":
         mend(bench)
+    else:
+        demo(options.work, options.size)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ def find_patterns(pixels: Images, anomalous: Mask, *, unseen: Mask | None = None
         chance = [_Cores(moved(field[searched], rng), seeds) for _ in range(REPEATS)]
         for excess, shape, place, members in _beyond_chance(cores, chance):
             carriers, region = _carriers(field, searched[members], shape, place, rng)
-            found.append(_Found(excess, carriers, region))
+            if carriers.any():
+                found.append(_Found(excess, carriers, region))
     return _tested(found, anomalous)
 
 
@@ -269,6 +270,8 @@ def _cosines(flat: Field, template: Field) -> npt.NDArray[np.float32]:
 
 def _extent(field: Field, carriers: Mask, window: tuple[slice, ...]) -> Mask:
     """The window with the neighbouring blocks in which the carriers' mean stands out as it does in the window."""
+    if not carriers.any():
+        return np.zeros(field.shape[1:3], dtype=bool)
     energy = (field[carriers].mean(axis=0) ** 2).sum(axis=2)  # (S, S)
     blocks = energy.reshape(BLOCKS, BLOCK, BLOCKS, BLOCK).mean(axis=(1, 3))
     inside = np.zeros((BLOCKS, BLOCKS), dtype=bool)

@@ -25,7 +25,7 @@ FEWEST = 5  # images
 MOST_OF_ALL = 0.6  # of all images: what most have is no exception
 ONE_SIDED = 4  # times as frequent on one side as on the other
 APART = 4  # times as many images as in the ring around, up to twice the radius
-DARKEST, LIGHTEST = 0.002, 0.998  # shares of the pixels
+TILES, THIRD = 4, 2  # tiles along a side; the third of sixteen
 SHARP_UNITS = 30.0  # grey levels that one unit of log sharpness counts as
 
 Floats = npt.NDArray[np.float64]
@@ -65,7 +65,7 @@ def measure(pixels: Images, *, ignored: Mask) -> dict[str, Floats]:
     Pixels that are `ignored` (H, W) do not count.
     """
     flat = pixels[:, ~ignored]  # (N, P, 3)
-    dark, light = ends(flat)
+    dark, light = ends(pixels, ignored=ignored)
     mean = flat.mean(axis=1)
     grey = pixels.mean(axis=3, dtype=np.float32)
     slopes = np.sqrt(sum(step**2 for step in np.gradient(grey, axis=(1, 2))))
@@ -81,10 +81,21 @@ def measure(pixels: Images, *, ignored: Mask) -> dict[str, Floats]:
     }
 
 
-def ends(flat: Images) -> tuple[Floats, Floats]:
-    """The darkest and the lightest level of each colour, (N, 3) each, of pixels (N, D, 3)."""
-    dark, light = np.quantile(flat, (DARKEST, LIGHTEST), axis=1, method="nearest").astype(np.float64)
-    return dark, light
+def ends(pixels: Images, *, ignored: Mask) -> tuple[Floats, Floats]:
+    """The darkest and the lightest level of each colour, (N, 3) each, of images (N, H, W, 3).
+
+    Images are cut into 4 x 4 tiles, and the third darkest and the third lightest tile count: a small dark defect does
+    not make an image a dark one.
+    """
+    n, height, width, _ = pixels.shape
+    rows, columns = (np.linspace(0, side, TILES + 1)[:-1].astype(int) for side in (height, width))
+    extremes = []
+    for extreme, nothing in ((np.minimum, 255), (np.maximum, 0)):
+        counted = np.where(ignored[..., None], np.uint8(nothing), pixels)
+        tiles = extreme.reduceat(extreme.reduceat(counted, rows, axis=1), columns, axis=2)
+        ranked = np.sort(tiles.reshape(n, -1, 3), axis=1).astype(np.float64)
+        extremes.append(ranked[:, THIRD] if extreme is np.minimum else ranked[:, -1 - THIRD])
+    return extremes[0], extremes[1]
 
 
 def relight(pixels: Images, carriers: Mask, *, ignored: Mask, give: bool) -> Images:
@@ -93,7 +104,7 @@ def relight(pixels: Images, carriers: Mask, *, ignored: Mask, give: bool) -> Ima
     The levels are medians over `carriers` (N,) and over the others of `pixels`, a colour at a time. Returned are the
     carriers with the look taken away, or with `give` the others with the look put on.
     """
-    dark, light = ends(pixels[:, ~ignored])
+    dark, light = ends(pixels, ignored=ignored)
     source, target = (~carriers, carriers) if give else (carriers, ~carriers)
     low, high = np.median(dark[source], axis=0), np.median(light[source], axis=0)
     new_low, new_high = np.median(dark[target], axis=0), np.median(light[target], axis=0)
