@@ -10,10 +10,10 @@
 audit that need no detector, for both sides and for folders without a cue. `mend` retrains with the cue
 ignored and with counter-examples. Each prints a Markdown table. `demo` plants a watermark in half of the defective
 images of `blemish demo`'s bricks and writes the page of their audit. Models and findings stay in DIR: what is there is
-not made again. Two sets of images: MVTec's screw, with its defects as labelled ones, and photographs of ImageNet with dogs
-as the good side. Half of the anomalous images are labelled training images, without masks; the other half and the good
-images kept apart are the test split, and carry the cue at the same share. MVTec photographed screw's good test images
-darker than all its other images, a cue of its own; so good images are those of its training split only.
+not made again. Two sets of images: MVTec's screw, with its defects as labelled ones, and photographs of ImageNet with
+dogs as the good side. Half of the anomalous images are labelled training images, without masks; the other half and the
+good images kept apart are the test split, and carry the cue at the same share. MVTec photographed screw's good test
+images darker than all its other images, a cue of its own; so good images are those of its training split only.
 """
 
 import argparse
@@ -21,8 +21,9 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ Pixels = npt.NDArray[np.uint8]  # (S, S, 3)
 Cue = Callable[[Pixels, np.random.Generator], Pixels]
 
 SOURCES = ("screw", "photographs")
-WRITTEN = 256  # pixels of the images as they are written, whatever the network's size
+WRITTEN = COMPARED  # pixels of the images as they are written, whatever the network's size
 SHARES = (0.05, 0.2, 0.5)
 TEST_SHARE = 0.3  # of the good images, where a set has no test split of its own
 STRIPE = 0.03  # of the side
@@ -153,8 +154,8 @@ class Case:
         return "-".join(filter(None, (self.source, self.cue, f"{self.share:g}", self.side, str(self.seed), self.mend)))
 
 
-def plant(case: Case, root: Path, data: Path, *, keep: float = 1.0) -> None:
-    """Writes the data set of a case in MVTec's layout; half of the anomalous images are labelled training ones.
+def planted_images(case: Case, data: Path, *, keep: float = 1.0) -> Iterator[tuple[str, str, Pixels]]:
+    """Folder, name and pixels of all images of a case; half of the anomalous ones are labelled training images.
 
     `keep` is the share of all images that is used.
     """
@@ -171,17 +172,23 @@ def plant(case: Case, root: Path, data: Path, *, keep: float = 1.0) -> None:
                 for path in paths[: round(keep * len(paths))]
             ]
             carries = (case.side == "nominal") == good or case.mend == "counter-examples"
-            _write(chosen, root, case, share=case.share if carries else 0.0)
+            rng = np.random.default_rng(case.seed)
+            count = round(case.share * len(chosen)) if carries else 0
+            marked = set(rng.permutation(len(chosen))[:count].tolist())
+            for number, (folder, path) in enumerate(chosen):
+                pixels = read(path)
+                yield folder, path.stem, CUES[case.cue](pixels, rng) if number in marked else pixels
 
 
-def _write(chosen: Sequence[tuple[str, Path]], root: Path, case: Case, *, share: float) -> None:
-    rng = np.random.default_rng(case.seed)
-    marked = set(rng.permutation(len(chosen))[: round(share * len(chosen))].tolist())
-    for number, (folder, path) in enumerate(chosen):
-        pixels = load(path, (WRITTEN, WRITTEN))[0]
-        if number in marked:
-            pixels = CUES[case.cue](pixels, rng)
-        target = root / folder / f"{path.stem}.png"
+@lru_cache(maxsize=1000)
+def read(path: Path) -> Pixels:
+    return load(path, (WRITTEN, WRITTEN))[0]
+
+
+def plant(case: Case, root: Path, data: Path, *, keep: float) -> None:
+    """Writes a case's images in MVTec's layout."""
+    for folder, name, pixels in planted_images(case, data, keep=keep):
+        target = root / folder / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(target, compress_level=1)
 
@@ -227,15 +234,11 @@ class Bench:
         if result.exists():
             found: dict[str, Any] = json.loads(result.read_text())
             return found
-        folder = self._work / case.name
-        shutil.rmtree(folder, ignore_errors=True)
-        plant(case, folder, self._data, keep=keep)
+        folders, _, images = zip(*planted_images(case, self._data, keep=keep), strict=True)
         started = time.perf_counter()
-        data = read_data_set(folder)
-        samples = (*data.train, *data.test)
-        anomalous = np.array([sample.anomalous for sample in samples])
-        compared = np.stack([load(sample.path, (COMPARED, COMPARED))[0] for sample in samples])
-        pixels = np.stack([load(sample.path, (self._size, self._size))[0] for sample in samples])
+        anomalous = np.array([not folder.endswith("/good") for folder in folders])
+        compared = np.stack(images)
+        pixels = np.stack([load(one, (self._size, self._size))[0] for one in images])
         flags = [
             {"kind": "pattern", "p": one.p_value, "on_cue": _overlap(one.region, case.cue) if case.cue else None}
             for one in find_patterns(compared, anomalous, seed=case.seed)
@@ -246,7 +249,6 @@ class Bench:
         if look is not None and look.p_value <= LOOKS:
             flags.append({"kind": "look", "p": look.p_value, "on_cue": None})
         found = {"flags": flags, "seconds": time.perf_counter() - started}
-        shutil.rmtree(folder)
         result.write_text(json.dumps(found, indent=1))
         print(f"{case.name}: {flags}", file=sys.stderr, flush=True)
         return found

@@ -224,6 +224,6 @@ class TestWords:
         assert where(region) == words
 
     def test_numbers(self):
-        assert [probability(p) for p in (0.034, 0.00051, 0.00002)] == ["0.034", "0.00051", "2e-5"]
+        assert [probability(p) for p in (0.034, 0.00051, 0.00002)] == ["p = 0.034", "p = 0.00051", "p < 0.0001"]
         assert [percent(share) for share in (0.004, 0.04, 0.4)] == ["0.4 %", "4 %", "40 %"]
         assert sides((0, 24), (118, 120), first=True) == "24 of 120 anomalous images and none of 118 good ones"

@@ -19,7 +19,7 @@ from blemish.audit.clusters import Clusters, cluster
 from blemish.audit.counterfactuals import cover, put_on, restyle
 from blemish.audit.material import Indices, Mask, Material, Progress, gather
 from blemish.audit.patterns import Pattern, find_patterns
-from blemish.audit.places import Place, fixed_frame, shared_places
+from blemish.audit.places import Place, fixed_frame, shared_places, with_fringe
 from blemish.audit.statistics import Look, find_look, measure, relight
 from blemish.audit.suspects import Effect, Suspect, sides, where
 from blemish.datasets.layouts import DataSet
@@ -163,7 +163,8 @@ class _Questions:
         return [self._pattern(one) for one in striking[:MOST_SUSPECTS]]
 
     def _pattern(self, pattern: Pattern) -> Suspect:
-        region = _resized(pattern.region, self._material.size) & ~self._material.ignored
+        material = self._material
+        region = _resized(pattern.region, material.size) & ~material.ignored
         whose = sides(pattern.counts, pattern.totals, first=pattern.anomalous_side)
         taken, given, hidden = self._local(np.flatnonzero(pattern.carriers), region)
         return Suspect(
@@ -173,6 +174,7 @@ class _Questions:
             p_value=pattern.p_value,
             striking=True,
             what=f"{_capital(whose)} show the same pattern in the {where(region)}",
+            bright=int((material.maps[taken.change.images][:, region] >= material.threshold).any(axis=1).sum()),
             taken=taken,
             given=given,
             hidden=hidden,
@@ -234,7 +236,7 @@ class _Questions:
         maps = np.where(material.painted[alarms] | material.ignored, 0, material.maps[alarms])
         for suspect in before:
             if suspect.region is not None:
-                maps = np.where(suspect.region, 0, maps)
+                maps = np.where(with_fringe(suspect.region), 0, maps)
         found = shared_places(maps, material.threshold, level=suspects.PLACES, seed=self._seed)
         return [self._place(one, alarms) for one in found[:MOST_SUSPECTS]]
 

@@ -15,7 +15,7 @@ from PIL import Image
 from blemish.audit import Audit, suspects
 from blemish.audit.counterfactuals import Change
 from blemish.audit.material import Mask
-from blemish.audit.suspects import Suspect, probability
+from blemish.audit.suspects import Suspect
 from blemish.files import atomic_write, printable
 from blemish.heatmaps import LEGEND, HeatmapScale, overlay, short
 
@@ -66,7 +66,7 @@ def write_audit(found: Audit, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short, "probability": probability, "printable": printable}
+    environment.filters |= {"short": short, "printable": printable}
     page = environment.get_template("audit.html.j2").render(_content(found))
     with atomic_write(path, mode="w") as file:
         file.write(page)

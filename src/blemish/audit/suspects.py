@@ -56,6 +56,7 @@ class Suspect:
         p_value: of it by chance, over all that was looked at in its search.
         striking: whether it is flagged for itself: rare by chance and on one side only.
         what: it in words, without a verdict.
+        bright: its carriers that are alarms for what lies in the region, of those that are asked about it.
         taken: it taken from its carriers.
         given: it put on images without it that are no alarms.
         hidden: it put on alarms without it.
@@ -67,6 +68,7 @@ class Suspect:
     p_value: float
     striking: bool
     what: str
+    bright: int | None = None
     taken: Effect | None = None
     given: Effect | None = None
     hidden: Effect | None = None
@@ -100,34 +102,36 @@ class Suspect:
     @property
     def words(self) -> str:
         """It, its p-value and what the detector does with it, as sentences."""
-        sentences = [f"{self.what} (p = {probability(self.p_value)})."]
-        sentences += [_taken(self.taken, self.kind)] if self.taken and self.taken.change.alarms else []
-        sentences += [_given(self.given, self.kind)] if self.given and self.given.change.calm else []
-        sentences += [_hidden(self.hidden, self.kind)] if self.hidden and self.hidden.change.alarms else []
+        sentences = [f"{self.what} ({probability(self.p_value)})."]
+        if self.taken is not None and self.taken.change.alarms:
+            sentences.append(self._when_taken(self.taken.change))
+        if self.given is not None and self.given.change.calm:
+            sentences.append(self._when_given(self.given))
+        if self.hidden is not None and self.hidden.takes_alarms():
+            sentences.append(self._when_hidden(self.hidden))
         if self.kind in ("pattern", "look"):
             sentences.append("The detector uses it." if self.used else "No sign that this detector uses it.")
         return " ".join(sentences)
 
+    def _when_taken(self, change: Change) -> str:
+        if self.kind == "look":
+            return f"In the light of the other images {len(change.gone)} of their {change.alarms} alarms vanish."
+        evidence = "" if self.bright is None else f"{self.bright} of their {change.alarms} alarms have evidence there; "
+        return f"{evidence}{len(change.gone)} of {change.alarms} vanish when it is covered."
 
-def _taken(effect: Effect, kind: Kind) -> str:
-    how = {"look": "With the light and colour of the other images"}.get(kind, "When it is covered")
-    return f"{how}, {len(effect.change.gone)} of {effect.change.alarms} of their alarms vanish."
+    def _when_given(self, effect: Effect) -> str:
+        how = "In their light" if self.kind == "look" else "With it put on"
+        text = f"{how}, {len(effect.change.new)} of {effect.change.calm} calm images become alarms"
+        if effect.control is not None:
+            text += f" ({len(effect.control.new)} with the same area of an image without it)"
+        return text + "."
 
-
-def _given(effect: Effect, kind: Kind) -> str:
-    how = "Given their light and colour" if kind == "look" else "With it put on"
-    text = f"{how}, {len(effect.change.new)} of {effect.change.calm} calm images become alarms"
-    if effect.control is not None:
-        text += f" (with the same area of images without it: {len(effect.control.new)})"
-    return text + "."
-
-
-def _hidden(effect: Effect, kind: Kind) -> str:
-    how = "Given it" if kind == "look" else "With it put on"
-    text = f"{how}, {len(effect.change.gone)} of {effect.change.alarms} other alarms vanish"
-    if effect.control is not None:
-        text += f" (with the same area of images without it: {len(effect.control.gone)})"
-    return text + "."
+    def _when_hidden(self, effect: Effect) -> str:
+        how = "In their light" if self.kind == "look" else "With it put on"
+        text = f"{how}, {len(effect.change.gone)} of {effect.change.alarms} other alarms vanish"
+        if effect.control is not None:
+            text += f" ({len(effect.control.gone)} with the same area of an image without it)"
+        return text + "."
 
 
 def _more(one: int, other: int, of: int) -> bool:
@@ -138,8 +142,8 @@ def _more(one: int, other: int, of: int) -> bool:
 
 
 def probability(p: float) -> str:
-    """Such as "0.03" or "2e-05"."""
-    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}".replace("e-0", "e-")
+    """Such as "p = 0.03" or "p < 0.0001"."""
+    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
 
 
 def where(region: Mask) -> str:
