@@ -42,7 +42,6 @@ from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import CellNetwork, GaussianHead, Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
-from blemish.projection import DISCRIMINANT, PRINCIPAL
 from blemish.runtimes import Graph, open_graph
 
 BATCH = 8
@@ -90,12 +89,12 @@ def trunk_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
 
 def detector_model(size: tuple[int, int]) -> bytes:
     """The default detector, closed form and gate, as it is before it has learned anything."""
-    backbone = Backbone()
     torch.manual_seed(0)
-    projection = torch.randn(DISCRIMINANT + PRINCIPAL, sum(backbone.channels))
-    features = FeatureGrid(backbone, size=size, projection=projection).eval()
+    features = FeatureGrid(Backbone(), size=size).eval()
     gaussian = GaussianHead(channels=features.channels, grid=features.field.grid)
-    gaussian.whitening.copy_(torch.eye(features.channels))
+    for name, numbers in gaussian.named_buffers():
+        if name != "scale":
+            numbers.normal_()
     head = Head(gaussian, gate=CellNetwork(channels=features.channels + 1))
     return to_onnx(CalibratedNetwork(DetectorNetwork(features, head, sigma=5.0).eval(), CALIBRATION), size)
 
