@@ -388,10 +388,10 @@ def demo(work: Path, size: int) -> None:
 
 
 def _right(flags: Sequence[dict[str, Any]], cue: str) -> list[dict[str, Any]]:
-    """Flags that name the cue: a look for a tint, a region that is mostly the cue's own box for all others."""
+    """Flags that name the cue: a look for a tint, for others a region a fifth or more of which is the cue's own box."""
     if cue == "tint":
         return [flag for flag in flags if flag["kind"] == "look"]
-    return [flag for flag in flags if flag["on_cue"] is not None and flag["on_cue"] >= 0.3]
+    return [flag for flag in flags if flag["on_cue"] is not None and flag["on_cue"] >= 0.2]
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
