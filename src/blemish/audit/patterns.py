@@ -12,7 +12,7 @@ Bonferroni; the weights know nothing of the sides): if carrying a pattern has no
 any flag is at most the level. That holds for aligned parts too, where all images share many patterns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ WINDOWS = ((2, 4), (4, 2))  # blocks down and across
 JITTER = 24  # pixels either way
 REPEATS = 3
 CORE = 6  # images
+CHUNK = 32  # images
 SEEDS = 50  # of each side, evenly chosen, to start a search from
 MOST = 130  # of each side are searched
 ROUNDS = 2
@@ -112,20 +113,31 @@ def find_patterns(pixels: Images, anomalous: Mask, *, unseen: Mask | None = None
 
 def edges(pixels: Images) -> Field:
     """Edge vectors (N, S, S, 2), shorter than one: the direction of an edge, whatever its contrast."""
-    grey = pixels.mean(axis=3, dtype=np.float32)
-    steps = np.stack(np.gradient(grey, axis=(1, 2)), axis=-1)
-    return _saturated(steps, FAINT_EDGE)
+
+    def steps(some: Images) -> Field:
+        return np.stack(np.gradient(some.mean(axis=3, dtype=np.float32), axis=(1, 2)), axis=-1)
+
+    return _saturated(pixels, steps, channels=2, faint=FAINT_EDGE)
 
 
 def spots(pixels: Images) -> Field:
     """How the colour differs from its surroundings' (N, S, S, 3), shorter than one."""
-    colours = pixels.astype(np.float32)
-    return _saturated(colours - gaussian_filter(colours, (0, SPOT, SPOT, 0)), FAINT_SPOT)
+
+    def differences(some: Images) -> Field:
+        colours = some.astype(np.float32)
+        return colours - gaussian_filter(colours, (0, SPOT, SPOT, 0))
+
+    return _saturated(pixels, differences, channels=3, faint=FAINT_SPOT)
 
 
-def _saturated(vectors: Field, faint: float) -> Field:
-    length = np.sqrt((vectors**2).sum(-1, keepdims=True))
-    return vectors / (length + faint)
+def _saturated(pixels: Images, vectors: Callable[[Images], Field], *, channels: int, faint: float) -> Field:
+    """Vectors v of all images as v / (|v| + faint), some images at a time: intermediate results are large."""
+    field = np.empty((*pixels.shape[:3], channels), np.float32)
+    for start in range(0, len(pixels), CHUNK):
+        some = vectors(pixels[start : start + CHUNK])
+        length = np.sqrt((some**2).sum(axis=-1, keepdims=True))
+        field[start : start + CHUNK] = some / (length + faint)
+    return field
 
 
 class _Cores:
