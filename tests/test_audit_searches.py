@@ -192,6 +192,22 @@ class TestPatterns:
         unseen[30:39, 208:248, 180:244] = True
         assert not any(one.p_value < 0.05 and one.one_sided for one in find_patterns(pixels, anomalous, unseen=unseen))
 
+    @pytest.mark.parametrize("masked", [True, False])
+    def test_defects_at_one_place_of_an_aligned_part_are_no_pattern(self, masked):
+        rng = np.random.default_rng(3)
+        part = np.kron(rng.uniform(40, 215, (16, 16, 3)), np.ones((16, 16, 1)))
+        pixels = (part + rng.normal(0, 6, (60, 256, 256, 3))).clip(0, 255).astype(np.uint8)
+        # Every defect is another one. Where there are masks all anomalous images have one, otherwise two in three.
+        defective = np.arange(30, 60 if masked else 50)
+        for one in defective:
+            pixels[one, 96:144, 96:144] = np.kron(rng.integers(0, 255, (6, 6, 3)), np.ones((8, 8, 1)))
+        unseen = np.zeros((60, 256, 256), bool)
+        if masked:
+            unseen[defective, 92:148, 92:148] = True
+        found = find_patterns(pixels, np.arange(60) >= 30, unseen=unseen)
+        assert found  # an aligned part has patterns
+        assert not any(one.p_value < 0.05 and one.one_sided for one in found)
+
     def test_likeness_is_the_mean_cosine_of_all_pairs(self):
         rng = np.random.default_rng(5)
         vectors = rng.normal(0, 1, (9, 40)).astype(np.float32) * 40  # long enough not to count as quiet

@@ -41,6 +41,7 @@ CARRIED = 1e-3  # share of moved images that resemble a pattern as much
 CLEARLY = 0.6  # of what the core's own images resemble it by
 CANDIDATES = 8
 THE_SAME = 0.5  # of the carriers of either
+HIDDEN = 0.25  # of a pattern's region: an image of which so much is not to be compared does not count
 ONE_SIDED = 4  # times as frequent on one side as on the other, at least
 
 Field = npt.NDArray[np.float32]  # (N, SIDE, SIDE, C)
@@ -48,11 +49,13 @@ Field = npt.NDArray[np.float32]  # (N, SIDE, SIDE, C)
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A candidate: how far beyond chance its core is alike, its carriers (N,) and where it lies (SIDE, SIDE)."""
+    """A candidate: how far beyond chance its core is alike, its carriers (N,), where it lies (SIDE, SIDE), and which
+    images (N,) can be seen there."""
 
     excess: float
     carriers: Mask
     region: Mask
+    seen: Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +66,7 @@ class Pattern:
         carriers: bool (N,), the images that carry it.
         region: bool (SIDE, SIDE), where it lies.
         counts: carriers on the good and on the anomalous side.
-        totals: images on either side.
+        totals: images on either side that can be seen there.
         p_value: of such a table by chance, corrected for there being other candidates.
     """
 
@@ -76,14 +79,17 @@ class Pattern:
     @property
     def anomalous_side(self) -> bool:
         """Whether it is more frequent in anomalous images."""
-        good, bad = (count / total for count, total in zip(self.counts, self.totals, strict=True))
+        good, bad = self._rates
         return bad > good
 
     @property
     def one_sided(self) -> bool:
         """Whether it is so much more frequent on one side that it could stand for the label."""
-        good, bad = (count / total for count, total in zip(self.counts, self.totals, strict=True))
-        return max(good, bad) >= ONE_SIDED * min(good, bad)
+        return min(self.totals) > 0 and max(self._rates) >= ONE_SIDED * min(self._rates)
+
+    @property
+    def _rates(self) -> tuple[float, float]:
+        return self.counts[0] / max(self.totals[0], 1), self.counts[1] / max(self.totals[1], 1)
 
 
 def find_patterns(pixels: Images, anomalous: Mask, *, unseen: Mask | None = None, seed: int = 0) -> list[Pattern]:
@@ -106,8 +112,11 @@ def find_patterns(pixels: Images, anomalous: Mask, *, unseen: Mask | None = None
         chance = [_Cores(moved(field[searched], rng), seeds) for _ in range(REPEATS)]
         for excess, shape, place, members in _beyond_chance(cores, chance):
             carriers, region = _carriers(field, searched[members], shape, place, rng)
-            if carriers.any():
-                found.append(_Found(excess, carriers, region))
+            seen = np.ones(len(pixels), dtype=bool)
+            if unseen is not None:
+                seen = unseen[:, region].mean(axis=1) < HIDDEN
+            if (carriers & seen).any():
+                found.append(_Found(excess, carriers & seen, region, seen))
     return _tested(found, anomalous)
 
 
@@ -296,12 +305,13 @@ def _extent(field: Field, carriers: Mask, window: tuple[slice, ...]) -> Mask:
 
 def _tested(found: list[_Found], anomalous: Mask) -> list[Pattern]:
     """Fisher's exact test of every candidate; its p-value is divided by its weight, its share of all squared excess."""
-    totals = (int((~anomalous).sum()), int(anomalous.sum()))
     candidates = _distinct(found)
     whole = sum(one.excess**2 for one in candidates)
     patterns = []
     for one in candidates:
-        counts = (int((one.carriers & ~anomalous).sum()), int((one.carriers & anomalous).sum()))
+        counts, totals = (
+            (int((some & ~anomalous).sum()), int((some & anomalous).sum())) for some in (one.carriers, one.seen)
+        )
         table = [[counts[side], totals[side] - counts[side]] for side in (0, 1)]
         p_value = min(1.0, float(fisher_exact(table).pvalue) * whole / one.excess**2)
         patterns.append(Pattern(one.carriers, one.region, counts, totals, p_value))
