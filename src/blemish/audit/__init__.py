@@ -87,16 +87,16 @@ class Audit:
     @property
     def headline(self) -> str:
         """The verdict as a sentence."""
-        if not self.flagged:
+        number = len(self.flagged)
+        if number == 0:
             return "No spurious cue found."
-        used = sum(suspect.used or suspect.kind in ("place", "outside") for suspect in self.flagged)
-        cues = "1 suspicious cue" if len(self.flagged) == 1 else f"{len(self.flagged)} suspicious cues"
-        if not used:
-            return f"{cues} in the data; no sign that this detector uses {'it' if len(self.flagged) == 1 else 'them'}."
-        of_them = "" if used == len(self.flagged) else f" {used} of them"
-        return f"{cues};{of_them or ' all'} used by this detector." if len(self.flagged) > 1 else (
-            f"{cues}, used by this detector."
-        )  # fmt: skip
+        used = sum(suspect.used for suspect in self.flagged)
+        cues = "1 suspicious cue" if number == 1 else f"{number} suspicious cues"
+        if used == 0:
+            return f"{cues} in the data; no sign that this detector uses {'it' if number == 1 else 'them'}."
+        if used == number:
+            return f"{cues}, {'' if number == 1 else 'all '}used by this detector."
+        return f"{cues}; {used} of them used by this detector."
 
 
 def audit(

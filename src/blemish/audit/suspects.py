@@ -75,9 +75,10 @@ class Suspect:
 
     @property
     def used(self) -> bool:
-        """Whether the detector's verdicts hang on it."""
+        """Whether the detector's verdicts hang on it; evidence is what it uses by itself."""
         return bool(
-            (self.taken and self.taken.takes_alarms())
+            self.kind == "outside"
+            or (self.taken and self.taken.takes_alarms())
             or (self.given and self.given.makes_alarms())
             or (self.hidden and self.hidden.takes_alarms())
         )
@@ -85,7 +86,7 @@ class Suspect:
     @property
     def flagged(self) -> bool:
         """What the data holds is flagged for itself; a place of evidence only where alarms hang on it."""
-        return self.striking and (self.kind in ("pattern", "look", "outside") or self.used)
+        return self.striking and (self.kind != "place" or self.used)
 
     @property
     def verdict(self) -> str:

@@ -141,7 +141,7 @@ def _flag(found: "Audit", suspect: "Suspect") -> dict[str, Any]:
         "words": suspect.words,
         "p_value": suspect.p_value,
         "in_data": suspect.kind in ("pattern", "look"),
-        "used": suspect.used or suspect.kind == "outside",
+        "used": suspect.used,
         "box": _box(suspect.region),
         "images": [str(paths[index].path) for index in suspect.carriers],
         "hanging": [str(paths[index].path) for index in suspect.hanging],
