@@ -12,7 +12,6 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
 
 import blemish
-from blemish import training
 from blemish.closed_form import CrossFit
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
@@ -89,13 +88,11 @@ def test_all_methods_fit_to_the_same_features_of_the_same_images(comparison, par
     monkeypatch.setattr(comparison.PositionGaussians, "stored", 0)
     comparison.fit_baselines(read_data_set(parts), size=64, bank=10, seed=5)
 
-    def fit(self, batches, *, copies) -> None:
+    def fit(self, batches, *, copies, first) -> None:
         ours.append(torch.cat(list(batches)))
         raise EnoughError
 
     monkeypatch.setattr(CrossFit, "fit", fit)
-    # The baselines have all directions of the features; let Blemish have them, too.
-    monkeypatch.setattr(training, "_projection", lambda features, *_, **__: torch.eye(features.channels))
     with pytest.raises(EnoughError):
         comparison.train_blemish("Blemish", parts, size=64, seed=5, anomalies="scars")
     assert len(ours[0]) == 7

@@ -14,8 +14,9 @@ from blemish import evidence, gate
 from blemish.closed_form import FOLDS, CrossFit
 from blemish.evidence import learn_evidence
 from blemish.gate import learn_gate
-from blemish.networks.heads import CellNetwork, GaussianHead, Head, with_norm
+from blemish.networks.heads import CellNetwork, GaussianHead, Head, with_distance
 from blemish.refinement import Training
+from blemish.synthetic.turned import ANY
 from blemish.training_anomalies import Anomaly
 
 SIDE, CELL, C = 32, 4, 4
@@ -44,6 +45,12 @@ def cross_fit_to(images: np.ndarray, fit: list[int]) -> CrossFit:
     cross_fit = CrossFit(GaussianHead(channels=C, grid=GRID))
     cross_fit.fit([extract(images[fit])])
     return cross_fit
+
+
+def seen(head: GaussianHead, images: np.ndarray) -> torch.Tensor:
+    """What a gate looks at."""
+    whitened = head.whiten(extract(images))
+    return with_distance(whitened, head.distance(whitened))
 
 
 @pytest.fixture
@@ -77,7 +84,7 @@ def test_the_usual_left_out_logit_stands_at_zero_with_spread_one(images: np.ndar
             own = [index for place, index in enumerate(FIT) if place % FOLDS == fold]
             head = cross_fit_to(images, others).head
             head.scale.copy_(cross_fit.head.scale)
-            standing.append(learned.standing(with_norm(head.whiten(extract(images[own])))).flatten())
+            standing.append(learned.standing(seen(head, images[own])).flatten())
     values = torch.cat(standing).double().numpy()
     assert values.mean() == pytest.approx(0, abs=0.02)
     assert values.std() == pytest.approx(1, abs=0.02)
@@ -90,8 +97,7 @@ def test_the_gate_quietens_good_images_more_than_defects(images: np.ndarray, lea
     dented[:, 8:16, 4:12] = 60
     with torch.inference_mode():
         good, bad = (
-            torch.sigmoid(learned.standing(with_norm(cross_fit.head.whiten(extract(some)))))
-            for some in (images[VALIDATION], dented)
+            torch.sigmoid(learned.standing(seen(cross_fit.head, some))) for some in (images[VALIDATION], dented)
         )
     assert bad[:, 2:4, 1:3].mean() > good.mean() + 0.2
 
@@ -109,11 +115,11 @@ def test_every_image_is_painted_on_as_often_and_seen_by_a_head_that_left_it_out(
         folds.append(fold)
         return leave_out(fold)
 
-    def note_image(images: np.ndarray, index: int, *arguments: object, nominal: list[int]) -> object:
+    def note_image(images: np.ndarray, index: int, *arguments: object, nominal: list[int], **options: object) -> object:
         assert nominal == FIT[:fitted]
         assert FIT.index(index) % FOLDS == folds[-1]
         painted.append(index)
-        return paint(images, index, *arguments, nominal=nominal)
+        return paint(images, index, *arguments, nominal=nominal, **options)
 
     monkeypatch.setattr(cross_fit, "leave_out", note_fold)
     monkeypatch.setattr(gate, "paint", note_image)
@@ -147,7 +153,7 @@ def test_evidence_reaches_on_rare_good_images_what_the_norm_reaches(
     cross_fit = cross_fit_to(images, FIT)
     head = Head(cross_fit.head, gate=learn(cross_fit) if gated else None)
     known = stained(images, 0)
-    learned = learn_evidence(head, images, FIT, validation, known, extract=extract, training=training)
+    learned = learn_evidence(head, images, FIT, validation, known, freedom=ANY, extract=extract, training=training)
     with torch.inference_mode():
         features = extract(images[validation or FIT]).half().float()
         standing = learned.standing(features).double().numpy()
@@ -161,7 +167,7 @@ def test_evidence_is_learned_wherever_the_defect_lies(images: np.ndarray, traini
     head = Head(cross_fit_to(images, FIT).head)
     longer = replace(training, epochs=25)
     known, new = stained(images, 0), stained(images, 5)
-    learned = learn_evidence(head, images, FIT, VALIDATION, known, extract=extract, training=longer)
+    learned = learn_evidence(head, images, FIT, VALIDATION, known, freedom=ANY, extract=extract, training=longer)
     with torch.inference_mode():
         standing = learned.standing(extract(np.stack([one.image for one in new]))).numpy()
     cells = np.stack([one.mask.reshape(GRID[0], CELL, GRID[1], CELL).mean((1, 3)) for one in new])

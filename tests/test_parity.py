@@ -23,7 +23,7 @@ from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import CellNetwork, GaussianHead, Head, with_norm
+from blemish.networks.heads import CellNetwork, GaussianHead, Head, with_distance
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.runtimes import open_graph
 from blemish.training import train
@@ -78,7 +78,8 @@ def fitted_network(*parts: str) -> DetectorNetwork:
         CrossFit(head.gaussian).fit(features(some) for some in pixels.split(8))
         nominal = features(pixels[:8])
         if "gate" in parts:
-            head.gate = standing_network(with_norm(head.gaussian.whiten(nominal)), unit=1.0)
+            whitened = head.gaussian.whiten(nominal)
+            head.gate = standing_network(with_distance(whitened, head.gaussian.distance(whitened)), unit=1.0)
         if "evidence" in parts:
             head.evidence = standing_network(nominal, unit=0.1)  # as large as the closed form's norm, or more
     return DetectorNetwork(features, head, sigma=4.0).eval()

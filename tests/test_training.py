@@ -17,6 +17,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.files import fingerprint
 from blemish.networks.backbones import Backbone
+from blemish.synthetic.turned import ANY
 from blemish.training import train
 
 SIZE = (64, 96)  # a rectangle: nothing may assume a square
@@ -94,7 +95,7 @@ def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, tmp_path:
     assert evaluation.metrics["pixel_auroc"] > 0.95
     assert detector.metadata.supervision == "good images only + synthetic anomalies (scars)"
     assert (detector.metadata.data["train_images"], detector.metadata.data["calibration_images"]) == (10, 2)
-    wanted = ["reading", "directions", "features", "copies", "synthetic anomalies", "gate", "calibration"]
+    wanted = ["reading", "features", "copies", "synthetic anomalies", "gate", "calibration"]
     assert list(dict.fromkeys(stages)) == wanted
     assert stages.count("gate") == 6
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
@@ -102,7 +103,7 @@ def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, tmp_path:
 
 def test_without_synthetic_anomalies_it_is_the_closed_form(parts: Path, closed_form: Trained) -> None:
     assert closed_form.detector.metadata.supervision == "good images only"
-    assert list(dict.fromkeys(closed_form.stages)) == ["reading", "directions", "features", "copies", "calibration"]
+    assert list(dict.fromkeys(closed_form.stages)) == ["reading", "features", "copies", "calibration"]
     assert evaluate(closed_form.detector, read_data_set(parts)).metrics["image_auroc"] == 1.0
 
 
@@ -118,7 +119,13 @@ def copies_of(images: np.ndarray, fit: list[int]) -> tuple[np.ndarray, list[tupl
     """What a training makes of images, round by round (rounds, N, H, W, 3), and the progress it tells."""
     told: list[tuple[int, int]] = []
     rounds = training._copies(
-        images, fit, torch.from_numpy, share=slice(0, len(fit)), seed=0, progress=lambda *step: told.append(step)
+        images,
+        fit,
+        torch.from_numpy,
+        freedom=ANY,
+        share=slice(0, len(fit)),
+        seed=0,
+        progress=lambda *step: told.append(step),
     )
     made = [torch.cat(list(batches)).numpy() for batches in rounds]
     return np.stack(made) if made else np.empty((0, *images.shape)), told
@@ -160,7 +167,7 @@ def test_enough_images_are_not_copied(tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", good=157)  # 126 to fit to
     options = CLOSED_FORM | {"size": (32, 32)}
     train(parts, tmp_path / "m.onnx", **options, progress=lambda stage, *_: stages.add(stage))
-    assert stages == {"reading", "directions", "features", "calibration"}
+    assert stages == {"reading", "features", "calibration"}
 
 
 def test_the_same_seed_gives_the_same_file_and_another_does_not(parts: Path, tmp_path: Path, few: None) -> None:

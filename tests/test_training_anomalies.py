@@ -11,6 +11,7 @@ from blemish import training_anomalies
 from blemish.datasets.layouts import Sample
 from blemish.datasets.pixels import Pixels
 from blemish.errors import BlemishError
+from blemish.synthetic.turned import ANY
 from blemish.training_anomalies import (
     MOST_LABELLED,
     SUSPICIOUS,
@@ -55,7 +56,7 @@ def no_suspicion(image: np.ndarray) -> np.ndarray:
 def made_of(pixels: Pixels, *, seed: int = 0, suspect=no_suspicion) -> list[training_anomalies.Anomaly]:
     labelled = list(range(NOMINAL, len(pixels.samples)))
     rng = np.random.default_rng(seed)
-    return labelled_anomalies(pixels, labelled, list(range(NOMINAL)), suspect=suspect, rng=rng)
+    return labelled_anomalies(pixels, labelled, list(range(NOMINAL)), freedom=ANY, suspect=suspect, rng=rng)
 
 
 # Labelled defects
@@ -86,8 +87,21 @@ def test_more_labels_are_all_used_and_as_many_made(tmp_path: Path, monkeypatch: 
     assert len(made_of(labelled_pixels(tmp_path, ["dent"] * 6))) == 12
 
 
+@pytest.mark.parametrize(("large", "transplanted"), [(0.0, False), (1.0, True)], ids=["large", "small"])
+def test_large_defects_stay_where_they_are(
+    large: float, transplanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_anomalies, "LARGE", large)
+    made = made_of(labelled_pixels(tmp_path, ["dent"]))[1:]
+    tints = [np.median(one.image[~one.mask].astype(int) @ (-1, 0, 1)) for one in made]
+    assert (0 in tints) == transplanted  # a ground without tint is a nominal image's
+
+
 @pytest.mark.parametrize("types", [1, 2, 3])
-def test_every_type_is_both_turned_and_transplanted(types: int, tmp_path: Path) -> None:
+def test_every_type_is_both_turned_and_transplanted(
+    types: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_anomalies, "LARGE", 1.0)
     pixels = labelled_pixels(tmp_path, ["dent", "hair", "spot"][:types])
     ways: Counter[tuple[str, bool]] = Counter()
     for one in made_of(pixels)[types:]:
@@ -154,7 +168,9 @@ def test_scars_take_the_texture_of_nominal_images_only() -> None:
 
 def test_copies_are_of_nominal_images_only_and_of_them_all() -> None:
     images = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (40, 200, 120)])
-    means = np.array([copy.mean() for copy in nominal_copies(images, [0, 2], 60, np.random.default_rng(0))])
+    means = np.array(
+        [copy.mean() for copy in nominal_copies(images, [0, 2], 60, np.random.default_rng(0), freedom=ANY)]
+    )
     assert len(means) == 60
     near = np.abs(means[:, None] - [40, 200, 120]).argmin(1)  # flat images keep their mean but for the brightness
     assert set(near) == {0, 2}

@@ -7,11 +7,18 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_cdt, distance_transform_edt
 from sklearn.metrics import roc_auc_score
 
+from blemish.synthetic import Synthetic
 from blemish.synthetic.transplant import FEATHER, MARGIN, transplant
+from blemish.synthetic.turned import ANY
 
 SIDE = 128
 GROUND, DEFECT, UNDER = (100, 90, 80), (160, 60, 50), (120, 110, 100)
 REACH = MARGIN + round(4 * FEATHER)  # pixels; the Gaussian of the seam ends four sigma from the cut
+
+
+def turned_transplant(image: np.ndarray, mask: np.ndarray, target: np.ndarray, *, seed: int) -> Synthetic | None:
+    rng = np.random.default_rng(seed)
+    return transplant(image, mask, target, rng, pose=ANY.draw(rng, mask.shape))
 
 
 def flat(colour: tuple[int, int, int], *, noise: int = 0, seed: int = 0) -> np.ndarray:
@@ -50,7 +57,7 @@ def test_the_mask_is_where_the_image_changed_most_and_all_else_is_the_targets(ma
     image, target = with_defect(mask, noise=4), flat(UNDER, noise=4)
     made = 0
     for seed in range(10):
-        result = transplant(image, mask, target, np.random.default_rng(seed))
+        result = turned_transplant(image, mask, target, seed=seed)
         if result is None:
             continue
         made += 1
@@ -66,7 +73,7 @@ def test_the_mask_is_where_the_image_changed_most_and_all_else_is_the_targets(ma
 def test_the_content_is_the_sources_with_the_targets_brightness() -> None:
     mask = square()
     for seed in range(10):
-        result = transplant(with_defect(mask), mask, flat(UNDER), np.random.default_rng(seed))
+        result = turned_transplant(with_defect(mask), mask, flat(UNDER), seed=seed)
         deep = distance_transform_edt(result.mask) > 6
         assert deep.sum() > 100
         # The ground is 20 levels brighter in the target, so the defect is too; beyond the seam all is level.
@@ -78,7 +85,7 @@ def test_the_content_is_the_sources_with_the_targets_brightness() -> None:
 def test_the_defect_keeps_its_shape() -> None:
     mask = square(height=20, width=44)
     for seed in range(10):
-        found = transplant(with_defect(mask), mask, flat(UNDER), np.random.default_rng(seed)).mask
+        found = turned_transplant(with_defect(mask), mask, flat(UNDER), seed=seed).mask
         long, short = np.sqrt(12 * np.linalg.eigvalsh(np.cov(np.nonzero(found))))[::-1]  # sides of a filled rectangle
         assert long / short == pytest.approx(44 / 20, rel=0.05)
         assert found.sum() == pytest.approx(mask.sum(), rel=0.4)  # nearer or farther by 15 %
@@ -88,15 +95,14 @@ def test_it_goes_where_the_surroundings_are_alike() -> None:
     mask, target = square(height=12, width=12), flat((200, 200, 200))
     target[:, : SIDE // 2] = GROUND
     for seed in range(20):
-        result = transplant(with_defect(mask), mask, target, np.random.default_rng(seed))
+        result = turned_transplant(with_defect(mask), mask, target, seed=seed)
         assert not result.mask[:, SIDE // 2 :].any()
 
 
 def test_it_goes_to_many_places() -> None:
     mask = square(height=12, width=12)
     masks = [
-        transplant(with_defect(mask, noise=9), mask, flat(GROUND, noise=9), np.random.default_rng(seed)).mask
-        for seed in range(20)
+        turned_transplant(with_defect(mask, noise=9), mask, flat(GROUND, noise=9), seed=seed).mask for seed in range(20)
     ]
     middles = np.array([np.argwhere(one).mean(0) for one in masks])
     assert (middles.std(0) > SIDE / 8).all()
@@ -106,7 +112,7 @@ def test_it_goes_to_many_places() -> None:
     "mask", [np.ones((SIDE, SIDE), dtype=bool), np.zeros((SIDE, SIDE), dtype=bool)], ids=["whole image", "empty"]
 )
 def test_a_mask_of_everything_or_nothing_gives_none(mask: np.ndarray) -> None:
-    assert transplant(with_defect(mask), mask, flat(UNDER), np.random.default_rng(0)) is None
+    assert turned_transplant(with_defect(mask), mask, flat(UNDER), seed=0) is None
 
 
 @settings(max_examples=30, deadline=None)
@@ -116,8 +122,8 @@ def test_any_mask_of_any_size_is_used_or_declined(height: int, width: int, share
     image, target = rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     mask = rng.random((height, width)) < share
     before = image.copy(), mask.copy(), target.copy()
-    result = transplant(image, mask, target, np.random.default_rng(seed))
-    again = transplant(image, mask, target, np.random.default_rng(seed))
+    result = turned_transplant(image, mask, target, seed=seed)
+    again = turned_transplant(image, mask, target, seed=seed)
     for was, now in zip(before, (image, mask, target), strict=True):
         np.testing.assert_array_equal(was, now)
     assert (result is None) == (again is None)
@@ -131,7 +137,7 @@ def test_any_mask_of_any_size_is_used_or_declined(height: int, width: int, share
 def test_grey_stays_grey() -> None:
     mask = square()
     image, target = (np.repeat(one[..., :1], 3, axis=2) for one in (with_defect(mask, noise=9), flat(UNDER, noise=9)))
-    result = transplant(image, mask, target, np.random.default_rng(0)).image
+    result = turned_transplant(image, mask, target, seed=0).image
     assert (result == result[..., :1]).all()
 
 
@@ -148,4 +154,4 @@ def test_grey_stays_grey() -> None:
 )
 def test_shapes_that_disagree(image: np.ndarray, mask: np.ndarray, target: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"must have one size|expected an RGB image"):
-        transplant(image, mask, target, np.random.default_rng(0))
+        turned_transplant(image, mask, target, seed=0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import affine_transform
 
-from blemish.synthetic.turned import BRIGHTNESS, CONTRAST, MOST_SHIFT, MOST_ZOOM, Pose, relit
+from blemish.synthetic.turned import ANY, BRIGHTNESS, CONTRAST, MOST_SHIFT, MOST_ZOOM, UPRIGHT, Freedom, Pose, relit
 
 seeds = st.integers(0, 2**32)
 sides = st.integers(1, 60)
@@ -18,23 +18,23 @@ def texture(height: int, width: int, *, seed: int = 0, grey: bool = False) -> np
 
 
 def random_pose(seed: int, size: tuple[int, int]) -> Pose:
-    return Pose.random(np.random.default_rng(seed), size)
+    return ANY.draw(np.random.default_rng(seed), size)
 
 
 # Poses
 
 
 @pytest.mark.parametrize("size", [(31, 48), (32, 32), (1, 7)], ids=["odd", "square", "one row"])
-@pytest.mark.parametrize(("number", "axes"), [(0, (0,)), (1, (1,)), (2, (0, 1))])
+@pytest.mark.parametrize(("number", "axes"), [(0, (1,)), (1, (0,)), (2, (0, 1))])
 def test_the_first_copies_are_the_mirror_images(number: int, axes: tuple[int, ...], size: tuple[int, int]) -> None:
     image = texture(*size)
-    pose = Pose.copy(number, np.random.default_rng(0), size)
+    pose = ANY.copy(number, np.random.default_rng(0), size)
     np.testing.assert_array_equal(pose.apply(image), np.flip(image, axes))
     np.testing.assert_array_equal(pose.apply_to_mask(image[..., 0] > 99), np.flip(image[..., 0] > 99, axes))
 
 
 def test_further_copies_are_random_poses() -> None:
-    pose = Pose.copy(3, np.random.default_rng(5), (40, 50))
+    pose = ANY.copy(3, np.random.default_rng(5), (40, 50))
     again = random_pose(5, (40, 50))
     np.testing.assert_array_equal(pose.matrix, again.matrix)
     np.testing.assert_array_equal(pose.shift, again.shift)
@@ -79,10 +79,38 @@ def test_random_poses_keep_their_bounds(seed: int) -> None:
 
 def test_half_of_the_random_poses_are_mirrored_and_all_directions_occur() -> None:
     rng = np.random.default_rng(0)
-    matrices = np.stack([Pose.random(rng, (9, 9)).matrix for _ in range(400)])
+    matrices = np.stack([ANY.draw(rng, (9, 9)).matrix for _ in range(400)])
     assert 150 < (np.linalg.det(matrices) < 0).sum() < 250
     quadrants = np.sign(matrices[:, 0, 0]) + 2 * np.sign(matrices[:, 1, 0])
     assert min(np.unique(quadrants, return_counts=True)[1]) > 60
+
+
+@pytest.mark.parametrize(
+    ("freedom", "mirrors"),
+    [
+        (Freedom(sideways=True, upside_down=False, turned=False), [(1,)]),
+        (Freedom(sideways=False, upside_down=True, turned=True), [(0,)]),
+        (Freedom(sideways=False, upside_down=False, turned=False), []),
+        (ANY, [(1,), (0,), (0, 1)]),
+    ],
+)
+def test_only_free_mirror_images_come_first(freedom: Freedom, mirrors: list[tuple[int, ...]]) -> None:
+    image = texture(20, 30)
+    for number, axes in enumerate(mirrors):
+        made = freedom.copy(number, np.random.default_rng(0), (20, 30)).apply(image)
+        np.testing.assert_array_equal(made, np.flip(image, axes))
+    further = freedom.copy(len(mirrors), np.random.default_rng(4), (20, 30))
+    np.testing.assert_array_equal(further.matrix, freedom.draw(np.random.default_rng(4), (20, 30)).matrix)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, st.booleans(), st.booleans())
+def test_what_is_not_free_is_not_done(seed: int, sideways: bool, upside_down: bool) -> None:
+    freedom = Freedom(sideways=sideways, upside_down=upside_down, turned=False)
+    down, right = freedom.draw(np.random.default_rng(seed), (50, 50)).matrix.T  # where one step in each direction goes
+    assert abs(np.arctan2(down[1], abs(down[0]))) <= UPRIGHT + 1e-9
+    assert upside_down or down[0] > 0
+    assert sideways or right[1] > 0
 
 
 @settings(max_examples=30, deadline=None)

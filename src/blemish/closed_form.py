@@ -14,6 +14,7 @@ FOLDS = 4
 MOST_HELD_OUT = 500  # images whose left-out distances set the scale; 360 KB each while fitting at 256 px
 SMOOTHING = 5  # cells over which the scale is averaged
 LEAST_DISTANCE = 1e-6
+LEAST_VARIANCE = 1e-5  # in units of all places' variance: below it rounding decides
 FREAK = 1.3  # a left-out image counts for no more than this many times the usual image's maximum
 
 
@@ -53,16 +54,25 @@ class GaussianStatistics:
         return total
 
     def fit(self, head: GaussianHead, *, ridge: float = RIDGE) -> None:
-        """Sets the head's means and whitenings; its scale stays."""
+        """Sets all of the head but its scale, which stays."""
         offset = self.sums / self.images  # (C, h, w)
         offsets = to_blocks(offset[None])  # (blocks, 4, C)
         covariance = self.products / (self.images * BLOCK**2) - offsets.mT @ offsets / BLOCK**2
-        identity = torch.eye(covariance.shape[-1], device=covariance.device)
-        # Cholesky with a triangular solve: batched inverses have failed in one of torch's CPU libraries.
-        factor = torch.linalg.cholesky(covariance + ridge * identity)
-        inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+        covariance += ridge * torch.eye(covariance.shape[-1], device=covariance.device)
+        variances, axes = torch.linalg.eigh(covariance.mean(0))
+        # The symmetric root turns vectors as little as whitening can: v's elements stay close to the features'.
+        whitening = (axes * variances.rsqrt()) @ axes.T
+        variances, axes = torch.linalg.eigh(whitening @ covariance @ whitening)  # (blocks, C), (blocks, C, C)
+        logs = variances.clamp(min=LEAST_VARIANCE).log()
+        order = (logs - logs.median(1, keepdim=True).values).abs().argsort(1, descending=True)
+        own, others = order.split([head.gains.shape[1], order.shape[1] - head.gains.shape[1]], dim=1)
+        # The geometric mean: large variances are many times the others, and small ones count as much.
+        rest = logs.gather(1, others).mean(1).exp() if others.shape[1] else torch.ones_like(logs[:, 0])
         head.mean.copy_(self.origin + offset)
-        head.whitening.copy_(inverse.mT)
+        head.whitening.copy_(whitening)
+        head.directions.copy_(axes.gather(2, own[:, None].expand(-1, axes.shape[1], -1)))
+        head.gains.copy_((-logs.gather(1, own)).exp() - 1 / rest[:, None])
+        head.rest.copy_(1 / rest)
 
 
 class CrossFit:
@@ -81,6 +91,7 @@ class CrossFit:
         self._ranks = ranks
         self.images = 0
         self._folds: list[GaussianStatistics] = []
+        self._fits: dict[int | None, dict[str, Tensor]] = {}  # the head's tensors by the fold left out
         self._kept = torch.zeros(0)  # features in float16, on the CPU
 
     @torch.inference_mode()
@@ -130,13 +141,23 @@ class CrossFit:
             Features (n, C, h, w), float16, of the fold's images among the first `MOST_HELD_OUT`: image i is of fold i
             modulo FOLDS. `fit_all` takes the head back to all images.
         """
-        _total(self._folds[:fold] + self._folds[fold + 1 :]).fit(self.head)
+        self._fit(fold)
         return self._kept[fold::FOLDS]
 
     @torch.inference_mode()
     def fit_all(self) -> None:
         """Fits the head to all images again."""
-        _total(self._folds).fit(self.head)
+        self._fit(None)
+
+    def _fit(self, left_out: int | None) -> None:
+        """Fits the head to all folds but one; the second time it is remembered."""
+        tensors = {name: value for name, value in self.head.named_buffers() if name != "scale"}
+        if left_out in self._fits:
+            for name, value in tensors.items():
+                value.copy_(self._fits[left_out][name])
+            return
+        _total([fold for number, fold in enumerate(self._folds) if number != left_out]).fit(self.head)
+        self._fits[left_out] = {name: value.clone() for name, value in tensors.items()}
 
     def _add(self, features: Tensor, first: int) -> None:
         if not self._folds:
@@ -154,7 +175,7 @@ class CrossFit:
         maps = []
         for fold in range(min(FOLDS, self.images)):
             left_out = self.leave_out(fold)
-            maps += [self.head(some.to(self.head.mean)).sqrt() for some in left_out.split(16)]
+            maps += [self.head(some.to(self.head.mean)) for some in left_out.split(16)]
         distances = torch.cat(maps)  # (N, h, w)
         # Images without any variation have no distances; the scale is then the same everywhere.
         maxima = distances.amax((1, 2), keepdim=True).clamp(min=LEAST_DISTANCE)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from blemish.networks.heads import CellNetwork, Head
 from blemish.refinement import BATCH, Anomalies, Training, coverage, each_batch, refine
+from blemish.synthetic.turned import Freedom
 from blemish.training_anomalies import Anomaly, nominal_copies
 
 MOST_NOMINAL = 500  # images whose features are kept, 360 KB each at 256 px
@@ -29,6 +30,7 @@ def learn_evidence(
     validation: Sequence[int],
     anomalies: Sequence[Anomaly],
     *,
+    freedom: Freedom,
     extract: Callable[[npt.NDArray[np.uint8]], Tensor],
     training: Training,
 ) -> CellNetwork:
@@ -41,6 +43,7 @@ def learn_evidence(
         validation: indices of nominal ones that nothing was fitted to, for the scale; where there are none, `fit` has
             to do.
         anomalies: what to tell them from.
+        freedom: how nominal images may be turned.
         extract: features (n, C, h, w) of images (n, H, W, 3).
         training: how to train.
 
@@ -55,7 +58,7 @@ def learn_evidence(
 
     rng = np.random.default_rng(training.seed)
     good = [images[index] for index in fit[:MOST_NOMINAL]]
-    nominal = features([*good, *nominal_copies(images, fit, COPIES, rng)])
+    nominal = features([*good, *nominal_copies(images, fit, COPIES, rng, freedom=freedom)])
     shown = features(one.image for one in anomalies)
     masks = torch.stack([coverage(one.mask, shown.shape[-2:]) for one in anomalies])
     names = sorted({one.kind for one in anomalies})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from blemish.closed_form import FOLDS, MOST_HELD_OUT, CrossFit
-from blemish.networks.heads import CellNetwork, with_norm
+from blemish.networks.heads import CellNetwork, with_distance
 from blemish.refinement import BATCH, Anomalies, Training, coverage, each_batch, refine
 from blemish.training_anomalies import SyntheticKind, paint
 
@@ -83,8 +83,9 @@ def learn_gate(
 
 
 def _whiten(cross_fit: CrossFit, features: Tensor) -> Tensor:
-    """phi and its norm, float16 on the CPU."""
-    return with_norm(cross_fit.head.whiten(features)).half().cpu()
+    """v and |phi|, float16 on the CPU."""
+    whitened = cross_fit.head.whiten(features)
+    return with_distance(whitened, cross_fit.head.distance(whitened)).half().cpu()
 
 
 def _sources(images: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Training, top to bottom: a folder of images in, a model file out.
 
 1. The good images are split by chance: some to fit to, some to scale the evidence by, some to calibrate with.
-2. The projection: of the frozen backbone's features, the directions that show most.
+2. Turned copies are tried: how may a good image be turned without looking wrong?
 3. The closed form: one pass gathers the statistics of `GaussianHead`.
 4. Synthetic anomalies teach a gate, by the FCDD objective, what is ordinary variation.
 5. Where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a second network,
@@ -38,6 +38,7 @@ from blemish.errors import BlemishError
 from blemish.evidence import learn_evidence
 from blemish.export import export_onnx
 from blemish.files import printable, refuse_unfit
+from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.held_back import HeldBack, calibrate, measure, watch
 from blemish.ignore import Ignore, as_record, filling
@@ -47,11 +48,10 @@ from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork, SmallestMap
-from blemish.projection import learn_projection, synthetic_changes
 from blemish.ranks import Extract, Ranks, launch
 from blemish.refinement import Training
 from blemish.synthetic.outliers import OutlierFolder
-from blemish.synthetic.turned import Pose
+from blemish.synthetic.turned import ANY, Freedom, Pose
 from blemish.training_anomalies import Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -59,10 +59,8 @@ Result = TypeVar("Result")
 
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
 STRIDES = (4, 8, 16)
-FINE, COARSE = (4, 8, 16), (4, 8, 16)  # see `blemish.projection`
 SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
 FEATURE_BATCH = 16
-MOST_FOR_PROJECTION = 250  # images; evenly chosen where there are more
 ENOUGH_IMAGES = 125  # fewer good images are made up to this many or more by turned and mirrored copies
 
 
@@ -254,22 +252,14 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     if interest is not None:
         interest = interest.to(fabric.device)
 
-    # 2. The projection
-    everything = FeatureGrid(trunk, size=size).eval().to(fabric.device)
-    projection = _projection(
-        pixels.images,
-        fit,
-        anomalies,
-        features=everything,
-        extract=partial(_extract, everything, interest, fabric),
-        seed=seed,
-        ranks=ranks,
-        progress=progress,
-    )
+    # 2. The ways that good images may be turned
+    features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
+    extract: Extract = partial(_extract, features, interest, fabric)
+    freedom = ANY
+    if len(fit) < ENOUGH_IMAGES or material.labelled or material.outliers is not None:  # else nothing is turned
+        freedom = learn_freedom(pixels.images, fit, extract=ranks.together(extract), channels=features.channels)
 
     # 3. The closed form
-    features = FeatureGrid(trunk, size=size, projection=projection).eval().to(fabric.device)
-    extract: Extract = partial(_extract, features, interest, fabric)
     gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
     cross_fit = CrossFit(gaussian, ranks=ranks)
     share = ranks.share(len(fit))
@@ -279,6 +269,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             pixels.images,
             fit,
             extract,
+            freedom=freedom,
             share=share,
             seed=seed,
             ignored=ignored,
@@ -301,14 +292,21 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     rng = np.random.default_rng(seed)
     if material.labelled:
         suspect = partial(_map, network, fabric, ranks)
-        known += labelled_anomalies(pixels, material.labelled, fit, suspect=suspect, rng=rng)
+        known += labelled_anomalies(pixels, material.labelled, fit, freedom=freedom, suspect=suspect, rng=rng)
     if material.outliers is not None:
         known += outlier_anomalies(material.outliers, size, rng)
     if ignored is not None:
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
         head.evidence = learn_evidence(
-            head, pixels.images, fit, material.validation, known, extract=extract, training=training
+            head,
+            pixels.images,
+            fit,
+            material.validation,
+            known,
+            freedom=freedom,
+            extract=extract,
+            training=training,
         )
     return network
 
@@ -364,32 +362,6 @@ def _extract(features: FeatureGrid, interest: Interest | None, fabric: Fabric, i
         return features(interest.blind(on_device) if interest else on_device)
 
 
-def _projection(
-    images: npt.NDArray[np.uint8],
-    fit: Sequence[int],
-    anomalies: AnomalyKind,
-    *,
-    features: FeatureGrid,
-    extract: Extract,
-    seed: int,
-    ranks: Ranks,
-    progress: Progress,
-) -> Tensor:
-    """Directions (K, C) for features as they come from the backbone."""
-    strides = np.repeat(features.backbone.strides, features.backbone.channels)
-    chosen = fit[:: -(-len(fit) // MOST_FOR_PROJECTION)]
-    own = chosen[ranks.share(len(chosen))]
-    together = ranks.together(extract)
-    with torch.inference_mode():
-        return learn_projection(
-            _each_batch(images, own, extract, partial(progress, "directions")),
-            () if anomalies == "none" else synthetic_changes(images, fit, kind=anomalies, extract=together, seed=seed),
-            fine=[stride in FINE for stride in strides],
-            coarse=[stride in COARSE for stride in strides],
-            ranks=ranks,
-        ).clone()
-
-
 def _each_batch(
     images: npt.NDArray[np.uint8],
     chosen: Sequence[int],
@@ -407,6 +379,7 @@ def _copies(
     fit: Sequence[int],
     extract: Extract,
     *,
+    freedom: Freedom,
     share: slice,
     seed: int,
     progress: Callable[[int, int], None],
@@ -416,7 +389,7 @@ def _copies(
     rounds, own = (ENOUGH_IMAGES - 1) // len(fit), fit[share]
 
     def turn(number: int, some: npt.NDArray[np.uint8]) -> Tensor:
-        return extract(np.stack([copy(one, Pose.copy(number, rng, one.shape[:2])) for one in some]))
+        return extract(np.stack([copy(one, freedom.copy(number, rng, one.shape[:2])) for one in some]))
 
     def copy(one: npt.NDArray[np.uint8], pose: Pose) -> npt.NDArray[np.uint8]:
         turned = pose.apply(one)
@@ -431,7 +404,7 @@ def _copies(
     for number in range(rounds):
         rng = np.random.default_rng((seed, number))
         for _ in range(share.start):  # the draws for the images before this share
-            Pose.copy(number, rng, images.shape[1:3])
+            freedom.copy(number, rng, images.shape[1:3])
         yield _each_batch(images, own, partial(turn, number), partial(told, number))
 
 

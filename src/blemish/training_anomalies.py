@@ -14,13 +14,14 @@ from blemish.synthetic.confetti import confetti
 from blemish.synthetic.outliers import OutlierFolder
 from blemish.synthetic.scars import scar
 from blemish.synthetic.transplant import transplant
-from blemish.synthetic.turned import Pose, relit
+from blemish.synthetic.turned import Freedom, relit
 
 SyntheticKind = Literal["confetti", "scars"]
 AnomalyKind = Literal["none", "confetti", "scars"]
 
 MOST_LABELLED = 480  # training images made of labelled ones, over all defect types; more where there are more labels
 MOST_OUTLIERS = 500
+LARGE = 0.05  # of the image: a defect of that size fits nowhere but where it is
 SUSPICIOUS = 0.75  # of an image's largest value: where a defect without a mask is taken to be
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
@@ -56,16 +57,22 @@ def paint(
 
 
 def nominal_copies(
-    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator
+    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator, *, freedom: Freedom
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Nominal images drawn at random, turned and relit."""
     for _ in range(number):
         image = np.asarray(images[nominal[int(rng.integers(len(nominal)))]])
-        yield relit(Pose.random(rng, image.shape[:2]).apply(image), rng)
+        yield relit(freedom.draw(rng, image.shape[:2]).apply(image), rng)
 
 
 def labelled_anomalies(
-    pixels: Pixels, labelled: Sequence[int], nominal: Sequence[int], *, suspect: Map, rng: np.random.Generator
+    pixels: Pixels,
+    labelled: Sequence[int],
+    nominal: Sequence[int],
+    *,
+    freedom: Freedom,
+    suspect: Map,
+    rng: np.random.Generator,
 ) -> list[Anomaly]:
     """Labelled defects as they are, turned, and set into nominal images; each defect type equally often.
 
@@ -73,6 +80,7 @@ def labelled_anomalies(
         pixels: the training images.
         labelled: indices of those labelled as defective.
         nominal: indices of nominal ones.
+        freedom: how they may be turned.
         suspect: the detector so far: where there is no mask, the defect is taken to be where its map is high.
         rng: decides all draws.
 
@@ -86,7 +94,9 @@ def labelled_anomalies(
         for defects in by_kind.values():
             one = defects[int(rng.integers(len(defects)))]
             target = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
-            made.append(_turned(one, rng) if rng.random() < 0.5 else _transplanted(one, target, rng))
+            small = one.mask.mean() < LARGE
+            transplanted = small and rng.random() < 0.5
+            made.append(_transplanted(one, target, rng, freedom) if transplanted else _turned(one, rng, freedom))
     return made
 
 
@@ -106,16 +116,16 @@ def _with_mask(pixels: Pixels, index: int, suspect: Map) -> Anomaly:
     return Anomaly(image, mask, kind=str(pixels.samples[index].defect))
 
 
-def _turned(one: Anomaly, rng: np.random.Generator) -> Anomaly:
-    pose = Pose.random(rng, one.mask.shape)
+def _turned(one: Anomaly, rng: np.random.Generator, freedom: Freedom) -> Anomaly:
+    pose = freedom.draw(rng, one.mask.shape)
     mask = pose.apply_to_mask(one.mask)
     if not mask.any():  # a defect at the edge that left the image
         return one
     return Anomaly(relit(pose.apply(one.image), rng), mask, one.kind)
 
 
-def _transplanted(one: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator) -> Anomaly:
-    made = transplant(one.image, one.mask, target, rng)
+def _transplanted(one: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator, freedom: Freedom) -> Anomaly:
+    made = transplant(one.image, one.mask, target, rng, pose=freedom.draw(rng, one.mask.shape))
     if made is None:
-        return _turned(one, rng)
+        return _turned(one, rng, freedom)
     return Anomaly(relit(made.image, rng), made.mask, one.kind)

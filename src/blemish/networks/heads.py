@@ -1,22 +1,28 @@
 """Heads that turn a grid of features into the anomaly map.
 
-The closed form: a Mahalanobis distance is FCDD with a fixed linear layer. Whitening makes the vector output
-phi = L^-1 (x - mu), and the pseudo-Huber loss of its norm, sqrt(|phi|^2 + 1) - 1, is the map. So the head needs no
+The closed form: a Mahalanobis distance is FCDD with a fixed linear layer. Whitening makes a vector output phi of
+covariance one, and the pseudo-Huber loss of its norm, sqrt(|phi|^2 + 1) - 1, is the map. So the head needs no
 gradient step. Small learned networks can stand beside it: one weighs phi, another is one more element of it.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.objectives import pseudo_huber
 
 BLOCK = 2  # cells along the side of a block that shares one covariance
+RANK = 48  # directions in which a block has a variance of its own
 
 
 class GaussianHead(nn.Module):
-    """One Gaussian a place: every cell has its own mean, every block of 2 x 2 cells its own whitening.
+    """One Gaussian a place, as what all places have in common and what each has of its own.
 
-    A covariance of its own for every cell would be four times the file and be estimated from a quarter of the vectors.
+    Every cell has its own mean. One whitening for all places turns deviations from it into v. In v a block of 2 x 2
+    cells has a variance of its own along a few directions u_k, those in which it differs most from the other blocks,
+    and one more for all the rest: |phi|^2 = |v|^2 / rest + sum_k (1 / variance_k - 1 / rest) (u_k . v)^2. That is a
+    full covariance a block for a quarter of its numbers.
+
     Distances are divided by `scale`, how far nominal images that were not fitted to reach at each place relative to
     the others: where good parts vary, it takes more to stand out.
 
@@ -26,7 +32,10 @@ class GaussianHead(nn.Module):
     """
 
     mean: Tensor  # (C, h, w)
-    whitening: Tensor  # (blocks, C, C)
+    whitening: Tensor  # (C, C)
+    directions: Tensor  # (blocks, C, K), columns of length one
+    gains: Tensor  # (blocks, K), 1 / variance - 1 / rest
+    rest: Tensor  # (blocks,), 1 / rest
     scale: Tensor  # (h, w), mean 1
 
     def __init__(self, *, channels: int, grid: tuple[int, int]) -> None:
@@ -34,28 +43,31 @@ class GaussianHead(nn.Module):
         rows, columns = grid
         if rows % BLOCK or columns % BLOCK:
             raise ValueError(f"the grid must be even on both sides, not {rows} x {columns}")
+        blocks, own = rows * columns // BLOCK**2, min(RANK, channels)
         self.register_buffer("mean", torch.zeros(channels, rows, columns))
-        self.register_buffer("whitening", torch.zeros(rows * columns // BLOCK**2, channels, channels))
+        self.register_buffer("whitening", torch.eye(channels))
+        self.register_buffer("directions", torch.zeros(blocks, channels, own))
+        self.register_buffer("gains", torch.zeros(blocks, own))
+        self.register_buffer("rest", torch.ones(blocks))
         self.register_buffer("scale", torch.ones(rows, columns))
 
     def whiten(self, features: Tensor) -> Tensor:
-        """phi: features (N, C, h, w) to whitened vectors (N, C, h, w), of covariance one over scale squared."""
-        return self.from_blocks(self.whiten_blocks(features)) / self.scale
+        """v: features (N, C, h, w) to deviations from their place's mean (N, C, h, w), whitened alike everywhere."""
+        return F.conv2d(features - self.mean, self.whitening[:, :, None, None])
+
+    def distance(self, whitened: Tensor) -> Tensor:
+        """Mahalanobis distances |phi| (N, h, w), over the scale, of `whiten`'s v (N, C, h, w)."""
+        rows, columns = self.scale.shape
+        blocks = to_blocks(whitened)  # (blocks, N * 4, C)
+        along = blocks @ self.directions  # (blocks, N * 4, K)
+        squares = (along.square() @ self.gains[:, :, None]).squeeze(-1)  # (blocks, N * 4)
+        squares = squares + blocks.square().sum(-1) * self.rest[:, None]
+        distances = squares.clamp(min=0).sqrt()[..., None]
+        return from_blocks(distances, n=whitened.shape[0], grid=(rows, columns))[:, 0] / self.scale
 
     def forward(self, features: Tensor) -> Tensor:
-        """Squared Mahalanobis distances |phi|^2 (N, h, w) of features (N, C, h, w)."""
-        phi = self.whiten_blocks(features)
-        squares = self.from_blocks((phi * phi).sum(-1, keepdim=True))
-        return squares[:, 0] / (self.scale * self.scale)
-
-    def whiten_blocks(self, features: Tensor) -> Tensor:
-        """phi times the scale, block by block: features (N, C, h, w) to (blocks, N * 4, C)."""
-        return to_blocks(features - self.mean) @ self.whitening
-
-    def from_blocks(self, blocks: Tensor) -> Tensor:
-        """(blocks, N * 4, C) to (N, C, h, w)."""
-        rows, columns = self.scale.shape
-        return from_blocks(blocks, n=blocks.shape[1] // BLOCK**2, grid=(rows, columns))
+        """Mahalanobis distances |phi| (N, h, w), over the scale, of features (N, C, h, w)."""
+        return self.distance(self.whiten(features))
 
 
 class CellNetwork(nn.Module):
@@ -99,28 +111,13 @@ class CellNetwork(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N, h, w) of features (N, C, h, w)."""
-        return self.layers(self.first((features - self.mean) / self.deviation))[:, 0]
+        # Dividing by the deviation is part of the first layer, so that the features are gone over once less.
+        weight = self.first.weight / self.deviation  # (hidden, C, 1, 1)
+        return self.layers(F.conv2d(features - self.mean, weight, self.first.bias))[:, 0]
 
     def standing(self, features: Tensor) -> Tensor:
         """Logits (N, h, w) above the usual, in units of the spread."""
         return (self(features) - self.centre) / self.spread
-
-    def standing_of_blocks(self, phi: Tensor, norm: Tensor, gaussian: GaussianHead) -> Tensor:
-        """`standing` of phi and its norm as the closed form leaves them, before they are brought to the grid.
-
-        The first layer looks at every cell by itself, so it can come first, and fewer channels are left to reorder.
-
-        Args:
-            phi: (blocks, N * 4, C) of `GaussianHead.whiten_blocks`.
-            norm: (blocks, N * 4, 1), the norm of each vector.
-            gaussian: the closed form that they come from.
-        """
-        weight = self.first.weight[:, :, 0, 0] / self.deviation[:, 0, 0]  # (hidden, C + 1)
-        assert self.first.bias is not None
-        bias = self.first.bias - weight @ self.mean[:, 0, 0]
-        blocks = phi @ weight[:, :-1].T + norm * weight[:, -1]  # (blocks, N * 4, hidden)
-        hidden = gaussian.from_blocks(blocks) / gaussian.scale + bias[:, None, None]
-        return (self.layers(hidden)[:, 0] - self.centre) / self.spread
 
 
 class Head(nn.Module):
@@ -132,7 +129,7 @@ class Head(nn.Module):
 
     Args:
         gaussian: the closed form.
-        gate: a network on phi and its norm (C + 1 channels), trained on synthetic anomalies.
+        gate: a network on v and |phi| (C + 1 channels, see `with_distance`), trained on synthetic anomalies.
         evidence: a network on the features themselves (C channels), trained on labelled defects.
     """
 
@@ -150,21 +147,19 @@ class Head(nn.Module):
 
     def squares(self, features: Tensor) -> Tensor:
         """|phi|^2 with gate and evidence, (N, h, w), of features (N, C, h, w)."""
-        if self.gate is None:
-            squares = self.gaussian(features)
-        else:
-            phi = self.gaussian.whiten_blocks(features)
-            norm = phi.square().sum(-1, keepdim=True).sqrt()
-            distance = self.gaussian.from_blocks(norm)[:, 0] / self.gaussian.scale
-            squares = (distance * torch.sigmoid(self.gate.standing_of_blocks(phi, norm, self.gaussian))).square()
+        whitened = self.gaussian.whiten(features)
+        distance = self.gaussian.distance(whitened)
+        if self.gate is not None:
+            distance = distance * torch.sigmoid(self.gate.standing(with_distance(whitened, distance)))
+        squares = distance.square()
         if self.evidence is not None:
             squares = squares + self.evidence.standing(features).clamp(min=0).square()
         return squares
 
 
-def with_norm(phi: Tensor) -> Tensor:
-    """Appends the norm as one more channel: (N, C, h, w) to (N, C + 1, h, w)."""
-    return torch.cat([phi, phi.square().sum(1, keepdim=True).sqrt()], dim=1)
+def with_distance(whitened: Tensor, distance: Tensor) -> Tensor:
+    """What a gate looks at: v (N, C, h, w) and |phi| (N, h, w) as one more channel, (N, C + 1, h, w)."""
+    return torch.cat([whitened, distance[:, None]], dim=1)
 
 
 def to_blocks(features: Tensor) -> Tensor:

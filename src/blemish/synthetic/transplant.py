@@ -14,9 +14,14 @@ PLACES = 30  # tried
 
 
 def transplant(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], target: NDArray[np.uint8], rng: np.random.Generator
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    target: NDArray[np.uint8],
+    rng: np.random.Generator,
+    *,
+    pose: Pose,
 ) -> Synthetic | None:
-    """Sets the defect of `image` into `target`, turned at random.
+    """Sets the defect of `image` into `target`, turned as the pose says.
 
     Of thirty random places it goes where its surroundings look most like the target's, and takes on the target's
     brightness there, so that neither place nor seam gives it away.
@@ -25,7 +30,8 @@ def transplant(
         image: uint8 (H, W, 3).
         mask: bool (H, W), true on the defect.
         target: uint8 (H, W, 3), a nominal image.
-        rng: decides pose and places.
+        rng: decides the places.
+        pose: of the defect.
 
     Returns:
         The target with the defect, and its mask; None where the turned defect left the image or fills all of it.
@@ -36,7 +42,6 @@ def transplant(
     require_rgb(image)
     if image.shape != target.shape or mask.shape != image.shape[:2]:
         raise ValueError(f"image {image.shape}, mask {mask.shape} and target {target.shape} must have one size")
-    pose = Pose.random(rng, mask.shape)
     turned, core = pose.apply(image), pose.apply_to_mask(mask)
     if not core.any():
         return None

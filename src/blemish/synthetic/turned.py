@@ -10,7 +10,7 @@ MOST_ZOOM = 0.15  # of the logarithm of the scale
 MOST_SHIFT = 0.05  # of the side
 CONTRAST = (0.75, 1.3)
 BRIGHTNESS = 25.0  # grey levels
-MIRRORED = 3  # the first copies of an image are its three mirror images, exact
+UPRIGHT = np.deg2rad(3)  # the most that something that must not be turned is out of true
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,8 @@ class Pose:
     shift: NDArray[np.float64]
 
     @classmethod
-    def random(cls, rng: np.random.Generator, size: tuple[int, int]) -> "Pose":
-        """Any angle, mirrored or not, up to 15 % nearer or farther, up to 5 % of the side off."""
-        angle, zoom = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-MOST_ZOOM, MOST_ZOOM))
-        cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-        mirror = rng.choice((-1, 1))
-        shift = rng.uniform(-MOST_SHIFT, MOST_SHIFT, size=2) * size
-        return cls(np.array([[cos, mirror * sin], [-sin, mirror * cos]]), shift)
-
-    @classmethod
-    def copy(cls, number: int, rng: np.random.Generator, size: tuple[int, int]) -> "Pose":
-        """The number-th copy of an image: first its mirror images, then random poses."""
-        if number >= MIRRORED:
-            return cls.random(rng, size)
-        rows, columns = ((-1, 1), (1, -1), (-1, -1))[number]
+    def mirror(cls, rows: int, columns: int) -> "Pose":
+        """The exact mirror image: -1 turns the order of rows or columns round, 1 keeps it."""
         return cls(np.diag([rows, columns]).astype(float), np.zeros(2))
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -61,6 +49,42 @@ class Pose:
         rows, columns = np.indices(size[:2]).reshape(2, -1) - middle[:, None]
         source = self.matrix @ np.stack([rows, columns]) + (middle + self.shift)[:, None]
         return source.reshape(2, *size[:2])
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What may be done to an image of a good part without its looking wrong.
+
+    Attributes:
+        sideways: mirroring left and right.
+        upside_down: mirroring top and bottom.
+        turned: turning by any angle.
+    """
+
+    sideways: bool
+    upside_down: bool
+    turned: bool
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Pose:
+        """A random pose: besides what is free, up to 15 % nearer or farther and 5 % of the side off."""
+        most = np.pi if self.turned else UPRIGHT
+        angle, zoom = rng.uniform(-most, most), np.exp(rng.uniform(-MOST_ZOOM, MOST_ZOOM))
+        cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+        rows, columns = ((rng.choice((-1, 1)) if free else 1) for free in (self.upside_down, self.sideways))
+        shift = rng.uniform(-MOST_SHIFT, MOST_SHIFT, size=2) * size
+        return Pose(np.array([[rows * cos, columns * sin], [-rows * sin, columns * cos]]), shift)
+
+    def copy(self, number: int, rng: np.random.Generator, size: tuple[int, int]) -> Pose:
+        """The number-th copy of an image: first its exact mirror images, as many as are free, then random poses."""
+        mirrors = [(-1, 1)] * self.sideways + [(1, -1)] * self.upside_down
+        mirrors += [(-1, -1)] * (self.sideways and self.upside_down)
+        if number >= len(mirrors):
+            return self.draw(rng, size)
+        columns, rows = mirrors[number]
+        return Pose.mirror(rows, columns)
+
+
+ANY = Freedom(sideways=True, upside_down=True, turned=True)
 
 
 def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
