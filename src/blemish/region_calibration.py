@@ -61,12 +61,15 @@ class RegionCalibration:
         """
         check_anomaly_map(anomaly_map)
         values = anomaly_map.astype(np.float64)  # as in `find_regions`, so that the same pixels reach the threshold
-        labels, found = ndimage.label(values >= threshold, structure=EIGHT_NEIGHBOURS)
-        regions = np.arange(1, found + 1)
+        inside = values >= threshold
+        labels, found = ndimage.label(inside, structure=EIGHT_NEIGHBOURS)
         around, excesses = _excesses(values, self.level)
-        largest = ndimage.maximum(excesses[around], labels, regions)  # (found,)
-        highest_peak_first = np.argsort(-ndimage.maximum(values, labels, regions), kind="stable")
-        return [self._p_value(largest[region]) for region in highest_peak_first]
+        # Over the pixels of regions only: a maximum by label over the whole map would sort it.
+        regions = labels[inside] - 1  # (pixels,)
+        largest, peaks = np.zeros(found), np.full(found, -np.inf)
+        np.maximum.at(largest, regions, excesses[around[inside]])
+        np.maximum.at(peaks, regions, values[inside])
+        return [self._p_value(largest[region]) for region in np.argsort(-peaks, kind="stable")]
 
     def _p_value(self, excess: float) -> float:
         return (1 + sum(one >= excess for one in self.largest)) / (len(self.largest) + 1)
@@ -76,6 +79,6 @@ def _excesses(anomaly_map: AnomalyMap, level: float) -> tuple[npt.NDArray[np.int
     """Labels (h, w) of the 8-connected regions at the level and the excess of each; label 0, all below it, has none."""
     above = anomaly_map.astype(np.float64) - level
     labels, found = ndimage.label(above >= 0, structure=EIGHT_NEIGHBOURS)
-    excesses = np.zeros(found + 1)
-    excesses[1:] = ndimage.sum_labels(above, labels, np.arange(1, found + 1))
+    excesses = np.bincount(labels.ravel(), weights=above.ravel(), minlength=found + 1)
+    excesses[0] = 0.0
     return labels, excesses
