@@ -53,8 +53,8 @@ def evaluated(path, score, *, defect=None, mask=None, verdict=None, size=(48, 64
 def evaluation_of(images, **changes):
     metrics = {
         "image_auroc": 0.9125, "pixel_auroc": 0.9875, "aupro": 0.8625, "image_ap": 0.7, "f1_max": 0.6,
-        "ignored": 0.0, "false_alarm_rate": 1 / 3, "detection_rate": 0.5, "images": len(images), "images_per_second": 41.34,
-        "per_defect": {
+        "false_alarm_rate": 1 / 3, "detection_rate": 0.5, "images": len(images), "images_per_second": 41.34,
+        "ignored": 0.0, "per_defect": {
             "crack": {"images": 2, "image_auroc": 0.8125, "pixel_auroc": None, "detected": 1, "detection_rate": 0.5}
         },
     }  # fmt: skip

@@ -75,7 +75,7 @@ class RegionCalibration:
         return (1 + sum(one >= excess for one in self.largest)) / (len(self.largest) + 1)
 
 
-def _excesses(anomaly_map: AnomalyMap, level: float) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+def _excesses(anomaly_map: AnomalyMap, level: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Labels (h, w) of the 8-connected regions at the level and the excess of each; label 0, all below it, has none."""
     above = anomaly_map.astype(np.float64) - level
     labels, found = ndimage.label(above >= 0, structure=EIGHT_NEIGHBOURS)
