@@ -11,7 +11,7 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.preprocessing import StandardScaler
 
 from blemish import closed_form
-from blemish.closed_form import FOLDS, FREAK, RIDGE, CrossFit
+from blemish.closed_form import FOLDS, FREAK, RIDGE, STEADY, CrossFit
 from blemish.networks import heads
 from blemish.networks.heads import CellNetwork, GaussianHead, Head, from_blocks, to_blocks
 
@@ -40,7 +40,7 @@ def literal_distances(fitted: np.ndarray, scored: np.ndarray) -> np.ndarray:
     return distances
 
 
-def literal_scale(originals: np.ndarray, copies: list[np.ndarray]) -> np.ndarray:
+def literal_scale(originals: np.ndarray, copies: list[np.ndarray], steady: int) -> np.ndarray:
     """The scale (h, w) from the distances of each original to all other folds' originals and copies."""
     fold = np.arange(N) % FOLDS
     maps = []
@@ -52,16 +52,20 @@ def literal_scale(originals: np.ndarray, copies: list[np.ndarray]) -> np.ndarray
     smooth = np.array(
         [[largest[max(0, r - 2) : r + 3, max(0, c - 2) : c + 3].mean() for c in range(COLUMNS)] for r in range(ROWS)]
     )
-    return smooth / smooth.mean()
+    return (smooth / smooth.mean()) ** min(1, N / steady)
 
 
 def new_head() -> GaussianHead:
     return GaussianHead(channels=C, grid=(ROWS, COLUMNS))
 
 
+@pytest.mark.parametrize("steady", [10, STEADY], ids=["enough images", "few images"])
 @pytest.mark.parametrize("copies", [0, 2], ids=["no copies", "two copies each"])
 @pytest.mark.parametrize("batch", [1, 7, N])
-def test_distances_are_mahalanobis_over_the_left_out_scale(batch: int, copies: int) -> None:
+def test_distances_are_mahalanobis_over_the_left_out_scale(
+    batch: int, copies: int, steady: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closed_form, "STEADY", steady)
     nominal, new = features(), features(seed=1)
     altered = [nominal + 3 * torch.randn(nominal.shape, generator=torch.Generator().manual_seed(i)) for i in range(2)]
     altered = altered[:copies]
@@ -69,7 +73,7 @@ def test_distances_are_mahalanobis_over_the_left_out_scale(batch: int, copies: i
     CrossFit(head).fit(nominal.split(batch), copies=[copy.split(batch + 1) for copy in altered])
 
     exact, exact_copies = nominal.double().numpy(), [copy.double().numpy() for copy in altered]
-    scale = literal_scale(exact, exact_copies)
+    scale = literal_scale(exact, exact_copies, steady)
     expected = literal_distances(np.concatenate([exact, *exact_copies]), new.double().numpy()) / scale
     np.testing.assert_allclose(head.scale.numpy(), scale, rtol=2e-3)
     np.testing.assert_allclose(head(new).numpy(), expected, rtol=2e-3)

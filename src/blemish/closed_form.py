@@ -13,6 +13,7 @@ RIDGE = 0.1  # added variance, in squared feature units: small against the featu
 FOLDS = 4
 MOST_HELD_OUT = 500  # images whose left-out distances set the scale; 360 KB each while fitting at 256 px
 SMOOTHING = 5  # cells over which the scale is averaged
+STEADY = 125  # images from which on the scale is taken as it is
 LEAST_DISTANCE = 1e-6
 LEAST_VARIANCE = 1e-5  # in units of all places' variance: below it rounding decides
 FREAK = 1.3  # a left-out image counts for no more than this many times the usual image's maximum
@@ -182,7 +183,8 @@ class CrossFit:
         largest = (distances * (FREAK * maxima.median() / maxima).clamp(max=1)).amax(0)
         smooth = F.avg_pool2d(largest[None], SMOOTHING, stride=1, padding=SMOOTHING // 2, count_include_pad=False)[0]
         smooth = smooth.clamp(min=LEAST_DISTANCE)
-        return smooth / smooth.mean()
+        # A few images tell little of how far good ones reach at a place: the scale then stays nearer to 1.
+        return (smooth / smooth.mean()) ** min(1.0, self.images / STEADY)
 
 
 def _total(statistics: list[GaussianStatistics]) -> GaussianStatistics:
