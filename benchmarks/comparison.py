@@ -36,11 +36,12 @@ from blemish.errors import BlemishError
 from blemish.files import fingerprint
 from blemish.heatmaps import upscale
 from blemish.images import load, read_mask
+from blemish.learning import FEATURE_BATCH, SIGMA
 from blemish.metrics import PixelMetrics, auroc
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.upsampling import gaussian_upsampling
-from blemish.training import FEATURE_BATCH, SIGMA, STRIDES, AnomalyKind
+from blemish.training import STRIDES, AnomalyKind
 
 FIGURES = ("image AUROC", "pixel AUROC", "AUPRO", "fit s", "ms an image", "MB")
 DIGITS = (3, 3, 3, 1, 1, 1)

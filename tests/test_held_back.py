@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish import training
+from blemish import learning, training
 from blemish.calibration import Calibration
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import fold_nominal
@@ -19,8 +19,9 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.held_back import watch
 from blemish.images import load
+from blemish.learning import Material
 from blemish.networks.network import DetectorNetwork
-from blemish.training import Material, train
+from blemish.training import train
 from conftest import save_image
 
 SIZE = (64, 64)
@@ -63,7 +64,7 @@ def train_and_keep(folder: Path, path: Path, **options: Any) -> Trained:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "learn", keep)
-        patch.setattr(training, "ENOUGH_IMAGES", 10)
+        patch.setattr(learning, "ENOUGH_IMAGES", 10)
         patch.setattr("blemish.gate.MOST_SYNTHETIC", 24)
         kept.detector = train(folder, path, size=SIZE, epochs=1, **options)
     return kept

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from blemish import evidence, gate, training, training_anomalies
+from blemish import evidence, gate, learning, training_anomalies
 from blemish.checkpoint import Checkpoint
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector
@@ -84,7 +84,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "MOST_SYNTHETIC", 40)
     monkeypatch.setattr(evidence, "COPIES", 20)
     monkeypatch.setattr(training_anomalies, "MOST_LABELLED", 60)
-    monkeypatch.setattr(training, "ENOUGH_IMAGES", 20)
+    monkeypatch.setattr(learning, "ENOUGH_IMAGES", 20)
 
 
 def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_few_images_are_enough(good: int, tmp_path: Path, few: None) -> None:
 def copies_of(images: np.ndarray, fit: list[int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """What a training makes of images, round by round (rounds, N, H, W, 3), and the progress it tells."""
     told: list[tuple[int, int]] = []
-    rounds = training._copies(
+    rounds = learning._copies(
         images,
         fit,
         torch.from_numpy,

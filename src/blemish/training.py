@@ -1,67 +1,49 @@
 """Training, top to bottom: a folder of images in, a model file out.
 
 1. The good images are split by chance: some to fit to, some to scale the evidence by, some to calibrate with.
-2. Turned copies are tried: how may a good image be turned without looking wrong?
-3. The closed form: one pass gathers the statistics of `GaussianHead`.
-4. Synthetic anomalies teach a gate, by the FCDD objective, what is ordinary variation.
-5. Where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a second network,
-   whose output joins the closed form as evidence.
-6. The network is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
+2. A network learns from all but the last: `blemish.learning`.
+3. It is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
 
 Cross-conformal, all of this happens once for each fold of the good images, which calibrates the network that has not
 learned from it; the file holds all networks.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from lightning_fabric import Fabric, seed_everything
-from torch import Tensor
+from lightning_fabric import seed_everything
 
 from blemish.calibration import Calibration
-from blemish.closed_form import CrossFit
 from blemish.datasets.layouts import counted, read_data_set
 from blemish.datasets.pixels import Pixels, read_pixels
 from blemish.datasets.splits import fold_nominal, split_nominal
 from blemish.detector import Detector
 from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
-from blemish.evidence import learn_evidence
 from blemish.export import export_onnx
 from blemish.files import printable, refuse_unfit
-from blemish.freedom import learn_freedom
-from blemish.gate import learn_gate
 from blemish.held_back import HeldBack, calibrate, measure, watch
 from blemish.ignore import Ignore, as_record, filling
+from blemish.learning import SIGMA, Material, learn
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
-from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork, SmallestMap
-from blemish.ranks import Extract, Ranks, launch
+from blemish.ranks import launch
 from blemish.refinement import Training
 from blemish.synthetic.outliers import OutlierFolder
-from blemish.synthetic.turned import ANY, Freedom, Pose
-from blemish.training_anomalies import Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
+from blemish.training_anomalies import AnomalyKind
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
-Result = TypeVar("Result")
 
-SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
 STRIDES = (4, 8, 16)
 SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
-FEATURE_BATCH = 16
-ENOUGH_IMAGES = 125  # fewer good images are made up to this many or more by turned and mirrored copies
 
 
 def train(
@@ -230,87 +212,6 @@ def train(
     return Detector.load(output)
 
 
-@dataclass(frozen=True)
-class Material:
-    """What one network learns from: indices into the pixels, kinds of anomalies, and what it is to be blind to."""
-
-    pixels: Pixels
-    fit: Sequence[int]
-    validation: Sequence[int]
-    labelled: Sequence[int]
-    anomalies: AnomalyKind
-    outliers: Path | None
-    interest: Interest | None
-
-
-def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNetwork:
-    """Steps 2 to 5: a network on a backbone from images that calibration knows nothing of."""
-    pixels, fit, anomalies, interest = material.pixels, material.fit, material.anomalies, material.interest
-    size: tuple[int, int] = pixels.images.shape[1:3]
-    fabric, ranks, seed, progress = training.fabric, training.ranks, training.seed, training.progress
-    ignored = None if interest is None else interest.ignored.numpy()
-    if interest is not None:
-        interest = interest.to(fabric.device)
-
-    # 2. The ways that good images may be turned
-    features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
-    extract: Extract = partial(_extract, features, interest, fabric)
-    freedom = ANY
-    if len(fit) < ENOUGH_IMAGES or material.labelled or material.outliers is not None:  # else nothing is turned
-        freedom = learn_freedom(pixels.images, fit, extract=ranks.together(extract), channels=features.channels)
-
-    # 3. The closed form
-    gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
-    cross_fit = CrossFit(gaussian, ranks=ranks)
-    share = ranks.share(len(fit))
-    cross_fit.fit(
-        _each_batch(pixels.images, fit[share], extract, partial(progress, "features")),
-        copies=_copies(
-            pixels.images,
-            fit,
-            extract,
-            freedom=freedom,
-            share=share,
-            seed=seed,
-            ignored=ignored,
-            progress=partial(progress, "copies"),
-        ),
-        first=share.start,
-    )
-    head = Head(cross_fit.head)
-    network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
-    extract = ranks.together(extract)
-
-    # 4. The gate
-    if anomalies != "none" and len(fit) > 1:  # a single image leaves none to fit to when it is left out
-        head.gate = learn_gate(
-            cross_fit, pixels.images, fit, kind=anomalies, extract=extract, training=training, ignored=ignored
-        )
-
-    # 5. The evidence
-    known: list[Anomaly] = []
-    rng = np.random.default_rng(seed)
-    if material.labelled:
-        suspect = partial(_map, network, fabric, ranks)
-        known += labelled_anomalies(pixels, material.labelled, fit, freedom=freedom, suspect=suspect, rng=rng)
-    if material.outliers is not None:
-        known += outlier_anomalies(material.outliers, size, rng)
-    if ignored is not None:
-        known = [replace(one, mask=one.mask & ~ignored) for one in known]
-    if known:
-        head.evidence = learn_evidence(
-            head,
-            pixels.images,
-            fit,
-            material.validation,
-            known,
-            freedom=freedom,
-            extract=extract,
-            training=training,
-        )
-    return network
-
-
 def _of_fold(training: Training, fold: int) -> Training:
     """The training of the network that leaves one fold out: its stages and checkpoints have names of their own."""
     return replace(
@@ -353,68 +254,6 @@ def _look_away(ignore: Ignore, pixels: Pixels, fit: Sequence[int], calibration: 
     mask = ignore.mask(None, pixels.images.shape[1:3])
     pixels.fill((index for index in pixels.ignored if mask is not None or index not in calibration), picture)
     return None if mask is None else Interest(mask, picture)
-
-
-def _extract(features: FeatureGrid, interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
-    """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
-    with torch.inference_mode(), fabric.autocast():
-        on_device = fabric.to_device(torch.from_numpy(np.array(images)))
-        return features(interest.blind(on_device) if interest else on_device)
-
-
-def _each_batch(
-    images: npt.NDArray[np.uint8],
-    chosen: Sequence[int],
-    function: Callable[[npt.NDArray[np.uint8]], Result],
-    progress: Callable[[int, int], None],
-) -> Iterator[Result]:
-    for start in range(0, len(chosen), FEATURE_BATCH):
-        some = chosen[start : start + FEATURE_BATCH]
-        yield function(images[list(some)])
-        progress(start + len(some), len(chosen))
-
-
-def _copies(
-    images: npt.NDArray[np.uint8],
-    fit: Sequence[int],
-    extract: Extract,
-    *,
-    freedom: Freedom,
-    share: slice,
-    seed: int,
-    progress: Callable[[int, int], None],
-    ignored: npt.NDArray[np.bool_] | None = None,
-) -> Iterator[Iterator[Tensor]]:
-    """Features of mirrored and turned copies of a share of the images, in rounds that make few images up to enough."""
-    rounds, own = (ENOUGH_IMAGES - 1) // len(fit), fit[share]
-
-    def turn(number: int, some: npt.NDArray[np.uint8]) -> Tensor:
-        return extract(np.stack([copy(one, freedom.copy(number, rng, one.shape[:2])) for one in some]))
-
-    def copy(one: npt.NDArray[np.uint8], pose: Pose) -> npt.NDArray[np.uint8]:
-        turned = pose.apply(one)
-        if ignored is not None:  # the filling does not go to where pixels count
-            moved = pose.apply_to_mask(ignored)
-            turned[moved] = one[moved]
-        return turned
-
-    def told(number: int, done: int, _: int) -> None:
-        progress(number * len(own) + done, rounds * len(own))
-
-    for number in range(rounds):
-        rng = np.random.default_rng((seed, number))
-        for _ in range(share.start):  # the draws for the images before this share
-            freedom.copy(number, rng, images.shape[1:3])
-        yield _each_batch(images, own, partial(turn, number), partial(told, number))
-
-
-def _map(
-    network: DetectorNetwork, fabric: Fabric, ranks: Ranks, image: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.float32]:
-    """Anomaly map (H, W) of one image (H, W, 3) by the torch module as it stands."""
-    with torch.inference_mode():
-        anomaly_map = network(fabric.to_device(torch.from_numpy(np.array(image[None]))))[0]
-        return ranks.same(anomaly_map).cpu().numpy()
 
 
 def _high_end(low: float, threshold: float) -> float:

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.closed_form import CrossFit
+from blemish.learning import SIGMA
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.upsampling import gaussian_upsampling
-from blemish.training import SIGMA, STRIDES
+from blemish.training import STRIDES
 
 LEAST_SIZE = 64  # pixels; smaller images are enlarged to it, so that stride 16 has more than a cell
 

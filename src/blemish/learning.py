@@ -1,0 +1,184 @@
+"""Learning one network from images that calibration knows nothing of, top to bottom.
+
+1. Turned copies are tried: how may a good image be turned without looking wrong?
+2. The closed form: one pass gathers the statistics of `GaussianHead`.
+3. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation.
+4. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
+   second network, whose output joins the closed form.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from blemish.closed_form import CrossFit
+from blemish.datasets.pixels import Pixels
+from blemish.evidence import learn_evidence
+from blemish.freedom import learn_freedom
+from blemish.gate import learn_gate
+from blemish.networks.backbones import Backbone
+from blemish.networks.features import FeatureGrid
+from blemish.networks.heads import GaussianHead, Head
+from blemish.networks.interest import Interest
+from blemish.networks.network import DetectorNetwork
+from blemish.ranks import Extract, Ranks
+from blemish.refinement import Training
+from blemish.synthetic.turned import ANY, Freedom, Pose
+from blemish.training_anomalies import Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
+
+Result = TypeVar("Result")
+
+SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
+FEATURE_BATCH = 16
+ENOUGH_IMAGES = 125  # fewer good images are made up to this many or more by turned and mirrored copies
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one network learns from: indices into the pixels, kinds of anomalies, and what it is to be blind to."""
+
+    pixels: Pixels
+    fit: Sequence[int]
+    validation: Sequence[int]
+    labelled: Sequence[int]
+    anomalies: AnomalyKind
+    outliers: Path | None
+    interest: Interest | None
+
+
+def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNetwork:
+    """A network on a backbone, not yet calibrated."""
+    pixels, fit, anomalies, interest = material.pixels, material.fit, material.anomalies, material.interest
+    size: tuple[int, int] = pixels.images.shape[1:3]
+    fabric, ranks, seed, progress = training.fabric, training.ranks, training.seed, training.progress
+    ignored = None if interest is None else interest.ignored.numpy()
+    if interest is not None:
+        interest = interest.to(fabric.device)
+
+    # 1. The ways that good images may be turned
+    features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
+    extract: Extract = partial(_extract, features, interest, fabric)
+    freedom = ANY
+    if len(fit) < ENOUGH_IMAGES or material.labelled or material.outliers is not None:  # else nothing is turned
+        freedom = learn_freedom(pixels.images, fit, extract=ranks.together(extract), channels=features.channels)
+
+    # 2. The closed form
+    gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
+    cross_fit = CrossFit(gaussian, ranks=ranks)
+    share = ranks.share(len(fit))
+    cross_fit.fit(
+        _each_batch(pixels.images, fit[share], extract, partial(progress, "features")),
+        copies=_copies(
+            pixels.images,
+            fit,
+            extract,
+            freedom=freedom,
+            share=share,
+            seed=seed,
+            ignored=ignored,
+            progress=partial(progress, "copies"),
+        ),
+        first=share.start,
+    )
+    head = Head(cross_fit.head)
+    network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
+    extract = ranks.together(extract)
+
+    # 3. The gate
+    if anomalies != "none" and len(fit) > 1:  # a single image leaves none to fit to when it is left out
+        head.gate = learn_gate(
+            cross_fit, pixels.images, fit, kind=anomalies, extract=extract, training=training, ignored=ignored
+        )
+
+    # 4. The evidence
+    known: list[Anomaly] = []
+    rng = np.random.default_rng(seed)
+    if material.labelled:
+        suspect = partial(_map, network, fabric, ranks)
+        known += labelled_anomalies(pixels, material.labelled, fit, freedom=freedom, suspect=suspect, rng=rng)
+    if material.outliers is not None:
+        known += outlier_anomalies(material.outliers, size, rng)
+    if ignored is not None:
+        known = [replace(one, mask=one.mask & ~ignored) for one in known]
+    if known:
+        head.evidence = learn_evidence(
+            head,
+            pixels.images,
+            fit,
+            material.validation,
+            known,
+            freedom=freedom,
+            extract=extract,
+            training=training,
+        )
+    return network
+
+
+def _extract(features: FeatureGrid, interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
+    """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
+    with torch.inference_mode(), fabric.autocast():
+        on_device = fabric.to_device(torch.from_numpy(np.array(images)))
+        return features(interest.blind(on_device) if interest else on_device)
+
+
+def _each_batch(
+    images: npt.NDArray[np.uint8],
+    chosen: Sequence[int],
+    function: Callable[[npt.NDArray[np.uint8]], Result],
+    progress: Callable[[int, int], None],
+) -> Iterator[Result]:
+    for start in range(0, len(chosen), FEATURE_BATCH):
+        some = chosen[start : start + FEATURE_BATCH]
+        yield function(images[list(some)])
+        progress(start + len(some), len(chosen))
+
+
+def _copies(
+    images: npt.NDArray[np.uint8],
+    fit: Sequence[int],
+    extract: Extract,
+    *,
+    freedom: Freedom,
+    share: slice,
+    seed: int,
+    progress: Callable[[int, int], None],
+    ignored: npt.NDArray[np.bool_] | None = None,
+) -> Iterator[Iterator[Tensor]]:
+    """Features of mirrored and turned copies of a share of the images, in rounds that make few images up to enough."""
+    rounds, own = (ENOUGH_IMAGES - 1) // len(fit), fit[share]
+
+    def turn(number: int, some: npt.NDArray[np.uint8]) -> Tensor:
+        return extract(np.stack([copy(one, freedom.copy(number, rng, one.shape[:2])) for one in some]))
+
+    def copy(one: npt.NDArray[np.uint8], pose: Pose) -> npt.NDArray[np.uint8]:
+        turned = pose.apply(one)
+        if ignored is not None:  # the filling does not go to where pixels count
+            moved = pose.apply_to_mask(ignored)
+            turned[moved] = one[moved]
+        return turned
+
+    def told(number: int, done: int, _: int) -> None:
+        progress(number * len(own) + done, rounds * len(own))
+
+    for number in range(rounds):
+        rng = np.random.default_rng((seed, number))
+        for _ in range(share.start):  # the draws for the images before this share
+            freedom.copy(number, rng, images.shape[1:3])
+        yield _each_batch(images, own, partial(turn, number), partial(told, number))
+
+
+def _map(
+    network: DetectorNetwork, fabric: Fabric, ranks: Ranks, image: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """Anomaly map (H, W) of one image (H, W, 3) by the torch module as it stands."""
+    with torch.inference_mode():
+        anomaly_map = network(fabric.to_device(torch.from_numpy(np.array(image[None]))))[0]
+        return ranks.same(anomaly_map).cpu().numpy()
