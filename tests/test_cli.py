@@ -166,7 +166,8 @@ def test_a_folder_that_cannot_be_written_is_known_before_training_starts(run, pa
 
 def test_without_the_training_packages_one_sentence_says_what_to_install(run, parts, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "blemish.training", raising=False)
+    for name in ("blemish.training", "blemish.learning"):  # as in an environment that never had it
+        monkeypatch.delitem(sys.modules, name, raising=False)
     outcome = run("train", parts, "-o", tmp_path / "m.onnx")
     assert outcome.status == 2
     assert 'pip install "blemish[train]"' in outcome.err
