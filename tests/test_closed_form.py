@@ -112,6 +112,16 @@ def test_a_block_keeps_the_variances_that_are_most_its_own(monkeypatch: pytest.M
     assert np.abs(expected / literal_distances(nominal.double().numpy(), new.double().numpy()) - 1).max() > 0.05
 
 
+def test_how_far_images_lie_is_told_by_heads_that_have_not_seen_them() -> None:
+    nominal, head = features(), new_head()
+    cross_fit = CrossFit(head)
+    cross_fit.fit(nominal.split(7))
+    exact, scale = nominal.double().numpy(), head.scale.double().numpy()
+    fold = np.arange(N) % FOLDS
+    expected = [(literal_distances(exact[fold != fold[place]], exact[[place]]) / scale).max() for place in range(N)]
+    np.testing.assert_allclose(cross_fit.farthest.numpy(), expected, rtol=5e-3)  # of features kept in float16
+
+
 @pytest.mark.parametrize("fold", range(FOLDS))
 def test_leaving_a_fold_out_is_fitting_without_its_images_and_their_copies(fold: int) -> None:
     nominal, copy = features(), features(seed=5)

@@ -170,6 +170,29 @@ def test_enough_images_are_not_copied(tmp_path: Path) -> None:
     assert stages == {"reading", "features", "calibration"}
 
 
+def test_many_outsiders_among_good_images_are_not_learned_from(tmp_path: Path) -> None:
+    told: dict[int, list[str]] = {}
+    scores = {}
+    for defective in (0, 10):
+        root = write_parts(tmp_path / str(defective), good=157)
+        for index in range(defective):  # most of them are fitted to, the others calibrate
+            save(root / f"train/good/wrong{index}.png", striped(2 + index % 4))
+        told[defective] = []
+        options = CLOSED_FORM | {"size": (32, 32)}
+        detector = train(root, tmp_path / f"{defective}.onnx", **options, notify=told[defective].append)
+        scores[defective] = detector.score([np.repeat(striped(3)[..., None], 3, axis=2)]).scores[0]
+    assert not told[0]
+    assert len(told[10]) == 1
+    assert "look unlike the others and are not learned from" in told[10][0]
+    assert scores[10] > 0.5 * scores[0]  # had they been learned from, they would be ordinary
+
+
+def striped(rows: int) -> np.ndarray:
+    pixels = np.full((SIZE[0], SIZE[1]), 250, np.uint8)
+    pixels[::rows] = 5
+    return pixels
+
+
 def test_the_same_seed_gives_the_same_file_and_another_does_not(parts: Path, tmp_path: Path, few: None) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         train(parts, tmp_path / name, size=SIZE, seed=seed, epochs=1)

@@ -85,6 +85,11 @@ class CrossFit:
     Args:
         head: the head that is fitted; it is changed in place.
         ranks: the processes that fit it together, each to images of its own.
+
+    Attributes:
+        images: how many were fitted to.
+        farthest: (n,), for each of the first `MOST_HELD_OUT` images the largest distance, over the scale, to a head
+            that was not fitted to it; empty where there is a single image.
     """
 
     def __init__(self, head: GaussianHead, *, ranks: Ranks = ALONE) -> None:
@@ -92,6 +97,7 @@ class CrossFit:
         self._ranks = ranks
         self.images = 0
         self._folds: list[GaussianStatistics] = []
+        self.farthest = torch.zeros(0)
         self._fits: dict[int | None, dict[str, Tensor]] = {}  # the head's tensors by the fold left out
         self._kept = torch.zeros(0)  # features in float16, on the CPU
 
@@ -131,7 +137,10 @@ class CrossFit:
         self._ranks.sum(images)
         self.images = int(images)
         if self.images > 1:
-            self.head.scale.copy_(self._scale())
+            distances = self._left_out_distances()
+            scale = self._scale(distances)
+            self.head.scale.copy_(scale)
+            self.farthest = (distances / scale).amax((1, 2)).cpu()
         self.fit_all()
 
     @torch.inference_mode()
@@ -168,16 +177,19 @@ class CrossFit:
             # Image i belongs to fold i mod FOLDS, whatever the batches.
             statistics.update(features[(fold - first) % FOLDS :: FOLDS])
 
-    def _scale(self) -> Tensor:
-        """Largest left-out distance at each place, smoothed, relative to its mean over places: (h, w).
+    def _left_out_distances(self) -> Tensor:
+        """Of every kept image to a head that was not fitted to it: (n, h, w)."""
+        distances = torch.zeros(len(self._kept), *self.head.scale.shape, device=self.head.scale.device)
+        for fold in range(min(FOLDS, self.images)):
+            left_out = self.leave_out(fold)
+            distances[fold::FOLDS] = torch.cat([self.head(some.to(self.head.mean)) for some in left_out.split(16)])
+        return distances
+
+    def _scale(self, distances: Tensor) -> Tensor:
+        """Largest of left-out distances (n, h, w) at each place, smoothed, relative to its mean over places: (h, w).
 
         Maps of unusual images are scaled down first: one freak image should not decide where all others may vary.
         """
-        maps = []
-        for fold in range(min(FOLDS, self.images)):
-            left_out = self.leave_out(fold)
-            maps += [self.head(some.to(self.head.mean)) for some in left_out.split(16)]
-        distances = torch.cat(maps)  # (N, h, w)
         # Images without any variation have no distances; the scale is then the same everywhere.
         maxima = distances.amax((1, 2), keepdim=True).clamp(min=LEAST_DISTANCE)
         largest = (distances * (FREAK * maxima.median() / maxima).clamp(max=1)).amax(0)

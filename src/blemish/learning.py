@@ -1,7 +1,7 @@
 """Learning one network from images that calibration knows nothing of, top to bottom.
 
 1. Turned copies are tried: how may a good image be turned without looking wrong?
-2. The closed form: one pass gathers the statistics of `GaussianHead`.
+2. The closed form: one pass gathers the statistics of `GaussianHead`. Outsiders are left out where there are many.
 3. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation.
 4. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
    second network, whose output joins the closed form.
@@ -29,6 +29,7 @@ from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import GaussianHead, Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork
+from blemish.outsiders import holds_outsiders, insiders
 from blemish.ranks import Extract, Ranks
 from blemish.refinement import Training
 from blemish.synthetic.turned import ANY, Freedom, Pose
@@ -38,6 +39,7 @@ Result = TypeVar("Result")
 
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
 FEATURE_BATCH = 16
+ROUNDS = 2  # of leaving outsiders out: the first makes the next ones stand out
 ENOUGH_IMAGES = 125  # fewer good images are made up to this many or more by turned and mirrored copies
 
 
@@ -71,23 +73,37 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         freedom = learn_freedom(pixels.images, fit, extract=ranks.together(extract), channels=features.channels)
 
     # 2. The closed form
-    gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
-    cross_fit = CrossFit(gaussian, ranks=ranks)
-    share = ranks.share(len(fit))
-    cross_fit.fit(
-        _each_batch(pixels.images, fit[share], extract, partial(progress, "features")),
-        copies=_copies(
-            pixels.images,
-            fit,
-            extract,
-            freedom=freedom,
-            share=share,
-            seed=seed,
-            ignored=ignored,
-            progress=partial(progress, "copies"),
-        ),
-        first=share.start,
-    )
+    def closed_form(fit: Sequence[int]) -> CrossFit:
+        gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
+        cross_fit = CrossFit(gaussian, ranks=ranks)
+        share = ranks.share(len(fit))
+        cross_fit.fit(
+            _each_batch(pixels.images, fit[share], extract, partial(progress, "features")),
+            copies=_copies(
+                pixels.images,
+                fit,
+                extract,
+                freedom=freedom,
+                share=share,
+                seed=seed,
+                ignored=ignored,
+                progress=partial(progress, "copies"),
+            ),
+            first=share.start,
+        )
+        return cross_fit
+
+    cross_fit = closed_form(fit)
+    # Where more images are fitted to than were looked at, all the others would have to be taken on trust.
+    if len(cross_fit.farthest) == len(fit) and holds_outsiders(cross_fit.farthest.numpy()):
+        everything = len(fit)
+        for _ in range(ROUNDS):
+            fit = [fit[place] for place in insiders(cross_fit.farthest.numpy())]
+            cross_fit = closed_form(fit)
+        training.notify(
+            f"{everything - len(fit)} of {everything} good images look unlike the others and are not learned from: "
+            "some may be defective"
+        )
     head = Head(cross_fit.head)
     network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
     extract = ranks.together(extract)
