@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from blemish.audit import Audit, suspects
@@ -17,7 +16,8 @@ from blemish.audit.counterfactuals import Change
 from blemish.audit.material import Mask
 from blemish.audit.suspects import Suspect
 from blemish.files import atomic_write, printable
-from blemish.heatmaps import LEGEND, HeatmapScale, overlay, short
+from blemish.heatmaps import LEGEND, HeatmapScale, overlay
+from blemish.report import page_environment
 
 EXAMPLES = 4  # images beside a suspect
 SHEET = 12  # images of a cluster
@@ -59,14 +59,8 @@ class Sheet:
 
 def write_audit(found: Audit, path: Path) -> None:
     """Writes an audit as one self-contained HTML file. Raises BlemishError where it cannot be written."""
-    environment = Environment(
-        loader=PackageLoader("blemish", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"short": short, "printable": printable}
+    environment = page_environment()
+    environment.filters["printable"] = printable
     page = environment.get_template("audit.html.j2").render(_content(found))
     with atomic_write(path, mode="w") as file:
         file.write(page)

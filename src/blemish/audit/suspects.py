@@ -121,18 +121,20 @@ class Suspect:
         return f"{evidence}{len(change.gone)} of {change.alarms} vanish when it is covered."
 
     def _when_given(self, effect: Effect) -> str:
-        how = "In their light" if self.kind == "look" else "With it put on"
-        text = f"{how}, {len(effect.change.new)} of {effect.change.calm} calm images become alarms"
-        if effect.control is not None:
-            text += f" ({len(effect.control.new)} with the same area of an image without it)"
-        return text + "."
+        change, control = effect.change, effect.control
+        happened = f"{len(change.new)} of {change.calm} calm images become alarms"
+        return self._put_on(happened, None if control is None else len(control.new))
 
     def _when_hidden(self, effect: Effect) -> str:
+        change, control = effect.change, effect.control
+        happened = f"{len(change.gone)} of {change.alarms} other alarms vanish"
+        return self._put_on(happened, None if control is None else len(control.gone))
+
+    def _put_on(self, happened: str, in_control: int | None) -> str:
+        """A sentence on what happened to images that got the cue, and to how many that got the same area without it."""
         how = "In their light" if self.kind == "look" else "With it put on"
-        text = f"{how}, {len(effect.change.gone)} of {effect.change.alarms} other alarms vanish"
-        if effect.control is not None:
-            text += f" ({len(effect.control.gone)} with the same area of an image without it)"
-        return text + "."
+        aside = "" if in_control is None else f" ({in_control} with the same area of an image without it)"
+        return f"{how}, {happened}{aside}."
 
 
 def _more(one: int, other: int, of: int) -> bool:
