@@ -2,7 +2,7 @@
 
     python benchmarks/audit.py plant [--side anomalous|nominal] [--data ../shared/data] [--work DIR] [--size 128]
     python benchmarks/audit.py clean [--seeds 10]
-    python benchmarks/audit.py data [--seeds 1]
+    python benchmarks/audit.py data [--shares 0.05 0.2 0.5] [--seeds 1]
     python benchmarks/audit.py mend
     python benchmarks/audit.py demo
 
@@ -36,10 +36,10 @@ from PIL import Image, ImageDraw, ImageFont
 import blemish
 from blemish.audit import audit
 from blemish.audit.material import COMPARED
+from blemish.audit.one_sided import find_one_sided
 from blemish.audit.page import write_audit
-from blemish.audit.patterns import find_patterns
-from blemish.audit.statistics import find_look, measure
-from blemish.audit.suspects import LOOKS, PATTERNS
+from blemish.audit.shared import find_shared
+from blemish.audit.suspects import SHARED
 from blemish.datasets.layouts import read_data_set
 from blemish.demo_set import build_demo_set
 from blemish.experiments.planted.photographs import FIRST_DOG, LAST_DOG, SYNSET
@@ -237,17 +237,19 @@ class Bench:
         folders, _, images = zip(*planted_images(case, self._data, keep=keep), strict=True)
         started = time.perf_counter()
         anomalous = np.array([not folder.endswith("/good") for folder in folders])
-        compared = np.stack(images)
-        pixels = np.stack([load(one, (self._size, self._size))[0] for one in images])
+        pixels = np.stack(images)
+        nothing = np.zeros(pixels.shape[:3], dtype=bool)
+        shared = find_shared(pixels, unseen=nothing, ignored=nothing[0], seed=case.seed)
         flags = [
-            {"kind": "pattern", "p": one.p_value, "on_cue": _overlap(one.region, case.cue) if case.cue else None}
-            for one in find_patterns(compared, anomalous, seed=case.seed)
-            if one.p_value <= PATTERNS and one.one_sided
+            {
+                "kind": one.shared.kind,
+                "p": one.p_value,
+                "counts": one.counts,
+                "on_cue": None if one.shared.region is None or not case.cue else _overlap(one.shared.region, case.cue),
+            }
+            for one in find_one_sided(shared, anomalous, seed=case.seed)
+            if one.p_value <= SHARED
         ]
-        nothing = np.zeros((self._size, self._size), dtype=bool)
-        look = find_look(measure(pixels, ignored=nothing), anomalous, seed=case.seed)
-        if look is not None and look.p_value <= LOOKS:
-            flags.append({"kind": "look", "p": look.p_value, "on_cue": None})
         found = {"flags": flags, "seconds": time.perf_counter() - started}
         result.write_text(json.dumps(found, indent=1))
         print(f"{case.name}: {flags}", file=sys.stderr, flush=True)
@@ -301,37 +303,37 @@ def _overlap(region: npt.NDArray[np.bool_], cue: str) -> float:
     return float((region & box).sum() / max(region.sum(), 1))
 
 
-def planted(bench: Bench, side: str, seeds: int) -> None:
+def planted(bench: Bench, side: str, shares: Sequence[float], seeds: int) -> None:
     """A cue a row, a share a column."""
     rows: list[list[str]] = []
     hits, runs = 0, 0
     for source, cue in product(SOURCES, CUES):
         cells = []
-        for share in SHARES:
+        for share in shares:
             found = [bench.run(Case(source, cue, share, side, seed)) for seed in range(seeds)]
             right = [_right(one["flags"], cue) for one in found]
             used = [any(flag["used"] for flag in flags) for flags in right]
             hits, runs = hits + sum(map(bool, right)), runs + len(found)
             cells.append(f"{sum(map(bool, right))} of {len(found)}" + (f", used {sum(used)}" if any(used) else ""))
         rows.append([source, cue, *cells])
-    print_table(["set", f"cue on the {side} side", *(f"{share:.0%}" for share in SHARES)], rows)
+    print_table(["set", f"cue on the {side} side", *(f"{share:.0%}" for share in shares)], rows)
     print(f"\n{hits} of {runs} planted cues are flagged.")
 
 
-def searched(bench: Bench, seeds: int) -> None:
+def searched(bench: Bench, shares: Sequence[float], seeds: int) -> None:
     """Both sides and clean folders, images alone."""
     for side in ("anomalous", "nominal"):
         rows: list[list[str]] = []
         hits, runs = 0, 0
         for source, cue in product(SOURCES, CUES):
             cells = []
-            for share in SHARES:
+            for share in shares:
                 found = [bench.search(Case(source, cue, share, side, seed)) for seed in range(seeds)]
                 right = sum(bool(_right(one["flags"], cue)) for one in found)
                 hits, runs = hits + right, runs + len(found)
                 cells.append(f"{right} of {len(found)}")
             rows.append([source, cue, *cells])
-        print_table(["set", f"cue on the {side} side", *(f"{share:.0%}" for share in SHARES)], rows)
+        print_table(["set", f"cue on the {side} side", *(f"{share:.0%}" for share in shares)], rows)
         print(f"\n{hits} of {runs} planted cues are flagged.\n")
     for source in SOURCES:
         found = [bench.search(Case(source, "", 0.0, "clean", seed), keep=0.7) for seed in range(10)]
@@ -404,6 +406,7 @@ def main() -> None:
     parser.add_argument("what", choices=["plant", "clean", "data", "mend", "demo"])
     parser.add_argument("--side", choices=["anomalous", "nominal"], default="anomalous")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -412,11 +415,11 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.data, options.work, size=options.size, epochs=options.epochs)
     if options.what == "plant":
-        planted(bench, options.side, options.seeds)
+        planted(bench, options.side, options.shares, options.seeds)
     elif options.what == "clean":
         clean(bench, options.seeds)
     elif options.what == "data":
-        searched(bench, options.seeds)
+        searched(bench, options.shares, options.seeds)
     elif options.what == "mend":
         mend(bench)
     else:

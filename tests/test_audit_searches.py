@@ -2,17 +2,36 @@
 
 import numpy as np
 import pytest
-from scipy.stats import hypergeom, kstest
+from scipy.stats import fisher_exact, kstest
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
-from blemish.audit import patterns, places, statistics
+from blemish.audit import colours, one_sided, patterns, places
 from blemish.audit.clusters import affinity, cluster, cut, shapes
+from blemish.audit.colours import find_colours
+from blemish.audit.frames import borders, find_frames
+from blemish.audit.one_sided import OneSided, Shared, find_one_sided, weigh
 from blemish.audit.patterns import find_patterns
 from blemish.audit.places import shared_places
-from blemish.audit.statistics import find_look, measure
+from blemish.audit.statistics import find_looks, measure
 
 SIDE = 64
+
+
+def clouds(seed: int, count: int) -> np.ndarray:
+    """Coloured clouds (count, 256, 256, 3), no two alike."""
+    rng = np.random.default_rng(seed)
+    small = rng.uniform(40, 215, (count, 32, 32, 3))
+    return np.kron(small, np.ones((1, 8, 8, 1))).astype(np.uint8)
+
+
+def nothing(pixels: np.ndarray) -> np.ndarray:
+    return np.zeros(pixels.shape[:3], bool)
+
+
+def chosen(anomalous: np.ndarray, side: bool, count: int) -> np.ndarray:
+    """The first images of a side."""
+    return np.flatnonzero(anomalous == side)[:count]
 
 
 def spots(centres: np.ndarray, *, side: int = SIDE, radius: float = 5.0) -> np.ndarray:
@@ -90,6 +109,67 @@ class TestPlaces:
         assert kstest(p_values, "uniform", alternative="greater").pvalue > 0.01
 
 
+class TestOneSided:
+    @staticmethod
+    def shared(
+        carriers: np.ndarray, *, striking: float = 1.0, seen: np.ndarray | None = None, kind="pattern"
+    ) -> Shared:
+        seen = np.ones(len(carriers), bool) if seen is None else seen
+        return Shared(kind, "", carriers & seen, seen, None, striking)
+
+    def test_a_table_has_fishers_p_value_where_it_is_one_sided(self):
+        rng = np.random.default_rng(0)
+        for _ in range(40):
+            anomalous, seen = rng.random(50) < 0.4, rng.random(50) < 0.8
+            one = self.shared(rng.random(50) < np.where(anomalous, 0.4, 0.1), seen=seen)
+            held, bad = one.carriers, anomalous
+            counts, totals = ((held & ~bad).sum(), (held & bad).sum()), ((seen & ~bad).sum(), (seen & bad).sum())
+            (found,) = one_sided._p_values(one, anomalous[None])
+            rates = [count / total for count, total in zip(counts, totals, strict=True)]
+            if max(rates) < 4 * min(rates):
+                assert found == np.inf
+            else:
+                table = [[counts[0], totals[0] - counts[0]], [counts[1], totals[1] - counts[1]]]
+                assert found == pytest.approx(fisher_exact(table).pvalue, rel=1e-6)
+
+    def test_p_values_are_uniform_where_sides_mean_nothing(self, monkeypatch):
+        monkeypatch.setattr(one_sided, "SHUFFLES", 99)
+        p_values = []
+        for seed in range(200):
+            rng = np.random.default_rng(seed)
+            found = [
+                self.shared(rng.random(80) < rng.uniform(0.05, 0.3), striking=rng.exponential(), kind=kind)
+                for kind in ("pattern", "colour", "look")
+                for _ in range(5)
+            ]
+            p_values.append(find_one_sided(found, rng.permutation(np.arange(80) >= 50), seed=seed)[0].p_value)
+        assert kstest(p_values, "uniform", alternative="greater").pvalue > 0.01
+
+    def test_a_striking_finding_is_hardly_hurt_by_weak_ones(self):
+        rng = np.random.default_rng(1)
+        anomalous = np.arange(400) >= 280
+        # Sixteen good images of 280 against none of 120: hardly more than one can tell at all.
+        real = self.shared(np.isin(np.arange(400), rng.permutation(280)[:16]), striking=9)
+        weak = [self.shared(rng.random(400) < 0.03, striking=2) for _ in range(7)]
+        first = find_one_sided([*weak, real], anomalous)[0]
+        assert first.shared is real
+        assert first.counts == (16, 0)
+        alone = fisher_exact([[16, 264], [0, 120]]).pvalue
+        assert alone <= first.p_value + 0.002
+        assert first.p_value <= 2 * alone
+
+    def test_weights_are_shared_among_searches_and_what_is_the_same_counts_once(self):
+        carriers = np.arange(60) < 12
+        first, again = (self.shared(carriers, striking=3, kind=kind) for kind in ("pattern", "colour"))
+        other = self.shared(np.roll(carriers, 20), striking=1)
+        weights = dict(weigh([other, again, first]))
+        assert len(weights) == 2
+        assert sorted(weights.values()) == pytest.approx([0.05, 0.95])
+
+    def test_nothing_found_is_nothing_flagged(self):
+        assert find_one_sided([], np.arange(9) > 4) == []
+
+
 class TestLooks:
     @staticmethod
     def images(seed: int, count: int) -> np.ndarray:
@@ -97,100 +177,191 @@ class TestLooks:
         ground = rng.uniform(60, 190, (count, 1, 1, 3)) + rng.normal(0, 25, (count, 24, 24, 3))
         return ground.clip(0, 255).astype(np.uint8)
 
+    @staticmethod
+    def looks(pixels: np.ndarray, anomalous: np.ndarray) -> list[OneSided]:
+        return find_one_sided(find_looks(measure(pixels, ignored=np.zeros((24, 24), bool))), anomalous)
+
     @pytest.mark.parametrize("anomalous_side", [True, False])
     def test_a_lamp_over_one_side_is_found(self, anomalous_side):
         pixels = self.images(0, 120)
         anomalous = np.arange(120) >= 70
-        lit = np.flatnonzero(anomalous == anomalous_side)[:25]
+        lit = chosen(anomalous, anomalous_side, 25)
         pixels[lit] = (pixels[lit] * 0.2 + (120, 90, 30)).astype(np.uint8)
-        look = find_look(measure(pixels, ignored=np.zeros((24, 24), bool)), anomalous)
-        assert look is not None
+        look = self.looks(pixels, anomalous)[0]
         assert look.p_value <= 0.002
         assert look.anomalous_side == anomalous_side
-        assert set(np.flatnonzero(look.carriers)) <= set(lit)
+        assert set(np.flatnonzero(look.shared.carriers)) <= set(lit)
 
     def test_a_lamp_over_both_sides_is_none(self):
         pixels = self.images(1, 120)
         pixels[::4] = (pixels[::4] * 0.2 + (120, 90, 30)).astype(np.uint8)
-        look = find_look(measure(pixels, ignored=np.zeros((24, 24), bool)), np.arange(120) >= 60)
-        assert look is None or look.p_value > 0.05
+        assert all(one.p_value > 0.05 for one in self.looks(pixels, np.arange(120) >= 60))
+
+    def test_what_lies_close_to_others_is_not_set_apart(self):
+        # Neighbours one level apart all the way: a shell holds as many as the neighbourhood.
+        assert find_looks({"brightness": np.arange(200.0)[:, None]}) == []
+
+    def test_how_far_others_are(self):
+        values = np.r_[np.zeros(10), 100 + 20 * np.arange(30)][:, None]
+        (found,) = find_looks({"brightness": values})
+        assert found.carriers.tolist() == [True] * 10 + [False] * 30
+        assert found.striking == 19  # nothing within twenty times the smallest radius
 
     def test_ignored_pixels_do_not_count(self):
         pixels = self.images(2, 6)
         ignored = np.zeros((24, 24), bool)
         ignored[:, :8] = True
-        before = measure(pixels, ignored=ignored)["colour of the darkest pixels"].copy()
+        before = measure(pixels, ignored=ignored)
         pixels[:, :, :8] = 0
-        np.testing.assert_array_equal(measure(pixels, ignored=ignored)["colour of the darkest pixels"], before)
+        after = measure(pixels, ignored=ignored)
+        for name in ("colour of the darkest pixels", "black level of each colour", "mean colour"):
+            np.testing.assert_array_equal(after[name], before[name])
 
-    def test_tails_are_the_hypergeometric_distributions(self):
-        upper, lower = statistics._tails(30, 9)
-        for drawn in range(31):
-            for found in range(10):
-                if found <= drawn and drawn - found <= 21:
-                    law = hypergeom(30, 9, drawn)
-                    assert np.exp(upper[drawn, found]) == pytest.approx(law.sf(found - 1), rel=1e-9)
-                    assert np.exp(lower[drawn, found]) == pytest.approx(law.cdf(found), rel=1e-9)
 
-    def test_p_values_are_uniform_where_sides_mean_nothing(self, monkeypatch):
-        monkeypatch.setattr(statistics, "SHUFFLES", 49)
-        p_values = []
-        for seed in range(60):
-            rng = np.random.default_rng(seed)
-            values = {"one": rng.normal(0, 6, (60, 1)) + 30 * rng.integers(0, 6, (60, 1))}
-            look = find_look(values, rng.permutation(np.arange(60) >= 30), seed=seed)
-            p_values.append(1.0 if look is None else look.p_value)
-        assert kstest(p_values, "uniform", alternative="greater").pvalue > 0.01
+class TestFrames:
+    @pytest.mark.parametrize(
+        ("edge", "where"),
+        [
+            ("upper", np.s_[:, :7]),
+            ("lower", np.s_[:, -7:]),
+            ("left", np.s_[:, :, :7]),
+            ("right", np.s_[:, :, -7:]),
+        ],
+    )
+    @pytest.mark.parametrize("anomalous_side", [True, False])
+    def test_a_border_is_found_along_its_edge(self, edge, where, anomalous_side):
+        pixels, anomalous = clouds(0, 60), np.arange(60) >= 30
+        framed = chosen(anomalous, anomalous_side, 8)
+        some = pixels[framed]
+        some[where] = (30, 60, 20)
+        pixels[framed] = some
+        shared = find_frames(pixels, unseen=nothing(pixels))
+        (found,) = find_one_sided(shared, anomalous)
+        assert edge in found.shared.what
+        assert np.flatnonzero(found.shared.carriers).tolist() == framed.tolist()
+        assert found.anomalous_side == anomalous_side
+        assert found.p_value < 0.01
+        expected = np.zeros((60, 256, 256), bool)
+        expected[where] = True
+        np.testing.assert_array_equal(found.shared.region, expected[0])
+
+    def test_other_widths_and_colours_are_not_the_same_border(self):
+        pixels = clouds(1, 40)
+        for number in range(40):
+            pixels[number, : 3 + 2 * (number % 8)] = 40 + 60 * (number // 16)
+        assert [one.carriers.sum() for one in find_frames(pixels, unseen=nothing(pixels))] == []
+
+    def test_a_plain_ground_and_a_soft_edge_are_no_border(self):
+        plain, soft = np.full((2, 256, 256, 3), 200, np.uint8)
+        plain[60:] = 90
+        soft[:40] = np.linspace(60, 200, 40)[:, None, None]
+        depths, _ = borders(np.stack([plain, soft]))
+        assert depths.tolist() == [0, 0]
+
+    def test_hidden_borders_do_not_count(self):
+        pixels = clouds(2, 20)
+        pixels[:6, :, :9] = 10
+        unseen = nothing(pixels)
+        unseen[:, 100, 4] = True
+        assert find_frames(pixels, unseen=unseen) == []
+
+
+class TestColours:
+    @staticmethod
+    def stamp(pixels: np.ndarray, rng: np.random.Generator) -> None:
+        """Orange cells at the lower right, others on each image."""
+        cells = rng.random((len(pixels), 8, 16)) < 0.5
+        area = pixels[:, 216:240, 192:240]
+        area[np.kron(cells, np.ones((1, 3, 3))) > 0] = (250, 140, 30)
+
+    @pytest.mark.parametrize("anomalous_side", [True, False])
+    def test_a_stamp_that_is_another_on_each_image_is_found_by_its_colour(self, anomalous_side):
+        rng = np.random.default_rng(0)
+        pixels, anomalous = clouds(0, 60), np.arange(60) >= 30
+        stamped = chosen(anomalous, anomalous_side, 8)
+        some = pixels[stamped]
+        self.stamp(some, rng)
+        pixels[stamped] = some
+        found = find_one_sided(find_colours(pixels, unseen=nothing(pixels)), anomalous)[0]
+        assert np.flatnonzero(found.shared.carriers).tolist() == stamped.tolist()
+        assert found.p_value < 0.01
+        assert "rgb(252 140 28)" in found.shared.what
+        rows, columns = np.nonzero(found.shared.region)
+        assert rows.min() >= 208
+        assert columns.min() >= 192
+
+    def test_a_colour_that_is_common_around_is_nothing(self):
+        rng = np.random.default_rng(1)
+        pixels = clouds(1, 60)
+        for one in range(12):  # a patch somewhere near
+            row, column = rng.integers(40, 190, 2)
+            pixels[one, row : row + 20, column : column + 20] = (250, 140, 30)
+        assert find_colours(pixels, unseen=nothing(pixels)) == []
+
+    def test_what_is_hidden_is_not_compared(self):
+        pixels = clouds(2, 30)
+        self.stamp(pixels[:8], np.random.default_rng(2))
+        unseen = nothing(pixels)
+        unseen[:8, 210:245, 190:245] = True
+        assert find_colours(pixels, unseen=unseen) == []
+
+    def test_who_holds_a_colour_is_what_counting_says(self):
+        rng = np.random.default_rng(3)
+        coded = rng.integers(-1, 20, (3, 256, 256)).astype(np.int32)
+        found = set(zip(*(part.tolist() for part in colours.holders(coded)), strict=True))
+        slow = set()
+        for image in range(3):
+            for block in range(256):
+                row, column = divmod(block, 16)
+                values = coded[image, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+                slow |= {(image, block, c) for c in range(20) if (values == c).sum() >= colours.LEAST}
+        assert found == slow
 
 
 class TestPatterns:
-    @staticmethod
-    def images(seed: int, count: int) -> np.ndarray:
-        """Coloured clouds, no two alike."""
-        rng = np.random.default_rng(seed)
-        small = rng.uniform(40, 215, (count, 32, 32, 3))
-        return np.kron(small, np.ones((1, 8, 8, 1))).astype(np.uint8)
-
     @staticmethod
     def mark(pixels: np.ndarray) -> None:
         """A fixed little picture at the lower right, in place."""
         stamp = np.random.default_rng(99).random((6, 12)) < 0.5
         pixels[:, 216:240, 188:236] = np.where(np.kron(stamp, np.ones((4, 4)))[None, ..., None] > 0, 250, 10)
 
+    @staticmethod
+    def find(pixels: np.ndarray, anomalous: np.ndarray, unseen: np.ndarray | None = None) -> list[OneSided]:
+        shared = find_patterns(pixels, unseen=nothing(pixels) if unseen is None else unseen)
+        return find_one_sided(shared, anomalous)
+
     @pytest.mark.parametrize("anomalous_side", [True, False])
     def test_a_mark_on_one_side_is_found_where_it_lies(self, anomalous_side):
-        pixels, anomalous = self.images(0, 60), np.arange(60) >= 30
-        marked = np.flatnonzero(anomalous == anomalous_side)[:9]
+        pixels, anomalous = clouds(0, 60), np.arange(60) >= 30
+        marked = chosen(anomalous, anomalous_side, 9)
         some = pixels[marked]
         self.mark(some)
         pixels[marked] = some
-        first = find_patterns(pixels, anomalous)[0]
-        assert np.flatnonzero(first.carriers).tolist() == marked.tolist()
+        first = self.find(pixels, anomalous)[0]
+        assert np.flatnonzero(first.shared.carriers).tolist() == marked.tolist()
         assert first.p_value < 0.01
-        assert first.one_sided
         assert first.anomalous_side == anomalous_side
-        rows, columns = np.nonzero(first.region)
+        rows, columns = np.nonzero(first.shared.region)
         assert rows.min() >= 176
         assert columns.min() >= 144
 
     def test_a_mark_on_both_sides_is_not_one_sided(self):
-        pixels, anomalous = self.images(1, 60), np.arange(60) >= 30
+        pixels, anomalous = clouds(1, 60), np.arange(60) >= 30
         some = pixels[::3]
         self.mark(some)
         pixels[::3] = some
-        first = max(find_patterns(pixels, anomalous), key=lambda one: one.carriers.sum())
-        assert first.carriers.sum() == 20
-        assert not first.one_sided
+        first = max(self.find(pixels, anomalous), key=lambda one: one.shared.carriers.sum())
+        assert first.shared.carriers.sum() == 20
         assert first.p_value > 0.5
 
     def test_pixels_that_are_not_seen_hold_no_pattern(self):
-        pixels, anomalous = self.images(2, 60), np.arange(60) >= 30
+        pixels, anomalous = clouds(2, 60), np.arange(60) >= 30
         some = pixels[30:39]
         self.mark(some)
         pixels[30:39] = some
         unseen = np.zeros((60, 256, 256), bool)
         unseen[30:39, 208:248, 180:244] = True
-        assert not any(one.p_value < 0.05 and one.one_sided for one in find_patterns(pixels, anomalous, unseen=unseen))
+        assert not any(one.p_value < 0.05 for one in self.find(pixels, anomalous, unseen))
 
     @pytest.mark.parametrize("masked", [True, False])
     def test_defects_at_one_place_of_an_aligned_part_are_no_pattern(self, masked):
@@ -204,18 +375,18 @@ class TestPatterns:
         unseen = np.zeros((60, 256, 256), bool)
         if masked:
             unseen[defective, 92:148, 92:148] = True
-        found = find_patterns(pixels, np.arange(60) >= 30, unseen=unseen)
+        found = self.find(pixels, np.arange(60) >= 30, unseen)
         assert found  # an aligned part has patterns
-        assert not any(one.p_value < 0.05 and one.one_sided for one in found)
+        assert not any(one.p_value < 0.05 for one in found)
 
     def test_likeness_is_the_mean_cosine_of_all_pairs(self):
         rng = np.random.default_rng(5)
         vectors = rng.normal(0, 1, (9, 40)).astype(np.float32) * 40  # long enough not to count as quiet
         products = (vectors @ vectors.T)[None]
-        likeness, members = patterns._search(products, np.array([0, 4]), (2, 4))
-        for place in range(2):
+        likeness, members = patterns._search(products, (2, 4))
+        for place in range(9):
             chosen = vectors[members[0, place]]
             unit = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
             pairs = [unit[i] @ unit[j] for i in range(len(unit)) for j in range(len(unit)) if i != j]
-            assert len(set(members[0, place].tolist())) == patterns.CORE
+            assert len(set(members[0, place].tolist()) | {place}) == patterns.CORE
             assert likeness[0, place] == pytest.approx(np.mean(pairs), abs=1e-5)

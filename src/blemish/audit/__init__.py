@@ -1,8 +1,9 @@
 """What does a detector look at? Spurious cues in its data and in its verdicts.
 
-`material` gathers images and maps; `patterns` and `statistics` compare the images of the two sides, `places` asks where
-alarms have their evidence; `counterfactuals` put what was found to the detector; `suspects` decides what is flagged and
-says it in words; `clusters` groups heatmaps; `page` writes it all down.
+`material` gathers images and maps; `shared` looks for what images share, by `patterns`, `colours`, `frames` and
+`statistics`; `one_sided` asks whether it is on one side only; `places` asks where alarms have their evidence;
+`counterfactuals` put what was found to the detector; `suspects` decides what is flagged and says it in words;
+`clusters` groups heatmaps; `page` writes it all down.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,9 +19,10 @@ from blemish.audit import suspects
 from blemish.audit.clusters import Clusters, cluster
 from blemish.audit.counterfactuals import cover, put_on, restyle
 from blemish.audit.material import Indices, Mask, Material, Progress, gather
-from blemish.audit.patterns import Pattern, find_patterns
+from blemish.audit.one_sided import OneSided, find_one_sided
 from blemish.audit.places import Place, fixed_frame, shared_places, with_fringe
-from blemish.audit.statistics import Look, find_look, measure, relight
+from blemish.audit.shared import find_shared
+from blemish.audit.statistics import measure, relight
 from blemish.audit.suspects import Effect, Suspect, sides, where
 from blemish.datasets.layouts import DataSet
 from blemish.detector import Detector
@@ -126,11 +128,11 @@ def audit(
     ask = _Questions(detector, material, seed)
     found: list[Suspect] = []
     steps: list[Callable[[Sequence[Suspect]], list[Suspect]]]
-    steps = [ask.patterns, ask.looks, ask.places, partial(ask.outside, interest)]
+    steps = [ask.shared, ask.places, partial(ask.outside, interest)]
     for done, step in enumerate(steps, start=1):
         found += step(found)
         progress("searching", done, len(steps))
-    statistics = measure(material.pixels, ignored=material.ignored)
+    ignored = _resized(material.ignored, material.compared.shape[1:3])
     clustered = _to_cluster(material)
     return Audit(
         detector=detector,
@@ -140,7 +142,7 @@ def audit(
         evidence=_evidence(detector, material, interest),
         clustered=clustered,
         clusters=cluster(material.maps[clustered]),
-        statistics=statistics,
+        statistics=measure(material.compared, ignored=ignored),
         interest=interest,
     )
 
@@ -151,36 +153,39 @@ class _Questions:
     def __init__(self, detector: Detector, material: Material, seed: int) -> None:
         self._detector, self._material, self._seed = detector, material, seed
 
-    def patterns(self, before: Sequence[Suspect]) -> list[Suspect]:
-        """Patterns at one place of the images of one side."""
+    def shared(self, before: Sequence[Suspect]) -> list[Suspect]:
+        """What images of one side share and those of the other do not."""
         material = self._material
         if not material.anomalous.any():
             return []
         size = material.compared.shape[1:3]
+        ignored = _resized(material.ignored, size)
         unseen = np.stack([_resized(painted | material.ignored, size) for painted in material.painted])
-        found = find_patterns(material.compared, material.anomalous, unseen=unseen, seed=self._seed)
-        striking = [one for one in found if one.p_value <= suspects.PATTERNS and one.one_sided]
-        return [self._pattern(one) for one in striking[:MOST_SUSPECTS]]
+        found = find_shared(material.compared, unseen=unseen, ignored=ignored, seed=self._seed)
+        tested = find_one_sided(found, material.anomalous, seed=self._seed)
+        striking = [one for one in tested if one.p_value <= suspects.SHARED][:MOST_SUSPECTS]
+        return [self._look(one) if one.shared.region is None else self._local(one) for one in striking]
 
-    def _pattern(self, pattern: Pattern) -> Suspect:
-        material = self._material
-        region = _resized(pattern.region, material.size) & ~material.ignored
-        whose = sides(pattern.counts, pattern.totals, first=pattern.anomalous_side)
-        taken, given, hidden = self._local(np.flatnonzero(pattern.carriers), region)
+    def _local(self, one: OneSided) -> Suspect:
+        material, shared = self._material, one.shared
+        assert shared.region is not None
+        region = _resized(shared.region, material.size) & ~material.ignored
+        carriers = np.flatnonzero(shared.carriers)
+        taken, given, hidden = self._effects(carriers, region)
         return Suspect(
-            kind="pattern",
-            carriers=np.flatnonzero(pattern.carriers),
+            kind=shared.kind,
+            carriers=carriers,
             region=region,
-            p_value=pattern.p_value,
+            p_value=one.p_value,
             striking=True,
-            what=f"{_capital(whose)} show the same pattern in the {where(region)}",
+            what=f"{_capital(_whose(one))} {shared.what} in the {where(region)}",
             bright=int((material.maps[taken.change.images][:, region] >= material.threshold).any(axis=1).sum()),
             taken=taken,
             given=given,
             hidden=hidden,
         )
 
-    def _local(self, carriers: Indices, region: Mask) -> tuple[Effect, Effect, Effect]:
+    def _effects(self, carriers: Indices, region: Mask) -> tuple[Effect, Effect, Effect]:
         """The cue covered on its carriers, put on calm images, and put on other alarms."""
         material, detector = self._material, self._detector
         others = np.setdiff1d(np.arange(len(material.samples)), carriers)
@@ -197,33 +202,19 @@ class _Questions:
         )
         return taken, given, hidden
 
-    def looks(self, before: Sequence[Suspect]) -> list[Suspect]:
-        """Looks of whole images."""
-        material = self._material
-        statistics = measure(material.pixels, ignored=material.ignored)
-        look = find_look(statistics, material.anomalous, seed=self._seed)
-        if look is None or look.p_value > suspects.LOOKS:
-            return []
-        return [self._look(look)]
-
-    def _look(self, look: Look) -> Suspect:
+    def _look(self, one: OneSided) -> Suspect:
         material, detector = self._material, self._detector
-        carriers = np.flatnonzero(look.carriers)
-        others = np.flatnonzero(~look.carriers)
-        plain = relight(material.pixels, look.carriers, ignored=material.ignored, give=False)
-        dressed = relight(material.pixels, look.carriers, ignored=material.ignored, give=True)
+        carriers, others = np.flatnonzero(one.shared.carriers), np.flatnonzero(~one.shared.carriers)
+        plain = relight(material.pixels, one.shared.carriers, ignored=material.ignored, give=False)
+        dressed = relight(material.pixels, one.shared.carriers, ignored=material.ignored, give=True)
         loud = material.alarmed[others]
         return Suspect(
             kind="look",
             carriers=carriers,
             region=None,
-            p_value=look.p_value,
+            p_value=one.p_value,
             striking=True,
-            what=(
-                f"{_capital(sides(look.counts, look.totals, first=look.anomalous_side))} agree in {look.name} "
-                f"({', '.join(f'{value:.0f}' for value in look.centre)} within {look.radius:g} grey levels), "
-                "and hardly any image is near it"
-            ),
+            what=f"{_capital(_whose(one))} {one.shared.what}",
             taken=Effect(restyle(detector, material, carriers, plain)),
             given=Effect(restyle(detector, material, others[~loud], dressed[~loud])),
             hidden=Effect(restyle(detector, material, others[loud], dressed[loud])),
@@ -315,6 +306,10 @@ def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
         return mask
     picture = Image.fromarray(mask.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(picture) >= 0.5
+
+
+def _whose(one: OneSided) -> str:
+    return sides(one.counts, one.totals, first=one.anomalous_side)
 
 
 def _capital(text: str) -> str:

@@ -98,7 +98,7 @@ def _content(found: Audit) -> dict[str, Any]:
         ],
         "hanging_left_out": max(0, len(found.hanging) - MOST_HANGING),
         "statistics": _statistics(found),
-        "levels": (suspects.PATTERNS, suspects.LOOKS, suspects.PLACES),
+        "levels": (suspects.SHARED, suspects.PLACES),
         "scale": found.detector.scale,
         "legend": ", ".join(f"rgb({r} {g} {b})" for r, g, b in LEGEND[::15].tolist()),
     }

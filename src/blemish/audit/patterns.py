@@ -1,27 +1,23 @@
-"""Does the same pattern lie at one place in many images of one side only? Asked of the images, not of the detector.
+"""Does the same pattern lie at one place in many images? Asked of the images, not of the detector.
 
 A watermark need not light up to be a cue: a detector may use it where no heatmap is bright, or the next training may.
 So images are compared window by window at the same place of the frame. In each window the few images that are most
-alike are sought (`_Cores`); where they are more alike than in any of `REPEATS` copies of the set, in which every image
-was moved by a chance offset, they are a candidate. Its pattern is their mean, and an image carries it where it
-resembles that mean more than one moved image in a thousand does. Which side an image is on plays no part until then.
-
-Whether a pattern belongs to one side is then a plain question about a table of four numbers, and Fisher's exact test
-answers it. The level is shared out among the candidates by how far beyond chance their images are alike (weighted
-Bonferroni; the weights know nothing of the sides): if carrying a pattern has nothing to do with the side, the chance of
-any flag is at most the level. That holds for aligned parts too, where all images share many patterns.
+alike are sought, from every image anew (`_Cores`); where they are more alike than in any of `REPEATS` copies of the
+set, in which every image was moved by a chance offset, they are a candidate. Its pattern is their mean, and an image
+carries it where it resembles that mean more than one moved image in a thousand does; the mean of all of these is asked
+for once more, as six images alone are a rough likeness. Which side an image is on plays no part.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_propagation, gaussian_filter
-from scipy.stats import fisher_exact
 
 from blemish.audit.material import COMPARED as SIDE
 from blemish.audit.material import Images, Indices, Mask
+from blemish.audit.one_sided import Shared, distinct
 
 BLOCK = 16  # pixels
 BLOCKS = SIDE // BLOCK
@@ -30,94 +26,41 @@ JITTER = 24  # pixels either way
 REPEATS = 3
 CORE = 6  # images
 CHUNK = 32  # images
-SEEDS = 50  # of each side, evenly chosen, to start a search from
-MOST = 130  # of each side are searched
-ROUNDS = 2
+MOST = 480  # images are searched, evenly chosen
 FAINT_EDGE, FAINT_SPOT = 6.0, 12.0  # grey levels: what is weaker counts for little
 SPOT = 4.0  # pixels: a spot is what differs from its surroundings of this size
 QUIET = 0.1  # of the energy a window can have: an emptier one resembles nothing
 LEAST_SPREAD = 0.02  # of cosines, so that nothing is striking for a hair's breadth
 CARRIED = 1e-3  # share of moved images that resemble a pattern as much
 CLEARLY = 0.6  # of what the core's own images resemble it by
-CANDIDATES = 8
-THE_SAME = 0.5  # of the carriers of either
+CANDIDATES = 8  # of each field
 HIDDEN = 0.25  # of a pattern's region: an image of which so much is not to be compared does not count
-ONE_SIDED = 4  # times as frequent on one side as on the other, at least
 
+Value = TypeVar("Value", bound=np.generic)
 Field = npt.NDArray[np.float32]  # (N, SIDE, SIDE, C)
 
 
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """A candidate: how far beyond chance its core is alike, its carriers (N,), where it lies (SIDE, SIDE), and which
-    images (N,) can be seen there."""
-
-    excess: float
-    carriers: Mask
-    region: Mask
-    seen: Mask
-
-
-@dataclass(frozen=True, eq=False)
-class Pattern:
-    """A pattern that images share at one place.
-
-    Attributes:
-        carriers: bool (N,), the images that carry it.
-        region: bool (SIDE, SIDE), where it lies.
-        counts: carriers on the good and on the anomalous side.
-        totals: images on either side that can be seen there.
-        p_value: of such a table by chance, corrected for there being other candidates.
-    """
-
-    carriers: Mask
-    region: Mask
-    counts: tuple[int, int]
-    totals: tuple[int, int]
-    p_value: float
-
-    @property
-    def anomalous_side(self) -> bool:
-        """Whether it is more frequent in anomalous images."""
-        good, bad = self._rates
-        return bad > good
-
-    @property
-    def one_sided(self) -> bool:
-        """Whether it is so much more frequent on one side that it could stand for the label."""
-        return min(self.totals) > 0 and max(self._rates) >= ONE_SIDED * min(self._rates)
-
-    @property
-    def _rates(self) -> tuple[float, float]:
-        return self.counts[0] / max(self.totals[0], 1), self.counts[1] / max(self.totals[1], 1)
-
-
-def find_patterns(pixels: Images, anomalous: Mask, *, unseen: Mask | None = None, seed: int = 0) -> list[Pattern]:
-    """The patterns that images share, the most one-sided first.
+def find_patterns(pixels: Images, *, unseen: Mask, seed: int = 0) -> list[Shared]:
+    """The patterns that images share, the most striking first.
 
     Args:
         pixels: uint8 (N, SIDE, SIDE, 3).
-        anomalous: bool (N,), the side of each image.
         unseen: bool (N, SIDE, SIDE), pixels that are not to be compared.
         seed: decides the offsets.
     """
     rng = np.random.default_rng(seed)
-    searched = np.sort(np.concatenate([_evenly(np.flatnonzero(anomalous == side), MOST) for side in (False, True)]))
-    seeds = np.concatenate([_evenly(np.flatnonzero(anomalous[searched] == side), SEEDS) for side in (False, True)])
-    found: list[_Found] = []
+    searched = np.linspace(0, len(pixels) - 1, min(MOST, len(pixels))).round().astype(int)
+    found: list[Shared] = []
     for field in (edges(pixels), spots(pixels)):
-        if unseen is not None:
-            field[unseen] = 0
-        cores = _Cores(field[searched], seeds)
-        chance = [_Cores(moved(field[searched], rng), seeds) for _ in range(REPEATS)]
+        field[unseen] = 0
+        cores = _Cores(field[searched])
+        chance = [_Cores(moved(field[searched], rng)) for _ in range(REPEATS)]
         for excess, shape, place, members in _beyond_chance(cores, chance):
             carriers, region = _carriers(field, searched[members], shape, place, rng)
-            seen = np.ones(len(pixels), dtype=bool)
-            if unseen is not None:
-                seen = unseen[:, region].mean(axis=1) < HIDDEN
+            seen = unseen[:, region].mean(axis=1) < HIDDEN
             if (carriers & seen).any():
-                found.append(_Found(excess, carriers & seen, region, seen))
-    return _tested(found, anomalous)
+                found.append(Shared("pattern", "show the same pattern", carriers & seen, seen, region, excess))
+    return distinct(found)
 
 
 def edges(pixels: Images) -> Field:
@@ -150,14 +93,14 @@ def _saturated(pixels: Images, vectors: Callable[[Images], Field], *, channels: 
 
 
 class _Cores:
-    """In every window and from every seed the `CORE` images that are most alike, and how much they are.
+    """In every window, from every image, the `CORE` images that are most like it, and how alike they are.
 
     Attributes:
-        likeness: per window shape (rows, columns, seeds), the mean cosine between two of them.
-        members: per window shape (rows, columns, seeds, CORE), which images they are.
+        likeness: per window shape (rows, columns, N), the mean cosine between two of them.
+        members: per window shape (rows, columns, N, CORE), which images they are.
     """
 
-    def __init__(self, field: Field, seeds: Indices) -> None:
+    def __init__(self, field: Field) -> None:
         n, _, _, channels = field.shape
         blocks = field.reshape(n, BLOCKS, BLOCK, BLOCKS, BLOCK, channels).transpose(1, 3, 0, 2, 4, 5)
         blocks = blocks.reshape(BLOCKS * BLOCKS, n, -1)
@@ -165,7 +108,7 @@ class _Cores:
         self.likeness: list[npt.NDArray[np.float32]] = []
         self.members: list[Indices] = []
         for shape in WINDOWS:
-            likeness, members = zip(*(_search(row, seeds, shape) for row in _window_rows(products, shape)), strict=True)
+            likeness, members = zip(*(_search(row, shape) for row in _window_rows(products, shape)), strict=True)
             self.likeness.append(np.stack(likeness))
             self.members.append(np.stack(members))
 
@@ -178,30 +121,21 @@ def _window_rows(products: Field, shape: tuple[int, int]) -> Iterator[Field]:
         yield sum(strip[left : BLOCKS - across + 1 + left] for left in range(across))  # type: ignore[misc]
 
 
-def _search(products: Field, seeds: Indices, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float32], Indices]:
-    """Likeness (windows, seeds) and members (windows, seeds, CORE) of the cores that the seeds lead to."""
+def _search(products: Field, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float32], Indices]:
+    """Likeness (windows, N) and members (windows, N, CORE) of every image's core, from products (windows, N, N)."""
     least = QUIET * shape[0] * shape[1] * BLOCK * BLOCK
     norms = np.sqrt(np.maximum(np.einsum("wii->wi", products), least))
     cosines = products / (norms[:, :, None] * norms[:, None, :])
     own = np.arange(cosines.shape[1])
-    cosines[:, own, own] = -1
-    alike = cosines[:, seeds]  # (w, seeds, N), -1 for the seed itself
-    windows = np.arange(len(cosines))[:, None, None]
-    for _ in range(ROUNDS):
-        others = np.argpartition(-alike, CORE - 2, axis=2)[:, :, : CORE - 1]
-        members = np.concatenate([np.broadcast_to(seeds[None, :, None], (*others.shape[:2], 1)), others], axis=2)
-        # The mean likeness to the members other than oneself; the seed stays, so that every seed keeps its own core.
-        sums = np.stack([cosines[windows[:, :, 0], members[:, :, k]] for k in range(CORE)]).sum(axis=0)
-        inside = np.zeros_like(sums)
-        np.put_along_axis(inside, members, 1, axis=2)
-        alike = (sums + inside) / (CORE - inside)  # without the -1 that a member has to itself
-        np.put_along_axis(alike, np.broadcast_to(seeds[None, :, None], (*others.shape[:2], 1)), -1, axis=2)
-    pairs = cosines[windows[..., None], members[..., :, None], members[..., None, :]]  # (w, seeds, CORE, CORE)
-    likeness = (pairs.sum(axis=(2, 3)) + CORE) / (CORE * (CORE - 1))
+    cosines[:, own, own] = 2  # one is always of one's own core
+    members = np.argpartition(-cosines, CORE - 1, axis=2)[:, :, :CORE]
+    windows = np.arange(len(cosines))[:, None, None, None]
+    pairs = cosines[windows, members[..., :, None], members[..., None, :]]  # (w, N, CORE, CORE)
+    likeness = (pairs.sum(axis=(2, 3)) - 2 * CORE) / (CORE * (CORE - 1))
     return likeness, members
 
 
-def moved(field: Field, rng: np.random.Generator) -> Field:
+def moved(field: npt.NDArray[Value], rng: np.random.Generator) -> npt.NDArray[Value]:
     """Every image of a field rolled by a chance offset of its own, `JITTER` pixels at most."""
     offsets = rng.integers(-JITTER, JITTER + 1, (len(field), 2))
     return np.stack([np.roll(one, tuple(offset), (0, 1)) for one, offset in zip(field, offsets, strict=True)])
@@ -216,7 +150,7 @@ def _beyond_chance(
     """
     listed = []
     for number, shape in enumerate(WINDOWS):
-        chance = np.stack([one.likeness[number] for one in moved])  # (REPEATS, rows, columns, seeds)
+        chance = np.stack([one.likeness[number] for one in moved])  # (REPEATS, rows, columns, N)
         mean = chance.mean(axis=(0, 3), keepdims=True)[0]
         spread = np.maximum(chance.std(axis=(0, 3), keepdims=True)[0], LEAST_SPREAD)
         highest = ((chance - mean) / spread).max()
@@ -246,11 +180,18 @@ def _carriers(
 ) -> tuple[Mask, Mask]:
     """Which images (N,) carry the core's pattern, and where it lies, (SIDE, SIDE)."""
     window = tuple(slice(BLOCK * at, BLOCK * (at + extent)) for at, extent in zip(place, shape, strict=True))
-    inside = field[:, window[0], window[1]]
-    alike = _resemblance(inside, core)
+    carriers = _resembling(field, core, window, rng)
+    if carriers.sum() > len(core):
+        carriers = _resembling(field, np.flatnonzero(carriers), window, rng)
+    return carriers, _extent(field, carriers, window)
+
+
+def _resembling(field: Field, core: Indices, window: tuple[slice, ...], rng: np.random.Generator) -> Mask:
+    """Images (N,) that resemble the core's mean in a window as moved images hardly do."""
+    alike = _resemblance(field[:, window[0], window[1]], core)
     chance = float(np.quantile(_moved_resemblance(field, core, window, rng), 1 - CARRIED))
     carriers: Mask = alike > max(chance, CLEARLY * float(np.median(alike[core])))
-    return carriers, _extent(field, carriers, window)
+    return carriers
 
 
 def _resemblance(inside: Field, core: Indices) -> npt.NDArray[np.float32]:
@@ -269,6 +210,8 @@ def _moved_resemblance(
     """The same of images outside the core when they are moved, a few offsets each."""
     template = field[core][:, window[0], window[1]].sum(axis=0).ravel()
     others = np.setdiff1d(np.arange(len(field)), core)
+    if not len(others):  # an aligned part: all carry it
+        others = core
     alike = []
     for _ in range(REPEATS):
         offsets = rng.integers(-JITTER, JITTER + 1, (len(others), 2))
@@ -301,35 +244,3 @@ def _extent(field: Field, carriers: Mask, window: tuple[slice, ...]) -> Mask:
     strong = blocks >= level
     grown = binary_propagation(inside & strong, mask=strong)
     return np.kron(grown, np.ones((BLOCK, BLOCK), dtype=bool))
-
-
-def _tested(found: list[_Found], anomalous: Mask) -> list[Pattern]:
-    """Fisher's exact test of every candidate; its p-value is divided by its weight, its share of all squared excess."""
-    candidates = _distinct(found)
-    whole = sum(one.excess**2 for one in candidates)
-    patterns = []
-    for one in candidates:
-        counts, totals = (
-            (int((some & ~anomalous).sum()), int((some & anomalous).sum())) for some in (one.carriers, one.seen)
-        )
-        table = [[counts[side], totals[side] - counts[side]] for side in (0, 1)]
-        p_value = min(1.0, float(fisher_exact(table).pvalue) * whole / one.excess**2)
-        patterns.append(Pattern(one.carriers, one.region, counts, totals, p_value))
-    return sorted(patterns, key=lambda pattern: pattern.p_value)
-
-
-def _distinct(found: list[_Found]) -> list[_Found]:
-    """Without those that are another's pattern seen through another window: of each the one with most carriers."""
-    kept: list[_Found] = []
-    for one in sorted(found, key=lambda one: -int(one.carriers.sum())):
-        same = (
-            (one.carriers & other.carriers).sum() >= THE_SAME * one.carriers.sum() and (one.region & other.region).any()
-            for other in kept
-        )
-        if not any(same):
-            kept.append(one)
-    return kept
-
-
-def _evenly(indices: Indices, most: int) -> Indices:
-    return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).round().astype(int)]

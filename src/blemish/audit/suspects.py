@@ -1,7 +1,7 @@
 """From what was found to what is flagged: does the data hold a cue, does the detector use it, and in what words.
 
-The level of 5 % is shared out among the three searches, so that a folder without any cue, and a detector that
-looks where the defects are, get a flag in at most one audit of twenty.
+The level of 5 % is shared out among what images share and where alarms lie, so that a folder without any cue, and a
+detector that looks where the defects are, get a flag in at most one audit of twenty.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,12 @@ from scipy.stats import fisher_exact
 from blemish.audit.counterfactuals import Change
 from blemish.audit.material import Indices, Mask
 
-PATTERNS, LOOKS, PLACES = 0.025, 0.02, 0.005  # levels; 5 % in all
+SHARED, PLACES = 0.045, 0.005  # levels; 5 % in all
 USED = 0.05  # level of a single question to the detector
 FEWEST_ALARMS = 3  # of which half must go when a cue is taken away
 
-Kind = Literal["pattern", "look", "place", "outside"]
+Kind = Literal["pattern", "colour", "frame", "look", "place", "outside"]
+OF_THE_DATA = ("pattern", "colour", "frame", "look")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,8 @@ class Suspect:
     """Something that images have in common and that may stand for the label.
 
     Attributes:
-        kind: a pattern in the data, a look of whole images, a place of evidence, or evidence outside of interest.
+        kind: a pattern, a colour at a place, a border or a look of whole images that the data holds; or a place of
+            evidence, or evidence outside of interest.
         carriers: indices of the images that have it.
         region: bool (H, W), where it lies; None: everywhere.
         p_value: of it by chance, over all that was looked at in its search.
@@ -74,6 +76,11 @@ class Suspect:
     hidden: Effect | None = None
 
     @property
+    def in_data(self) -> bool:
+        """Whether the data holds it, whatever the detector makes of it."""
+        return self.kind in OF_THE_DATA
+
+    @property
     def used(self) -> bool:
         """Whether the detector's verdicts hang on it; evidence is what it uses by itself."""
         return bool(
@@ -91,7 +98,7 @@ class Suspect:
     @property
     def verdict(self) -> str:
         """Who is to blame, in a few words."""
-        if self.kind in ("place", "outside"):
+        if not self.in_data:
             return "the detector uses it"
         return "the data holds it and the detector uses it" if self.used else "the data holds it"
 
@@ -110,7 +117,7 @@ class Suspect:
             sentences.append(self._when_given(self.given))
         if self.hidden is not None and self.hidden.takes_alarms():
             sentences.append(self._when_hidden(self.hidden))
-        if self.kind in ("pattern", "look"):
+        if self.in_data:
             sentences.append("The detector uses it." if self.used else "No sign that this detector uses it.")
         return " ".join(sentences)
 

@@ -140,7 +140,7 @@ def _flag(found: "Audit", suspect: "Suspect") -> dict[str, Any]:
         "kind": suspect.kind,
         "words": suspect.words,
         "p_value": suspect.p_value,
-        "in_data": suspect.kind in ("pattern", "look"),
+        "in_data": suspect.in_data,
         "used": suspect.used,
         "box": _box(suspect.region),
         "images": [str(paths[index].path) for index in suspect.carriers],

@@ -1,0 +1,120 @@
+"""Do images have one unusual colour at one place, as of a stamp that says something else on each?
+
+Colours are counted in steps of eight levels. An image has a colour in a block of the frame where `LEAST` of the block's
+pixels have it. That is striking where many more images have it than in the blocks around and in the frame at large, and
+more so than anywhere in `REPEATS` copies of the set in which every image was moved by a chance offset. A colour that
+most images have somewhere is not asked about.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import label, median_filter
+from scipy.stats import poisson
+
+from blemish.audit.material import Images, Indices, Mask
+from blemish.audit.one_sided import Shared
+from blemish.audit.patterns import BLOCK, BLOCKS, HIDDEN, REPEATS, moved
+
+STEP = 8  # grey levels
+LEAST = 12  # pixels of 256
+FEWEST = 5  # images
+MOST = 0.6  # of all images
+AROUND = 5  # blocks across: an overlay is smaller than half of it
+FLOOR = 0.1  # images that are expected anywhere
+CHUNK = 32  # images
+NOTHING = -1  # the code of a pixel that is not to be compared
+
+Codes = npt.NDArray[np.int32]  # (N, S, S)
+
+
+def find_colours(pixels: Images, *, unseen: Mask, seed: int = 0) -> list[Shared]:
+    """The colours that images (N, S, S, 3) share at one place; `unseen` (N, S, S) is not compared."""
+    rng = np.random.default_rng(seed)
+    coded = np.where(unseen, NOTHING, codes(pixels))
+    chance = max(_Surprises(holders(moved(coded, rng)), len(pixels)).highest for _ in range(REPEATS))
+    surprises = _Surprises(holders(coded), len(pixels))
+    found = []
+    for number, row, column in np.argwhere(surprises.values > chance):
+        region = surprises.region(number, row, column, beyond=chance)
+        seen = unseen[:, region].mean(axis=1) < HIDDEN
+        carriers = surprises.carriers(number, row, column) & seen
+        if carriers.any():
+            red, green, blue = _middle(int(surprises.colours[number]))
+            what = f"have the same unusual colour, rgb({red} {green} {blue}),"
+            found.append(
+                Shared("colour", what, carriers, seen, region, float(surprises.values[number, row, column] - chance))
+            )
+    return found
+
+
+def codes(pixels: Images) -> Codes:
+    """A number for the colour of each pixel."""
+    steps = (pixels // STEP).astype(np.int32)
+    span = 256 // STEP
+    return (steps[..., 0] * span + steps[..., 1]) * span + steps[..., 2]
+
+
+def holders(coded: Codes) -> tuple[Indices, Indices, Codes]:
+    """Image, block and colour (M,) each, of all that `LEAST` pixels of a block have."""
+    some = [_holders(coded[start : start + CHUNK]) for start in range(0, len(coded), CHUNK)]
+    images, blocks, colours = (np.concatenate(parts) for parts in zip(*some, strict=True))
+    starts = np.repeat(np.arange(0, len(coded), CHUNK), [len(one[0]) for one in some])
+    return images + starts, blocks, colours
+
+
+def _holders(coded: Codes) -> tuple[Indices, Indices, Codes]:
+    n = len(coded)
+    blocks = coded.reshape(n, BLOCKS, BLOCK, BLOCKS, BLOCK).swapaxes(2, 3).reshape(n, BLOCKS**2, BLOCK**2)
+    blocks = np.sort(blocks, axis=2)
+    run = blocks[..., LEAST - 1 :] == blocks[..., : 1 - LEAST]  # LEAST equal ones start here
+    run &= blocks[..., : 1 - LEAST] != NOTHING
+    first = run.copy()
+    first[..., 1:] &= blocks[..., 1 : 1 - LEAST] != blocks[..., :-LEAST]
+    images, places, at = np.nonzero(first)
+    return images, places, blocks[images, places, at]
+
+
+class _Surprises:
+    """How many more images than expected have a colour in a block.
+
+    Attributes:
+        colours: (C,), those that enough images have in some block, and not most images somewhere.
+        values: (C, BLOCKS, BLOCKS), minus the logarithm of the Poisson probability of at least so many.
+        highest: of them.
+    """
+
+    def __init__(self, held: tuple[Indices, Indices, Codes], images: int) -> None:
+        self._images = images
+        colours, numbers = np.unique(held[2], return_inverse=True)
+        anywhere = np.zeros((len(colours), images), dtype=bool)
+        anywhere[numbers, held[0]] = True
+        counts = np.zeros((len(colours), BLOCKS**2), dtype=np.int64)
+        np.add.at(counts, (numbers, held[1]), 1)
+        asked = (counts.max(axis=1, initial=0) >= FEWEST) & (anywhere.sum(axis=1) <= MOST * images)
+        self.colours = colours[asked]
+        kept = asked[numbers]
+        self._held = held[0][kept], held[1][kept], held[2][kept]
+        self._counts = counts[asked].reshape(-1, BLOCKS, BLOCKS)
+        around = median_filter(self._counts.astype(np.float64), (1, AROUND, AROUND))
+        expected = np.maximum(np.maximum(around, self._counts.mean(axis=(1, 2), keepdims=True)), FLOOR)
+        self.values = np.where(self._counts >= FEWEST, -poisson.logsf(self._counts - 1, expected), 0)
+        self.highest = float(self.values.max(initial=0))
+
+    def carriers(self, number: int, row: int, column: int) -> Mask:
+        """Images (N,) that have the colour in the block."""
+        images, blocks, colours = self._held
+        carriers = np.zeros(self._images, dtype=bool)
+        carriers[images[(blocks == row * BLOCKS + column) & (colours == self.colours[number])]] = True
+        return carriers
+
+    def region(self, number: int, row: int, column: int, *, beyond: float) -> Mask:
+        """The block with those next to it where the colour is striking as well, bool (S, S)."""
+        pieces, _ = label(self.values[number] > beyond)
+        return np.kron(pieces == pieces[row, column], np.ones((BLOCK, BLOCK), dtype=bool))
+
+
+def _middle(code: int) -> tuple[int, int, int]:
+    """The colour in the middle of a step."""
+    span = 256 // STEP
+    red, green, blue = code // span**2, code // span % span, code % span
+    return tuple(step * STEP + STEP // 2 for step in (red, green, blue))  # type: ignore[return-value]

@@ -1,0 +1,25 @@
+"""What do images share? All searches that need the images alone."""
+
+from blemish.audit.colours import find_colours
+from blemish.audit.frames import find_frames
+from blemish.audit.material import Images, Mask
+from blemish.audit.one_sided import Shared
+from blemish.audit.patterns import find_patterns
+from blemish.audit.statistics import find_looks, measure
+
+
+def find_shared(pixels: Images, *, unseen: Mask, ignored: Mask, seed: int = 0) -> list[Shared]:
+    """What some of the images share: borders, patterns, colours at a place, and looks.
+
+    Args:
+        pixels: uint8 (N, S, S, 3), S being `material.COMPARED`.
+        unseen: bool (N, S, S), what of each image is not to be compared.
+        ignored: bool (S, S), what does not count for how images look as a whole.
+        seed: decides the random offsets.
+    """
+    return [
+        *find_frames(pixels, unseen=unseen),
+        *find_patterns(pixels, unseen=unseen, seed=seed),
+        *find_colours(pixels, unseen=unseen, seed=seed),
+        *find_looks(measure(pixels, ignored=ignored)),
+    ]
