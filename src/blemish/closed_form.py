@@ -1,12 +1,14 @@
 """Fitting `GaussianHead` without a gradient step, batch by batch: memory does not grow with the number of images."""
 
+import math
 from collections.abc import Iterable
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.networks.heads import BLOCK, GaussianHead, to_blocks
+from blemish.networks.heads import BLOCK, GaussianHead, SecondOpinion, Variances, to_blocks
 from blemish.ranks import ALONE, Ranks
 
 RIDGE = 0.1  # added variance, in squared feature units: small against the features' own, whose mean is near 7
@@ -56,24 +58,39 @@ class GaussianStatistics:
 
     def fit(self, head: GaussianHead, *, ridge: float = RIDGE) -> None:
         """Sets all of the head but its scale, which stays."""
-        offset = self.sums / self.images  # (C, h, w)
-        offsets = to_blocks(offset[None])  # (blocks, 4, C)
-        covariance = self.products / (self.images * BLOCK**2) - offsets.mT @ offsets / BLOCK**2
-        covariance += ridge * torch.eye(covariance.shape[-1], device=covariance.device)
+        mean, covariance = self._moments(ridge)
         variances, axes = torch.linalg.eigh(covariance.mean(0))
         # The symmetric root turns vectors as little as whitening can: v's elements stay close to the features'.
         whitening = (axes * variances.rsqrt()) @ axes.T
-        variances, axes = torch.linalg.eigh(whitening @ covariance @ whitening)  # (blocks, C), (blocks, C, C)
-        logs = variances.clamp(min=LEAST_VARIANCE).log()
-        order = (logs - logs.median(1, keepdim=True).values).abs().argsort(1, descending=True)
-        own, others = order.split([head.gains.shape[1], order.shape[1] - head.gains.shape[1]], dim=1)
-        # The geometric mean: large variances are many times the others, and small ones count as much.
-        rest = logs.gather(1, others).mean(1).exp() if others.shape[1] else torch.ones_like(logs[:, 0])
-        head.mean.copy_(self.origin + offset)
+        head.mean.copy_(mean)
         head.whitening.copy_(whitening)
-        head.directions.copy_(axes.gather(2, own[:, None].expand(-1, axes.shape[1], -1)))
-        head.gains.copy_((-logs.gather(1, own)).exp() - 1 / rest[:, None])
-        head.rest.copy_(1 / rest)
+        _set_variances(head.variances, whitening @ covariance @ whitening)
+
+    def fit_second(self, second: SecondOpinion, first: GaussianHead, *, ridge: float = RIDGE) -> None:
+        """Sets a second opinion, in the coordinates of the first."""
+        mean, covariance = self._moments(ridge)
+        second.shift.copy_((to_blocks((mean - first.mean)[None]) @ first.whitening)[:, None])
+        _set_variances(second.variances, first.whitening @ covariance @ first.whitening)
+
+    def _moments(self, ridge: float) -> tuple[Tensor, Tensor]:
+        """Means of cells (C, h, w) and covariances of blocks (blocks, C, C)."""
+        offset = self.sums / self.images  # (C, h, w)
+        offsets = to_blocks(offset[None])  # (blocks, 4, C)
+        covariance = self.products / (self.images * BLOCK**2) - offsets.mT @ offsets / BLOCK**2
+        return self.origin + offset, covariance + ridge * torch.eye(covariance.shape[-1], device=covariance.device)
+
+
+def _set_variances(variances: Variances, covariance: Tensor) -> None:
+    """From covariances (blocks, C, C) in whitened coordinates."""
+    values, axes = torch.linalg.eigh(covariance)  # (blocks, C), (blocks, C, C)
+    logs = values.clamp(min=LEAST_VARIANCE).log()
+    order = (logs - logs.median(1, keepdim=True).values).abs().argsort(1, descending=True)
+    own, others = order.split([variances.gains.shape[1], order.shape[1] - variances.gains.shape[1]], dim=1)
+    # The geometric mean: large variances are many times the others, and small ones count as much.
+    rest = logs.gather(1, others).mean(1).exp() if others.shape[1] else torch.ones_like(logs[:, 0])
+    variances.directions.copy_(axes.gather(2, own[:, None].expand(-1, axes.shape[1], -1)))
+    variances.gains.copy_((-logs.gather(1, own)).exp() - 1 / rest[:, None])
+    variances.rest.copy_(1 / rest)
 
 
 class CrossFit:
@@ -158,6 +175,27 @@ class CrossFit:
     def fit_all(self) -> None:
         """Fits the head to all images again."""
         self._fit(None)
+
+    @torch.inference_mode()
+    def second_opinion(
+        self, batches: Iterable[Tensor], *, copies: Iterable[Iterable[Tensor]] = (), farthest: float = math.inf
+    ) -> SecondOpinion:
+        """A closed form of the images fitted to and of further nominal ones.
+
+        Args:
+            batches: features (N, C, h, w) of this rank's further images.
+            copies: of those, as in `fit`.
+            farthest: the head's largest distance beyond which an image does not count.
+        """
+        further = GaussianStatistics(self._folds[0].origin)
+        for some in chain([batches], copies):
+            for features in some:
+                further.update(features[self.head(features).amax((1, 2)) <= farthest])
+        further.add_up(self._ranks)
+        channels, rows, columns = self.head.mean.shape
+        second = SecondOpinion(channels=channels, grid=(rows, columns)).to(self.head.mean.device)
+        _total([*self._folds, further]).fit_second(second, self.head)
+        return second
 
     def _fit(self, left_out: int | None) -> None:
         """Fits the head to all folds but one; the second time it is remembered."""

@@ -194,7 +194,8 @@ class Detector:
         """A fresh test of whether a stream of images looks as the calibration images did, fed with `watched`.
 
         Only light and focus are watched where scores are not comparable: in a cross-conformal detector, whose left-out
-        scores are not those of its map, and with a mask at scoring time that calibration did not have.
+        scores are not those of its map, and with a mask at scoring time that calibration did not have. With a second
+        opinion scores can only be lower than they were in calibration, so only higher ones are drift.
 
         Raises BlemishError where the model file is from before there was one.
         """
@@ -202,7 +203,11 @@ class Detector:
             raise BlemishError("the model file holds nothing to compare with: train it again")
         comparable = not self.calibration.folds and not self._masks_are_new
         score = {"score": self.calibration.scores} if comparable else {}
-        return DriftCheck(score | dict(self.metadata.watched), false_alarm_rate=false_alarm_rate)
+        return DriftCheck(
+            score | dict(self.metadata.watched),
+            false_alarm_rate=false_alarm_rate,
+            higher_only={"score"} if self.metadata.second_opinion else (),
+        )
 
     def run(
         self, pixels: npt.NDArray[np.uint8]

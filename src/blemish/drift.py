@@ -15,7 +15,7 @@ one alarm in 1/alpha detectors, however many images they see.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
@@ -34,8 +34,6 @@ BETS = {
     "more spread": ((0.5, 0.5),),
     "less spread": ((3, 3),),
 }
-_DIRECTIONS = [direction for direction, densities in BETS.items() for _ in densities]
-_DENSITIES = np.array([density for densities in BETS.values() for density in densities])  # (bets, 2)
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,8 @@ class DriftCheck:
         calibration: values of each statistic over calibration images, by the names of `drift_statistics`; those of
             brightness and sharpness may come from all good training images, as no model has touched them.
         false_alarm_rate: probability of an alarm ever, on a stream that is exchangeable with the calibration images.
+        higher_only: names of statistics of which only higher values are drift, because incoming ones may be lower than
+            calibration's by their making.
         seed: decides between values that are equal.
         state: what `state` of a check like this one gave, to go on from there.
 
@@ -74,6 +74,7 @@ class DriftCheck:
         calibration: Mapping[str, Sequence[float]],
         *,
         false_alarm_rate: float = 0.01,
+        higher_only: Collection[str] = (),
         seed: int = 0,
         state: Mapping[str, Any] | None = None,
     ) -> None:
@@ -84,8 +85,11 @@ class DriftCheck:
         self.false_alarm_rate = false_alarm_rate
         self.images = 0
         self.drift: Drift | None = None
-        self._martingales = {name: _Martingale(values, name, seed) for name, values in calibration.items()}
-        self._identity = _digest(calibration, false_alarm_rate, seed)
+        self._martingales = {
+            name: _Martingale(values, name, seed, bets=["higher"] if name in higher_only else list(BETS))
+            for name, values in calibration.items()
+        }
+        self._identity = _digest(calibration, false_alarm_rate, higher_only, seed)
         if state is not None:
             self._resume(state)
 
@@ -175,7 +179,7 @@ def drift_statistics(
 class _Martingale:
     """Capital betting against the urn of one statistic."""
 
-    def __init__(self, values: Sequence[float], name: str, seed: int) -> None:
+    def __init__(self, values: Sequence[float], name: str, seed: int, *, bets: Sequence[str]) -> None:
         calibration = np.asarray(values, dtype=np.float64)
         if len(calibration) == 0 or not np.isfinite(calibration).all():
             raise BlemishError(
@@ -187,16 +191,18 @@ class _Martingale:
         self._values, self._keys, self._seed = calibration[order], keys[order], seed
         cells = len(calibration) + 1
         ranks = (np.arange(cells) + 0.5) / cells
-        self._densities = beta.pdf(ranks, *_DENSITIES.T[:, :, None])  # (bets, cells)
+        shapes = np.array([shape for direction in bets for shape in BETS[direction]])  # (bets, 2)
+        self._directions = [direction for direction in bets for _ in BETS[direction]]
+        self._densities = beta.pdf(ranks, *shapes.T[:, :, None])  # (bets, cells)
         self._counts = np.zeros(cells, dtype=np.int64)
-        self._log_capitals = np.full(len(_DENSITIES), -np.inf)  # (bets,), what has been put on each
+        self._log_capitals = np.full(len(shapes), -np.inf)  # (bets,), what has been put on each
         self._images = 0
         self.highest = 0.0  # logarithm of the highest wealth so far
 
     @property
     def direction(self) -> str:
         """What the bet that holds most says of incoming values."""
-        return _DIRECTIONS[int(self._log_capitals.argmax())]
+        return self._directions[int(self._log_capitals.argmax())]
 
     def add(self, value: float) -> None:
         cell = self._cell(value)
@@ -231,8 +237,15 @@ class _Martingale:
             self._log_capitals = np.array(state["log_capitals"], dtype=np.float64)
 
 
-def _digest(calibration: Mapping[str, Sequence[float]], false_alarm_rate: float, seed: int) -> str:
+def _digest(
+    calibration: Mapping[str, Sequence[float]], false_alarm_rate: float, higher_only: Collection[str], seed: int
+) -> str:
     text = repr(
-        (false_alarm_rate, seed, [(name, [float(value) for value in calibration[name]]) for name in calibration])
+        (
+            false_alarm_rate,
+            sorted(higher_only),
+            seed,
+            [(name, [float(value) for value in calibration[name]]) for name in calibration],
+        )
     )
     return sha256(text.encode()).hexdigest()[:16]

@@ -5,8 +5,11 @@
 3. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation.
 4. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
    second network, whose output joins the closed form.
+5. The second opinion: a closed form that knows the images held back as well. It can only make the map smaller, so
+   that they can still calibrate all the rest.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,10 +29,10 @@ from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import GaussianHead, Head
+from blemish.networks.heads import GaussianHead, Head, SecondOpinion
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork
-from blemish.outsiders import holds_outsiders, insiders
+from blemish.outsiders import holds_outsiders, insiders, ordinary
 from blemish.ranks import Extract, Ranks
 from blemish.refinement import Training
 from blemish.synthetic.turned import ANY, Freedom, Pose
@@ -45,11 +48,15 @@ ENOUGH_IMAGES = 125  # fewer good images are made up to this many or more by tur
 
 @dataclass(frozen=True)
 class Material:
-    """What one network learns from: indices into the pixels, kinds of anomalies, and what it is to be blind to."""
+    """What one network learns from: indices into the pixels, kinds of anomalies, and what it is to be blind to.
+
+    Nothing but the second opinion sees the images `held_back`; where there are none, there is no second opinion.
+    """
 
     pixels: Pixels
     fit: Sequence[int]
     validation: Sequence[int]
+    held_back: Sequence[int]
     labelled: Sequence[int]
     anomalies: AnomalyKind
     outliers: Path | None
@@ -67,51 +74,53 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
 
     # 1. The ways that good images may be turned
     features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
-    extract: Extract = partial(_extract, features, interest, fabric)
+    alone: Extract = partial(_extract, features, interest, fabric)
+    together = ranks.together(alone)
     freedom = ANY
     if len(fit) < ENOUGH_IMAGES or material.labelled or material.outliers is not None:  # else nothing is turned
-        freedom = learn_freedom(pixels.images, fit, extract=ranks.together(extract), channels=features.channels)
+        freedom = learn_freedom(pixels.images, fit, extract=together, channels=features.channels)
 
     # 2. The closed form
+    copies = partial(_copies, pixels.images, extract=alone, freedom=freedom, seed=seed, ignored=ignored)
+
     def closed_form(fit: Sequence[int]) -> CrossFit:
         gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
         cross_fit = CrossFit(gaussian, ranks=ranks)
         share = ranks.share(len(fit))
         cross_fit.fit(
-            _each_batch(pixels.images, fit[share], extract, partial(progress, "features")),
-            copies=_copies(
-                pixels.images,
-                fit,
-                extract,
-                freedom=freedom,
-                share=share,
-                seed=seed,
-                ignored=ignored,
-                progress=partial(progress, "copies"),
-            ),
+            _each_batch(pixels.images, fit[share], alone, partial(progress, "features")),
+            copies=copies(fit, share=share, rounds=_rounds(fit), progress=partial(progress, "copies")),
             first=share.start,
         )
         return cross_fit
 
-    cross_fit = closed_form(fit)
+    def second_opinion(cross_fit: CrossFit, held_back: Sequence[int], *, farthest: float) -> SecondOpinion:
+        share = ranks.share(len(held_back))
+        return cross_fit.second_opinion(
+            _each_batch(pixels.images, held_back[share], alone, partial(progress, "held back")),
+            copies=copies(held_back, share=share, rounds=_rounds(fit), progress=partial(progress, "copies held back")),
+            farthest=farthest,
+        )
+
+    cross_fit, farthest = closed_form(fit), math.inf
     # Where more images are fitted to than were looked at, all the others would have to be taken on trust.
     if len(cross_fit.farthest) == len(fit) and holds_outsiders(cross_fit.farthest.numpy()):
         everything = len(fit)
         for _ in range(ROUNDS):
             fit = [fit[place] for place in insiders(cross_fit.farthest.numpy())]
             cross_fit = closed_form(fit)
+        farthest = ordinary(cross_fit.farthest.numpy())
         training.notify(
             f"{everything - len(fit)} of {everything} good images look unlike the others and are not learned from: "
             "some may be defective"
         )
     head = Head(cross_fit.head)
     network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
-    extract = ranks.together(extract)
 
     # 3. The gate
     if anomalies != "none" and len(fit) > 1:  # a single image leaves none to fit to when it is left out
         head.gate = learn_gate(
-            cross_fit, pixels.images, fit, kind=anomalies, extract=extract, training=training, ignored=ignored
+            cross_fit, pixels.images, fit, kind=anomalies, extract=together, training=training, ignored=ignored
         )
 
     # 4. The evidence
@@ -132,9 +141,13 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             material.validation,
             known,
             freedom=freedom,
-            extract=extract,
+            extract=together,
             training=training,
         )
+
+    # 5. The second opinion, last: nothing else may know the images held back
+    if material.held_back:
+        head.second = second_opinion(cross_fit, material.held_back, farthest=farthest)
     return network
 
 
@@ -157,19 +170,25 @@ def _each_batch(
         progress(start + len(some), len(chosen))
 
 
+def _rounds(fit: Sequence[int]) -> int:
+    """How many copies of each image it takes to make few images up to enough."""
+    return (ENOUGH_IMAGES - 1) // len(fit)
+
+
 def _copies(
     images: npt.NDArray[np.uint8],
-    fit: Sequence[int],
-    extract: Extract,
+    chosen: Sequence[int],
     *,
+    extract: Extract,
     freedom: Freedom,
     share: slice,
+    rounds: int,
     seed: int,
     progress: Callable[[int, int], None],
     ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[Iterator[Tensor]]:
-    """Features of mirrored and turned copies of a share of the images, in rounds that make few images up to enough."""
-    rounds, own = (ENOUGH_IMAGES - 1) // len(fit), fit[share]
+    """Features of mirrored and turned copies of a share of the images chosen, all of them in each round."""
+    own = chosen[share]
 
     def turn(number: int, some: npt.NDArray[np.uint8]) -> Tensor:
         return extract(np.stack([copy(one, freedom.copy(number, rng, one.shape[:2])) for one in some]))

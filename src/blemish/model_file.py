@@ -36,6 +36,8 @@ class ModelMetadata:
             known for this graph.
         watched: brightness and sharpness of good training images by name, for the drift check.
         ignored: what was ignored in training, see `blemish.ignore.as_record`; None if nothing was.
+        second_opinion: whether there is one, see `blemish.networks.heads.SecondOpinion`: it knows the calibration
+            images, and the calibration is that of the first opinion.
     """
 
     size: tuple[int, int]
@@ -52,6 +54,7 @@ class ModelMetadata:
     regions: RegionCalibration | None = None
     watched: Mapping[str, Sequence[float]] = field(default_factory=dict)
     ignored: Mapping[str, Any] | None = None
+    second_opinion: bool = False
 
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""

@@ -19,6 +19,11 @@ def holds_outsiders(farthest: npt.NDArray[np.float32]) -> bool:
     return len(farthest) >= FEWEST and bool((farthest > FAR * np.median(farthest)).mean() >= MANY)
 
 
+def ordinary(farthest: npt.NDArray[np.float32]) -> float:
+    """The largest distance that is ordinary."""
+    return ORDINARY * float(np.median(farthest))
+
+
 def insiders(farthest: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     """Positions of the images that lie no farther out than is ordinary."""
-    return np.flatnonzero(farthest <= ORDINARY * np.median(farthest))
+    return np.flatnonzero(farthest <= ordinary(farthest))

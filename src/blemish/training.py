@@ -170,12 +170,15 @@ def train(
             [good[index] for index in part] for part in (split.fit, split.validation, split.calibration)
         )
         interest = _look_away(away, pixels, fit, calibration) if away else None
-        material = Material(pixels, fit, validation, labelled, anomalies, outliers, interest)
+        # Images with a mask of their own stay as they are, and so nothing is learned from them.
+        known = [index for index in validation + calibration if interest or index not in pixels.ignored]
+        second = [] if cross_conformal else known  # else every image is learned from anyway
+        material = Material(pixels, fit, validation, second, labelled, anomalies, outliers, interest)
         network = learn(trunk, material, one)
         networks.append(network)
         if ranks.first:
-            known = partial(one.progress, "calibration")
-            held_back.append(measure(network, pixels, fit, calibration, progress=known))
+            told = partial(one.progress, "calibration")
+            held_back.append(measure(network, pixels, fit, calibration, progress=told))
 
     # Calibration, and the file
     if not ranks.first:
@@ -202,6 +205,7 @@ def train(
         regions=regions,
         watched=watched,
         ignored=as_record(away, size) if away else None,
+        second_opinion=networks[0].head.second is not None,
         versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
     )
     export_onnx(networks[0] if len(networks) == 1 else SmallestMap(networks), metadata, output)

@@ -1,6 +1,7 @@
 """Exports of a model file to other runtimes and precisions, each with its own calibration.
 
-1. The held-back images that the model was calibrated on are found again in its data, and scored again.
+1. The held-back images that the model was calibrated on are found again in its data, and scored again, each time
+   without the second opinion, which knows them.
 2. The graph is quantised, or given to OpenVINO as it is, and scores the same images in its own runtime.
 3. Where that moves verdicts or p-values too far, nothing is written. Otherwise these scores calibrate the export.
 4. Both files are timed, and measured on the test split where the data have one, which decides nothing.
@@ -22,7 +23,7 @@ from blemish.detector import BATCH_SIZE, Detector
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.exporting.agreement import Agreement, agreement
-from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
+from blemish.exporting.graphs import backbone_convolutions, first_opinion, quantise, with_metadata
 from blemish.exporting.held_back import held_back_images
 from blemish.files import atomic_write, printable, refuse_unfit
 from blemish.images import load
@@ -113,12 +114,13 @@ def export(
         raise BlemishError(f"{printable(model)} is an export itself: give the file that blemish train wrote")
     data_set = read_data_set(data, nominal_class=metadata.data.get("nominal_class"))
     pixels = np.stack([load(path, metadata.size)[0] for path in held_back_images(metadata, data_set)])
-    before = score(original, pixels)
+    of_model = model.read_bytes()
+    before = score(open_graph(first_opinion(of_model), "onnxruntime", "f32", threads=threads), pixels)
     _refuse_other_scores(before, metadata.calibration.scores, data_set)
 
     runtime, precision = TARGETS[target]
-    for candidate in _candidates(model.read_bytes(), precision, pixels, progress):
-        after = score(open_graph(candidate.model, runtime, precision, threads=threads), pixels)
+    for candidate in _candidates(of_model, precision, pixels, progress):
+        after = score(open_graph(first_opinion(candidate.model), runtime, precision, threads=threads), pixels)
         rate = metadata.calibration.false_alarm_rate
         agreed = agreement(before, after, false_alarm_rate=rate, tolerance=tolerance)
         if agreed.holds:

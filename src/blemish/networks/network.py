@@ -1,6 +1,7 @@
 """The whole detector as one torch module, from uint8 pixels to map, score and p-value: what is exported."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -34,6 +35,12 @@ class DetectorNetwork(nn.Module):
         if self.interest is None:
             return self.upsample(self.head(self.features(pixels)))
         return self.interest(self.upsample(self.head(self.features(self.interest.blind(pixels)))))
+
+    def first_opinion(self) -> "DetectorNetwork":
+        """The same network without its second opinion: what the images held back can calibrate."""
+        first = copy(self)
+        first._modules = self._modules | {"head": self.head.first_opinion()}
+        return first
 
 
 class SmallestMap(nn.Module):
