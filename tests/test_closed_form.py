@@ -1,8 +1,12 @@
 """The closed form against scikit-learn's covariance and SciPy's Mahalanobis distance, and what stands beside it."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import mahalanobis
 from scipy.special import expit
@@ -13,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from blemish import closed_form
 from blemish.closed_form import FOLDS, FREAK, RIDGE, STEADY, CrossFit
 from blemish.networks import heads
-from blemish.networks.heads import CellNetwork, GaussianHead, Head, from_blocks, to_blocks
+from blemish.networks.heads import CellNetwork, GaussianHead, Head, from_blocks, to_blocks, with_distance
 
 N, C, ROWS, COLUMNS = 23, 5, 4, 6
 
@@ -79,17 +83,27 @@ def test_distances_are_mahalanobis_over_the_left_out_scale(
     np.testing.assert_allclose(head(new).numpy(), expected, rtol=2e-3)
 
 
-def literal_low_rank(nominal: np.ndarray, new: np.ndarray, rank: int) -> np.ndarray:
-    """Distances (N, h, w) with `rank` variances of its own a block and the geometric mean of all others, in v."""
+def literal_low_rank(
+    nominal: np.ndarray, new: np.ndarray, rank: int, *, whitened_by: np.ndarray | None = None
+) -> np.ndarray:
+    """Distances (N, h, w) with `rank` variances of its own a block and the geometric mean of all others, in v.
+
+    v are the coordinates whitened by `whitened_by`, or by the nominal images themselves.
+    """
     blocks = [(r, c) for r in range(0, ROWS, 2) for c in range(0, COLUMNS, 2)]
-    centred, away = nominal - nominal.mean(0), new - nominal.mean(0)
+    away = new - nominal.mean(0)
 
     def vectors(images: np.ndarray, r: int, c: int) -> np.ndarray:
         return images[:, :, r : r + 2, c : c + 2].transpose(0, 2, 3, 1).reshape(-1, C)
 
-    fits = [EmpiricalCovariance(assume_centered=True).fit(vectors(centred, *block)) for block in blocks]
-    covariances = [fit.covariance_ + RIDGE * np.eye(C) for fit in fits]
-    whitening = np.linalg.inv(sqrtm(np.mean(covariances, axis=0)).real)
+    def covariances_of(images: np.ndarray) -> list[np.ndarray]:
+        centred = images - images.mean(0)
+        fits = [EmpiricalCovariance(assume_centered=True).fit(vectors(centred, *block)) for block in blocks]
+        return [fit.covariance_ + RIDGE * np.eye(C) for fit in fits]
+
+    covariances = covariances_of(nominal)
+    shared = covariances if whitened_by is None else covariances_of(whitened_by)
+    whitening = np.linalg.inv(sqrtm(np.mean(shared, axis=0)).real)
     distances = np.zeros((len(new), ROWS, COLUMNS))
     for (r, c), covariance in zip(blocks, covariances, strict=True):
         variances, axes = np.linalg.eigh(whitening @ covariance @ whitening)
@@ -106,10 +120,104 @@ def test_a_block_keeps_the_variances_that_are_most_its_own(monkeypatch: pytest.M
     nominal, new = features(), features(seed=1)
     head = new_head()
     CrossFit(head).fit([nominal])
-    assert head.directions.shape[-1] == 2
+    assert head.variances.directions.shape[-1] == 2
     expected = literal_low_rank(nominal.double().numpy(), new.double().numpy(), 2)
     np.testing.assert_allclose((head(new) * head.scale).numpy(), expected, rtol=2e-3)
     assert np.abs(expected / literal_distances(nominal.double().numpy(), new.double().numpy()) - 1).max() > 0.05
+
+
+# The second opinion
+
+
+def fitted(nominal: torch.Tensor) -> CrossFit:
+    cross_fit = CrossFit(new_head())
+    cross_fit.fit(nominal.split(7))
+    return cross_fit
+
+
+@pytest.mark.parametrize("copies", [0, 2], ids=["no copies", "two copies each"])
+@pytest.mark.parametrize("batch", [1, 4, N])
+def test_the_second_opinion_is_mahalanobis_of_all_images_over_the_first_ones_scale(batch: int, copies: int) -> None:
+    nominal, held_back, new = features(), features(seed=7)[:9] + 2, features(seed=1)
+    altered = [held_back + 3 * torch.randn(held_back.shape, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
+    altered = altered[:copies]
+    cross_fit = fitted(nominal)
+    first, before = cross_fit.head, cross_fit.head(new)
+    second = cross_fit.second_opinion(held_back.split(batch), copies=[copy.split(batch) for copy in altered])
+    assert torch.equal(first(new), before)
+
+    everything = np.concatenate([some.double().numpy() for some in (nominal, held_back, *altered)])
+    expected = literal_distances(everything, new.double().numpy()) / first.scale.double().numpy()
+    np.testing.assert_allclose(second.distance(first.whiten(new), first.scale).numpy(), expected, rtol=2e-3)
+
+
+def test_the_second_opinion_keeps_the_variances_that_are_most_a_blocks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "RANK", 2)
+    nominal, held_back, new = features(), features(seed=7)[:9] + 2, features(seed=1)
+    cross_fit = fitted(nominal)
+    first = cross_fit.head
+    second = cross_fit.second_opinion([held_back])
+    everything = torch.cat([nominal, held_back]).double().numpy()
+    # Which variances are a block's own is decided in the first one's coordinates.
+    expected = literal_low_rank(everything, new.double().numpy(), 2, whitened_by=nominal.double().numpy())
+    found = second.distance(first.whiten(new), first.scale) * first.scale
+    np.testing.assert_allclose(found.numpy(), expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("with_gate", [False, True], ids=["no gate", "gate"])
+@pytest.mark.parametrize("with_evidence", [False, True], ids=["no evidence", "evidence"])
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31), away=st.floats(-20, 20), unit=st.floats(0.1, 10), images=st.integers(1, 40))
+def test_the_map_is_nowhere_larger_with_a_second_opinion(
+    with_gate: bool, with_evidence: bool, seed: int, away: float, unit: float, images: int
+) -> None:
+    """Whatever the second opinion has learned from, and it is the literal minimum of both distances that counts."""
+    cross_fit = fitted(features())
+    gaussian = cross_fit.head
+    generator = torch.Generator().manual_seed(seed)
+    held_back = 40 + away + unit * torch.randn(images, C, ROWS, COLUMNS, generator=generator)
+    second = cross_fit.second_opinion([held_back])
+    gate = cell_network(C + 1, 1, centre=0.1, spread=0.2) if with_gate else None
+    evidence = cell_network(C, 2, centre=-0.3, spread=0.7) if with_evidence else None
+    head = Head(gaussian, second=second, gate=gate, evidence=evidence)
+    new = torch.cat([features(seed=2), held_back])
+    with torch.inference_mode():
+        both, alone = head(new).double().numpy(), head.first_opinion()(new).double().numpy()
+        whitened = gaussian.whiten(new)
+        distances = [gaussian(new).double().numpy(), second.distance(whitened, gaussian.scale).double().numpy()]
+        weight, learned = 1.0, 0.0
+        if gate is not None:  # which knows of the first one only
+            weight = torch.sigmoid(gate.standing(with_distance(whitened, gaussian(new)))).double().numpy()
+        if evidence is not None:
+            learned = evidence.standing(new).clamp(min=0).double().numpy()
+    assert (both <= alone * (1 + 1e-6) + 1e-6).all()
+    expected = np.sqrt((weight * np.minimum(*distances)) ** 2 + learned**2 + 1) - 1
+    np.testing.assert_allclose(both, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_second_opinion_leaves_out_what_lies_too_far_out() -> None:
+    nominal, held_back, new = features(), features(seed=7)[:9], features(seed=1)
+    cross_fit = fitted(nominal)
+    outsiders = features(seed=8)[:3] + 60
+    reach = [float(cross_fit.head(some).amax((1, 2)).amax()) for some in (held_back, outsiders)]
+    limit = (reach[0] + float(cross_fit.head(outsiders).amax((1, 2)).amin())) / 2
+    assert reach[0] < limit < reach[1]
+    mixed = torch.cat([outsiders[:1], held_back[:4], outsiders[1:], held_back[4:]])
+
+    def opinion(images: torch.Tensor, farthest: float) -> torch.Tensor:
+        second = cross_fit.second_opinion(images.split(1), copies=[images.split(5)], farthest=farthest)
+        return second.distance(cross_fit.head.whiten(new), cross_fit.head.scale)
+
+    torch.testing.assert_close(opinion(mixed, limit), opinion(held_back, math.inf), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(opinion(mixed, math.inf), opinion(held_back, math.inf), rtol=0.1)
+
+
+def test_a_second_opinion_that_nothing_was_left_for_is_the_first() -> None:
+    nominal, new = features(), features(seed=1)
+    cross_fit = fitted(nominal)
+    second = cross_fit.second_opinion([features(seed=7) + 60], farthest=1e-3)
+    found = second.distance(cross_fit.head.whiten(new), cross_fit.head.scale)
+    torch.testing.assert_close(found, cross_fit.head(new), rtol=1e-3, atol=1e-4)
 
 
 def test_how_far_images_lie_is_told_by_heads_that_have_not_seen_them() -> None:

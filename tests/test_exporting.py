@@ -23,7 +23,7 @@ from blemish.errors import BlemishError
 from blemish.export import export_onnx
 from blemish.exporting import export, score
 from blemish.exporting.agreement import agreement
-from blemish.exporting.graphs import backbone_convolutions, quantise
+from blemish.exporting.graphs import backbone_convolutions, first_opinion, quantise
 from blemish.exporting.held_back import held_back_images
 from blemish.files import fingerprint
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
@@ -56,9 +56,10 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = np.stack([noise(number) for number in range(GOOD)])
     torch.manual_seed(0)
     features = FeatureGrid(Backbone(pretrained=False, strides=(8,)), size=(SIDE, SIDE)).eval()
-    gaussian = GaussianHead(channels=features.channels, grid=(SIDE // 8, SIDE // 8))
+    cross_fit = CrossFit(GaussianHead(channels=features.channels, grid=(SIDE // 8, SIDE // 8)))
     with torch.no_grad():
-        CrossFit(gaussian).fit([features(torch.from_numpy(images[list(split.fit)]))])
+        cross_fit.fit([features(torch.from_numpy(images[list(split.fit)]))])
+        second = cross_fit.second_opinion([features(torch.from_numpy(images[list(split.calibration)]))])
     path = tmp_path_factory.mktemp("model") / "parts.onnx"
     digests = [fingerprint(image)[:FINGERPRINT_DIGITS] for image in (data / "train/good").iterdir()]
     metadata = ModelMetadata(
@@ -70,18 +71,28 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         calibration=Calibration((1.0,) * len(split.calibration), RATE),
         heatmap_low=0.0,
         heatmap_high=1.0,
+        second_opinion=True,
     )
-    network = DetectorNetwork(features, Head(gaussian), sigma=4).eval()
-    export_onnx(network, metadata, path)
+    network = DetectorNetwork(features, Head(cross_fit.head, second=second), sigma=4).eval()
+    export_onnx(network.first_opinion(), metadata, path)
     scores = score(Detector.load(path), images[list(split.calibration)])
     export_onnx(network, replace(metadata, calibration=Calibration(scores, RATE)), path)
     return path
 
 
+def without_second_opinion(model: Path) -> Detector:
+    """Of any runtime; its calibration is the model's."""
+    path = model.with_name(f"first-{model.name}")
+    path.write_bytes(first_opinion(model.read_bytes()))
+    return Detector.load(path)
+
+
 def test_the_calibration_images_are_found_again(model: Path, data: Path) -> None:
     metadata = Detector.load(model).metadata
     found = held_back_images(metadata, read_data_set(data))
-    assert Detector.load(model).score(found).scores.tolist() == pytest.approx(metadata.calibration.scores, rel=1e-6)
+    again = without_second_opinion(model).score(found).scores
+    assert again.tolist() == pytest.approx(metadata.calibration.scores, rel=1e-6)
+    assert Detector.load(model).score(found).scores.mean() < 0.98 * again.mean()  # so that it would be noticed
 
 
 def test_a_new_image_in_the_folder_changes_nothing(model: Path, data: Path) -> None:
@@ -99,8 +110,9 @@ def test_an_export_is_calibrated_by_its_own_scores(model: Path, data: Path, tmp_
     made = export(model, data, tmp_path / "export.onnx", target=target, tolerance=1)
     exported = Detector.load(made.file)
     images = held_back_images(exported.metadata, read_data_set(data))
-    again = exported.score(images)
+    again = without_second_opinion(made.file).score(images)
     assert again.scores.tolist() == pytest.approx(exported.calibration.scores, rel=1e-5)
+    assert (exported.score(images).scores < again.scores).all()
     # n different calibration scores have the p-values 2/(n+1) ... (n+1)/(n+1)
     expected = np.arange(2, len(images) + 2) / (len(images) + 1)
     np.testing.assert_allclose(np.sort(again.p_values), expected)

@@ -66,7 +66,12 @@ def write_images(folder: Path) -> list[Path]:
     return [folder / name for name in IMAGES]
 
 
-PARTS = {"closed form": (), "with gate": ("gate",), "with gate and evidence": ("gate", "evidence")}
+PARTS = {
+    "closed form": (),
+    "with a second opinion": ("second opinion",),
+    "with gate": ("gate",),
+    "with all": ("second opinion", "gate", "evidence"),
+}
 
 
 def fitted_network(*parts: str) -> DetectorNetwork:
@@ -75,7 +80,10 @@ def fitted_network(*parts: str) -> DetectorNetwork:
     head = Head(GaussianHead(channels=features.channels, grid=features.field.grid))
     with torch.no_grad():
         pixels = torch.randint(0, 256, (40, *SIZE, 3), dtype=torch.uint8)
-        CrossFit(head.gaussian).fit(features(some) for some in pixels.split(8))
+        cross_fit = CrossFit(head.gaussian)
+        cross_fit.fit(features(some) for some in pixels.split(8))
+        if "second opinion" in parts:
+            head.second = cross_fit.second_opinion([features(torch.randint(0, 256, (8, *SIZE, 3), dtype=torch.uint8))])
         nominal = features(pixels[:8])
         if "gate" in parts:
             whitened = head.gaussian.whiten(nominal)
@@ -215,7 +223,7 @@ def test_an_export_of_a_trained_model_scores_as_it_does(
 @pytest.mark.timeout(900)
 def test_an_environment_without_torch_scores_the_same(tmp_path: Path) -> None:
     """Installs the runtime alone, from a package index, and scores in it."""
-    network = fitted_network("gate", "evidence")
+    network = fitted_network(*PARTS["with all"])
     metadata = ModelMetadata(SIZE, "good images only", {}, {}, (), Calibration((20.0, 30.0)), 0.0, 1000.0)
     export_onnx(network, metadata, tmp_path / "m.onnx")
     images = write_images(tmp_path)

@@ -106,15 +106,20 @@ def test_the_first_rank_decides() -> None:
     assert all((layer.weight == 1).all() for layer in on_each_rank(3, take_over))
 
 
+def fit_share(ranks: Ranks, nominal: torch.Tensor, copy: torch.Tensor) -> CrossFit:
+    share = ranks.share(IMAGES)
+    cross_fit = CrossFit(GaussianHead(channels=C, grid=(ROWS, COLUMNS)), ranks=ranks)
+    cross_fit.fit(nominal[share].split(4), copies=[copy[share].split(3)], first=share.start)
+    return cross_fit
+
+
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_closed_form_of_several_ranks_is_that_of_one(number: int) -> None:
     nominal = features()
     copy = nominal.flip(-1) + 1
 
     def fit(ranks: Ranks) -> tuple[CrossFit, torch.Tensor]:
-        share = ranks.share(IMAGES)
-        cross_fit = CrossFit(GaussianHead(channels=C, grid=(ROWS, COLUMNS)), ranks=ranks)
-        cross_fit.fit(nominal[share].split(4), copies=[copy[share].split(3)], first=share.start)
+        cross_fit = fit_share(ranks, nominal, copy)
         left_out = cross_fit.leave_out(1)
         cross_fit.fit_all()
         return cross_fit, left_out
@@ -127,6 +132,26 @@ def test_a_closed_form_of_several_ranks_is_that_of_one(number: int) -> None:
             expected = alone.head.get_buffer(name)
             torch.testing.assert_close(cross_fit.head.get_buffer(name), expected, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(cross_fit.head(nominal), alone.head(nominal), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("held_back", [1, 2, 8], ids=lambda images: f"{images} held back")
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_second_opinion_of_several_ranks_is_that_of_one(number: int, held_back: int) -> None:
+    """Also where some ranks hold none of the images, or none that is near enough to count."""
+    nominal = features()
+    copy = nominal.flip(-1) + 1
+    further = nominal[:held_back] + 2
+    further[:1] += 100  # the first rank's first
+
+    def opinion(ranks: Ranks) -> torch.Tensor:
+        cross_fit, share = fit_share(ranks, nominal, copy), ranks.share(held_back)
+        own, own_copy = (some[share].split(3) if len(some[share]) else () for some in (further, further.flip(-1)))
+        second = cross_fit.second_opinion(own, copies=[own_copy], farthest=30)
+        return second.distance(cross_fit.head.whiten(copy), cross_fit.head.scale)
+
+    alone = opinion(ALONE)
+    for distances in on_each_rank(number, opinion):
+        torch.testing.assert_close(distances, alone, rtol=1e-3, atol=1e-3)
 
 
 def test_more_ranks_than_images_are_refused() -> None:
