@@ -3,7 +3,7 @@
     python benchmarks/audit.py plant [--side anomalous|nominal] [--data ../shared/data] [--work DIR] [--size 128]
     python benchmarks/audit.py clean [--seeds 10]
     python benchmarks/audit.py data [--shares 0.05 0.2 0.5] [--seeds 1]
-    python benchmarks/audit.py mend
+    python benchmarks/audit.py mend [--cues watermark stripe] [--seeds 1]
     python benchmarks/audit.py demo
 
 `plant` trains a detector for every cue and share, `clean` detectors without a cue; `data` asks only the searches of an
@@ -57,6 +57,8 @@ WRITTEN = COMPARED  # pixels of the images as they are written, whatever the net
 SHARES = (0.05, 0.2, 0.5)
 TEST_SHARE = 0.3  # of the good images, where a set has no test split of its own
 STRIPE = 0.03  # of the side
+FIGURES = ("mass_on_cue", "chance", "marked_alarms", "good_alarms", "auroc_by_chance", "auroc")
+DRAWS = 20  # of who carries a cue by chance
 TINT, TINT_GAIN = (26, 14, -6), 0.94  # grey levels a channel: a warmer, lighter lamp
 
 
@@ -271,29 +273,35 @@ class Bench:
         return {"flags": flags, "clusters": found.clusters.number, "alarms": int(found.material.alarmed.sum())}
 
     def _figures(self, case: Case, detector: blemish.Detector) -> dict[str, Any]:
-        """On test images without any cue: AUROC. On the same with the cue on all: heatmap mass on it, scores' rise."""
+        """On test images: AUROC without any cue, and with the cue on half of either side, where it tells nothing; with
+        the cue on all good ones: heatmap mass on it and alarms."""
         source = Source.read(case.source, self._data, seed=case.seed)
         bad_paths = [path for paths in source.anomalous.values() for path in paths[len(paths) // 2 :]]
         rng = np.random.default_rng(case.seed)
 
         def maps(paths: Sequence[Path], *, marked: bool) -> npt.NDArray[np.float32]:
-            pixels = [load(path, (WRITTEN, WRITTEN))[0] for path in paths]
+            pixels = [read(path) for path in paths]
             pixels = [CUES[case.cue](one, rng) if marked else one for one in pixels]
             small = np.stack([load(one, (self._size, self._size))[0] for one in pixels])
             return np.concatenate([detector.run(small[start : start + 16])[0] for start in range(0, len(small), 16)])
 
-        good, bad = maps(source.test_good, marked=False), maps(bad_paths, marked=False)
-        marked = maps(source.test_good, marked=True)
+        good, marked = (maps(source.test_good, marked=marked) for marked in (False, True))
+        bad, bad_marked = (maps(bad_paths, marked=marked) for marked in (False, True))
         box = cue_box(case.cue, self._size)
         labels = np.r_[np.zeros(len(good), bool), np.ones(len(bad), bool)]
-        scores = np.r_[good.max(axis=(1, 2)), bad.max(axis=(1, 2))].astype(np.float64)
-        level = detector.metadata.heatmap_low
+        plain, cued = (
+            np.concatenate([one.max(axis=(1, 2)) for one in pair]).astype(np.float64)
+            for pair in ((good, bad), (marked, bad_marked))
+        )
+        by_chance = [auroc(labels, np.where(rng.random(len(labels)) < 0.5, plain, cued)) for _ in range(DRAWS)]
+        level, threshold = detector.metadata.heatmap_low, detector.calibration.threshold
         return {
-            "auroc": auroc(labels, scores),
+            "auroc": auroc(labels, plain),
+            "auroc_by_chance": float(np.mean(by_chance)),
             "mass_on_cue": float(np.mean([mass_inside(one, box, level=level) for one in marked])),
             "chance": float(box.mean()),
-            "marked_alarms": float((marked.max(axis=(1, 2)) >= detector.calibration.threshold).mean()),
-            "good_alarms": float((good.max(axis=(1, 2)) >= detector.calibration.threshold).mean()),
+            "marked_alarms": float((marked.max(axis=(1, 2)) >= threshold).mean()),
+            "good_alarms": float((good.max(axis=(1, 2)) >= threshold).mean()),
         }
 
 
@@ -354,19 +362,20 @@ def clean(bench: Bench, seeds: int) -> None:
     print(f"\n{hits} of {runs} clean detectors are flagged.")
 
 
-def mend(bench: Bench) -> None:
-    """The cue at half of the anomalous images, then ignored, then on the good images as well."""
+def mend(bench: Bench, cues: Sequence[str], seeds: int) -> None:
+    """The cue at half of the anomalous images, then ignored, then on the good images as well; means over seeds."""
     rows = []
-    for source, cue in product(SOURCES, LOCAL):
-        for how in ("", "ignore", "counter-examples"):
-            one = bench.run(Case(source, cue, 0.5, "anomalous", 0, how))
-            rows.append(
-                [source, cue, how or "as planted", "yes" if _right(one["flags"], cue) else "no",
-                 f"{one['mass_on_cue']:.1%}", f"{one['chance']:.1%}", f"{one['marked_alarms']:.0%}",
-                 f"{one['good_alarms']:.0%}", f"{one['auroc']:.3f}"]
-            )  # fmt: skip
-    head = ["set", "cue", "mended by", "flagged", "heatmap mass on the cue", "chance"]
-    print_table([*head, "alarms, cue put on good images", "…, without it", "AUROC without the cue"], rows)
+    for source, cue, how in product(SOURCES, cues, ("", "ignore", "counter-examples")):
+        found = [bench.run(Case(source, cue, 0.5, "anomalous", seed, how)) for seed in range(seeds)]
+        mean = {name: float(np.mean([one[name] for one in found])) for name in FIGURES}
+        flagged = sum(bool(_right(one["flags"], cue)) for one in found)
+        rows.append(
+            [source, cue, how or "as planted", f"{flagged} of {len(found)}",
+             f"{mean['mass_on_cue']:.1%} ({mean['chance']:.1%})", f"{mean['marked_alarms']:.0%}",
+             f"{mean['good_alarms']:.0%}", f"{mean['auroc_by_chance']:.3f}", f"{mean['auroc']:.3f}"]
+        )  # fmt: skip
+    head = ["set", "cue", "mended by", "flagged", "heatmap mass on the cue (chance)", "alarms, cue put on good images"]
+    print_table([*head, "…, without it", "AUROC, cue on either side by chance", "AUROC without the cue"], rows)
 
 
 def demo(work: Path, size: int) -> None:
@@ -407,6 +416,7 @@ def main() -> None:
     parser.add_argument("--side", choices=["anomalous", "nominal"], default="anomalous")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
+    parser.add_argument("--cues", choices=LOCAL, nargs="+", default=LOCAL)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -421,7 +431,7 @@ def main() -> None:
     elif options.what == "data":
         searched(bench, options.shares, options.seeds)
     elif options.what == "mend":
-        mend(bench)
+        mend(bench, options.cues, options.seeds)
     else:
         demo(options.work, options.size)
 

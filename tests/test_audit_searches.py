@@ -160,11 +160,26 @@ class TestOneSided:
 
     def test_weights_are_shared_among_searches_and_what_is_the_same_counts_once(self):
         carriers = np.arange(60) < 12
-        first, again = (self.shared(carriers, striking=3, kind=kind) for kind in ("pattern", "colour"))
-        other = self.shared(np.roll(carriers, 20), striking=1)
-        weights = dict(weigh([other, again, first]))
-        assert len(weights) == 2
-        assert sorted(weights.values()) == pytest.approx([0.05, 0.95])
+        first, again, elsewhere = (self.shared(np.roll(carriers, n), striking=s) for n, s in ((0, 3), (2, 2), (20, 1)))
+        other = self.shared(carriers, kind="colour")
+        weights = [(one.kind, weight) for one, weight in weigh([elsewhere, again, first, other])]
+        assert weights == [("colour", 0.5), ("pattern", pytest.approx(0.45)), ("pattern", pytest.approx(0.05))]
+
+    def test_what_is_the_same_is_told_once_and_a_look_does_not_stand_for_a_place(self):
+        carriers = np.arange(60) < 12
+        region = np.ones((4, 4), bool)
+        seen = np.ones(60, bool)
+        pattern, colour, look = (
+            Shared(kind, "", some, seen, where, 1.0)
+            for kind, some, where in (
+                ("pattern", carriers, region),
+                ("colour", np.arange(60) < 11, region),
+                ("look", np.arange(60) < 13, None),
+            )
+        )
+        anomalous = np.arange(60) < 20
+        assert [one.shared.kind for one in find_one_sided([colour, pattern], anomalous)] == ["pattern"]
+        assert {one.shared.kind for one in find_one_sided([look, pattern], anomalous)} == {"pattern", "look"}
 
     def test_nothing_found_is_nothing_flagged(self):
         assert find_one_sided([], np.arange(9) > 4) == []

@@ -8,7 +8,7 @@ most images have somewhere is not asked about.
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import label, median_filter
+from scipy.ndimage import binary_dilation, label, median_filter
 from scipy.stats import poisson
 
 from blemish.audit.material import Images, Indices, Mask
@@ -21,6 +21,7 @@ FEWEST = 5  # images
 MOST = 0.6  # of all images
 AROUND = 5  # blocks across: an overlay is smaller than half of it
 FLOOR = 0.1  # images that are expected anywhere
+ALSO = 0.25  # as striking as a block are others that belong to it
 CHUNK = 32  # images
 NOTHING = -1  # the code of a pixel that is not to be compared
 
@@ -35,7 +36,7 @@ def find_colours(pixels: Images, *, unseen: Mask, seed: int = 0) -> list[Shared]
     surprises = _Surprises(holders(coded), len(pixels))
     found = []
     for number, row, column in np.argwhere(surprises.values > chance):
-        region = surprises.region(number, row, column, beyond=chance)
+        region = surprises.region(number, row, column)
         seen = unseen[:, region].mean(axis=1) < HIDDEN
         carriers = surprises.carriers(number, row, column) & seen
         if carriers.any():
@@ -107,10 +108,11 @@ class _Surprises:
         carriers[images[(blocks == row * BLOCKS + column) & (colours == self.colours[number])]] = True
         return carriers
 
-    def region(self, number: int, row: int, column: int, *, beyond: float) -> Mask:
-        """The block with those next to it where the colour is striking as well, bool (S, S)."""
-        pieces, _ = label(self.values[number] > beyond)
-        return np.kron(pieces == pieces[row, column], np.ones((BLOCK, BLOCK), dtype=bool))
+    def region(self, number: int, row: int, column: int) -> Mask:
+        """The block with those near it where the colour is striking as well, bool (S, S); text has gaps of a block."""
+        striking = self.values[number] >= ALSO * self.values[number, row, column]
+        pieces, _ = label(binary_dilation(striking))
+        return np.kron(striking & (pieces == pieces[row, column]), np.ones((BLOCK, BLOCK), dtype=bool))
 
 
 def _middle(code: int) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ weight: every search has the same, shared out by the squares of how striking its
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,10 @@ from blemish.audit.material import Mask
 SHUFFLES = 1999
 ONE_SIDED = 4  # times as frequent on one side as on the other, at least
 CANDIDATES = 8  # of each search
-SIMILAR, THE_SAME = 0.5, 0.75  # of the carriers of either, at least
+THE_SAME = 0.5  # of the carriers of either, at least
 
-Kind = Literal["pattern", "colour", "frame", "look"]
+Kind = Literal["frame", "pattern", "colour", "look"]
+KINDS: tuple[Kind, ...] = get_args(Kind)  # what says more comes first
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -59,12 +60,14 @@ class OneSided:
         shared: what it is.
         counts: carriers on the good and on the anomalous side.
         totals: images on either side that can be asked.
-        p_value: of any so one-sided a finding by chance; 1 where it is not `ONE_SIDED` times as frequent on one side.
+        alone: Fisher's two-sided p-value; infinite where it is not `ONE_SIDED` times as frequent on one side.
+        p_value: of any so one-sided a finding by chance.
     """
 
     shared: Shared
     counts: tuple[int, int]
     totals: tuple[int, int]
+    alone: float
     p_value: float
 
     @property
@@ -80,10 +83,11 @@ def find_one_sided(found: Sequence[Shared], anomalous: Mask, *, seed: int = 0) -
         return []
     rng = np.random.default_rng(seed)
     sides = np.stack([anomalous, *(rng.permutation(anomalous) for _ in range(SHUFFLES))])  # (1 + SHUFFLES, N)
-    p_values = np.stack([_p_values(one, sides) / weight for one, weight in weighted])  # (K, 1 + SHUFFLES)
-    lowest = p_values[:, 1:].min(axis=0)
+    p_values = np.stack([_p_values(one, sides) for one, _ in weighted])  # (K, 1 + SHUFFLES)
+    p_weighted = p_values / np.array([weight for _, weight in weighted])[:, None]
+    lowest = p_weighted[:, 1:].min(axis=0)
     tested = []
-    for (one, _), observed in zip(weighted, p_values[:, 0], strict=True):
+    for (one, _), alone, observed in zip(weighted, p_values[:, 0], p_weighted[:, 0], strict=True):
         good, bad = one.seen & ~anomalous, one.seen & anomalous
         # A finding that is not one-sided has an infinite p-value, and so has many a deal of the sides.
         beaten = np.inf if np.isinf(observed) else int((lowest <= observed * (1 + 1e-9)).sum())
@@ -93,39 +97,31 @@ def find_one_sided(found: Sequence[Shared], anomalous: Mask, *, seed: int = 0) -
                 counts=(int((one.carriers & good).sum()), int((one.carriers & bad).sum())),
                 totals=(int(good.sum()), int(bad.sum())),
                 p_value=min(1.0, (1 + beaten) / (1 + SHUFFLES)),
+                alone=float(alone),
             )
         )
-    return _told_once(tested)
+    return _told_once(sorted(tested, key=lambda one: (one.p_value, one.alone, KINDS.index(one.shared.kind))))
 
 
 def _told_once(tested: Sequence[OneSided]) -> list[OneSided]:
-    """The most one-sided first, without those that are much the same; a place before the look that it makes."""
+    """Without those that are much the same as one before; but a look does not stand for what lies at a place."""
     kept: list[OneSided] = []
-    for one in sorted(tested, key=lambda one: (one.p_value, one.shared.region is None)):
-        if not any(_same(one.shared, other.shared, SIMILAR) for other in kept):
+    for one in tested:
+        standing = [other for other in kept if one.shared.region is None or other.shared.region is not None]
+        if not any(_same(one.shared, other.shared) for other in standing):
             kept.append(one)
     return kept
 
 
 def weigh(found: Sequence[Shared]) -> list[tuple[Shared, float]]:
-    """The most striking of each search with their weights, which sum to 1; what is much the same counts as one."""
+    """The most striking of each search with their weights, which sum to 1."""
     kinds = [list(some) for _, some in groupby(sorted(found, key=lambda one: one.kind), key=lambda one: one.kind)]
-    listed: list[tuple[Shared, float]] = []
+    weighted = []
     for some in kinds:
         kept = distinct(some)
         whole = sum(one.striking**2 for one in kept)
-        listed += [(one, one.striking**2 / whole / len(kinds)) for one in kept]
-    listed.sort(key=lambda one: -one[1])
-    merged: list[tuple[Shared, float]] = []
-    for one, weight in listed:
-        for place, (other, so_far) in enumerate(merged):
-            if _same(one, other, THE_SAME):
-                local = one if other.region is None else other  # a stamp changes how its images look, too
-                merged[place] = (local, so_far + weight)
-                break
-        else:
-            merged.append((one, weight))
-    return merged
+        weighted += [(one, one.striking**2 / whole / len(kinds)) for one in kept]
+    return weighted
 
 
 def distinct(found: Sequence[Shared]) -> list[Shared]:
@@ -134,16 +130,16 @@ def distinct(found: Sequence[Shared]) -> list[Shared]:
     for one in sorted(found, key=lambda one: -one.striking):
         if len(kept) == CANDIDATES:
             break
-        if not any(_same(one, other, SIMILAR) for other in kept):
+        if not any(_same(one, other) for other in kept):
             kept.append(one)
     return kept
 
 
-def _same(one: Shared, other: Shared, share: float) -> bool:
-    """Whether this share of the carriers of either are those of both, at places that meet."""
+def _same(one: Shared, other: Shared) -> bool:
+    """Whether most carriers of either are those of both, at places that meet."""
     apart = one.region is not None and other.region is not None and not (one.region & other.region).any()
     both = (one.carriers & other.carriers).sum()
-    return not apart and bool(both >= share * (one.carriers | other.carriers).sum())
+    return not apart and bool(both >= THE_SAME * (one.carriers | other.carriers).sum())
 
 
 def _p_values(one: Shared, sides: Mask) -> Floats:

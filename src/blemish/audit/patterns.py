@@ -57,6 +57,8 @@ def find_patterns(pixels: Images, *, unseen: Mask, seed: int = 0) -> list[Shared
         chance = [_Cores(moved(field[searched], rng)) for _ in range(REPEATS)]
         for excess, shape, place, members in _beyond_chance(cores, chance):
             carriers, region = _carriers(field, searched[members], shape, place, rng)
+            if not carriers.any():
+                continue
             seen = unseen[:, region].mean(axis=1) < HIDDEN
             if (carriers & seen).any():
                 found.append(Shared("pattern", "show the same pattern", carriers & seen, seen, region, excess))
