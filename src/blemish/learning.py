@@ -74,11 +74,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
 
     # 1. The ways that good images may be turned
     features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
-    deep: Extract = partial(_extract, features, interest, fabric)  # what the evidence sees
-
-    def alone(images: npt.NDArray[np.uint8]) -> Tensor:  # what all else sees
-        return deep(images)[:, : features.channels]
-
+    alone: Extract = partial(_extract, features, interest, fabric)
     together = ranks.together(alone)
     freedom = ANY
     if len(fit) < ENOUGH_IMAGES or material.labelled or material.outliers is not None:  # else nothing is turned
@@ -145,7 +141,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             material.validation,
             known,
             freedom=freedom,
-            extract=ranks.together(deep),
+            extract=together,
             training=training,
         )
 
@@ -156,7 +152,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
 
 
 def _extract(features: FeatureGrid, interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
-    """Features float32 (N, C + D, h, w) of uint8 pixels (N, H, W, 3)."""
+    """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
     with torch.inference_mode(), fabric.autocast():
         on_device = fabric.to_device(torch.from_numpy(np.array(images)))
         return features(interest.blind(on_device) if interest else on_device)

@@ -43,7 +43,6 @@ from blemish.training_anomalies import AnomalyKind
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 STRIDES = (4, 8, 16)
-DEEP = 32  # what kind of region a cell lies in; for what is learned from labels
 SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
 
 
@@ -115,10 +114,8 @@ def train(
             "a folder of masks and cross-conformal calibration do not go together: give one mask for all"
         )
     seed_everything(seed, verbose=False)
+    trunk = Backbone(backbone, strides=STRIDES, weights=weights, download=download)
     data_set = read_data_set(data, nominal_class=nominal_class)
-    known = outliers is not None or any(sample.anomalous for sample in data_set.train)
-    strides = (*STRIDES, DEEP) if known else STRIDES
-    trunk = Backbone(backbone, strides=strides, weights=weights, download=download)
     fabric, ranks = launch(device, devices=devices, nodes=nodes)
     if not ranks.first:
         progress, notify = (lambda stage, done, total: None), (lambda text: None)
@@ -139,7 +136,7 @@ def train(
 
     settings = {
         "backbone": backbone,
-        "strides": list(strides),
+        "strides": list(STRIDES),
         "size": list(size),
         "sigma": SIGMA,
         "seed": seed,
@@ -174,8 +171,8 @@ def train(
         )
         interest = _look_away(away, pixels, fit, calibration) if away else None
         # Images with a mask of their own stay as they are, and so nothing is learned from them.
-        plain = [index for index in validation + calibration if interest or index not in pixels.ignored]
-        second = [] if cross_conformal else plain  # else every image is learned from anyway
+        known = [index for index in validation + calibration if interest or index not in pixels.ignored]
+        second = [] if cross_conformal else known  # else every image is learned from anyway
         material = Material(pixels, fit, validation, second, labelled, anomalies, outliers, interest)
         network = learn(trunk, material, one)
         networks.append(network)

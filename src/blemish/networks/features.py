@@ -8,14 +8,11 @@ from blemish.networks.backbones import Backbone
 from blemish.networks.receptive_field import ReceptiveField, receptive_fields
 from blemish.networks.upsampling import linear_resampling
 
-DEEPEST = 16  # the largest stride whose features are near enough to a cell for the closed form
-
 
 class FeatureGrid(nn.Module):
-    """All depths of a backbone on the grid of one of them, those up to stride 16 first.
+    """All depths of a backbone on the grid of one of them, averaged twice over 3 x 3 cells: a pyramid of 5 x 5.
 
-    These are averaged twice over 3 x 3 cells, a pyramid of 5 x 5: a cell's statistics become those of its
-    surroundings, so that a part may lie a few pixels off. What comes deeper is wide already.
+    The average makes a cell's statistics those of its surroundings, so that a part may lie a few pixels off.
 
     Args:
         backbone: the trunk; it is not trained.
@@ -24,7 +21,7 @@ class FeatureGrid(nn.Module):
 
     Attributes:
         field: the tiles of the grid's cells, see `ReceptiveField.tiles`.
-        channels: length C of the part of a feature vector that comes from strides up to 16, its first.
+        channels: length C of a feature vector.
     """
 
     def __init__(self, backbone: Backbone, *, size: tuple[int, int], stride: int = 8) -> None:
@@ -36,16 +33,15 @@ class FeatureGrid(nn.Module):
         self.resamples = nn.ModuleList(
             nn.Identity() if field == self.field else linear_resampling(field, self.field) for field in fields
         )
-        self._near = sum(one <= DEEPEST for one in backbone.strides)
-        self.channels = sum(backbone.channels[: self._near])
+        self.channels = sum(backbone.channels)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Features (N, C + D, h, w) of uint8 pixels (N, H, W, 3) at network size; D come from deeper strides."""
+        """Features (N, C, h, w) of uint8 pixels (N, H, W, 3) at network size."""
         maps = self.backbone(pixels.permute(0, 3, 1, 2).float())
         # Float32 from here on also under mixed precision: the head's quadratic forms need the digits.
         with torch.autocast(pixels.device.type, enabled=False):
-            maps = [resample(one.float()) for resample, one in zip(self.resamples, maps, strict=True)]
-            grid = torch.cat(maps[: self._near], dim=1)
+            maps = [one.float() for one in maps]
+            grid = torch.cat([f(one) for f, one in zip(self.resamples, maps, strict=True)], dim=1)
             for _ in range(2):
                 grid = F.avg_pool2d(grid, 3, stride=1, padding=1, count_include_pad=False)
-            return torch.cat([grid, *maps[self._near :]], dim=1) if maps[self._near :] else grid
+        return grid

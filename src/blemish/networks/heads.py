@@ -178,8 +178,7 @@ class Head(nn.Module):
         gaussian: the closed form.
         second: another one, which may have learned from the images that calibrate all the rest.
         gate: a network on v and |phi| (C + 1 channels, see `with_distance`), trained on synthetic anomalies.
-        evidence: a network on the features themselves, trained on labelled defects. It sees all channels, the closed
-            form the first C.
+        evidence: a network on the features themselves (C channels), trained on labelled defects.
     """
 
     def __init__(
@@ -197,12 +196,12 @@ class Head(nn.Module):
         self.evidence = evidence
 
     def forward(self, features: Tensor) -> Tensor:
-        """Anomaly map A >= 0 (N, h, w) of features (N, C or more, h, w)."""
+        """Anomaly map A >= 0 (N, h, w) of features (N, C, h, w)."""
         return pseudo_huber(self.squares(features).sqrt())
 
     def squares(self, features: Tensor) -> Tensor:
-        """|phi|^2 with gate and evidence, (N, h, w), of features (N, C or more, h, w)."""
-        whitened = self.gaussian.whiten(features[:, : self.gaussian.mean.shape[0]])
+        """|phi|^2 with gate and evidence, (N, h, w), of features (N, C, h, w)."""
+        whitened = self.gaussian.whiten(features)
         distance = least = self.gaussian.distance(whitened)
         if self.second is not None:
             least = torch.minimum(distance, self.second.distance(whitened, self.gaussian.scale))
