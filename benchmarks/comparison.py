@@ -2,9 +2,10 @@
 
     python benchmarks/comparison.py [--data ../shared/data] [--seeds 1] [--bank 8000] [--size 256] [NAME...]
 
-All methods see the same good images (those that Blemish fits to, in its default backbone's features) and the same
-test images, and their maps are upsampled and measured alike. Blemish also calibrates with the images it holds back
-and fits to turned copies where images are few. Labelled defects, which the others cannot use, are refused.
+All methods see the same good images, in the features of Blemish's default backbone, and the same test images, and
+their maps are upsampled and measured alike. Blemish holds some of the good images back to calibrate with, of which
+only its second opinion learns, and fits to turned copies where images are few. Labelled defects, which the others
+cannot use, are refused.
 
 Fitting takes all cores and counts from the folder on. Scoring takes one thread, one image at a time, from pixels at
 network size to the map: in PyTorch for the first two methods, in ONNX Runtime for Blemish. MB are what scoring needs
@@ -31,7 +32,6 @@ import blemish
 from blemish.closed_form import RIDGE
 from blemish.datasets.layouts import DataSet, Sample, read_data_set
 from blemish.datasets.pixels import read_pixels
-from blemish.datasets.splits import split_nominal
 from blemish.errors import BlemishError
 from blemish.files import fingerprint
 from blemish.heatmaps import upscale
@@ -45,7 +45,6 @@ from blemish.training import STRIDES, AnomalyKind
 
 FIGURES = ("image AUROC", "pixel AUROC", "AUPRO", "fit s", "ms an image", "MB")
 DIGITS = (3, 3, 3, 1, 1, 1)
-FALSE_ALARM_RATE = 0.01  # decides how many images are held back, so it must be Blemish's and the split's alike
 CHUNK = 1024  # cells compared with the bank at once: 33 MB of distances for 8,000 patches
 
 Score = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]  # pixels (1, H, W, 3) to a map (H, W)
@@ -191,7 +190,6 @@ def train_blemish(name: str, data: Path, *, size: int, seed: int, anomalies: Ano
             file,
             size=(size, size),
             seed=seed,
-            false_alarm_rate=FALSE_ALARM_RATE,
             anomalies=anomalies,
             device="cpu",
         )
@@ -204,11 +202,10 @@ def fit_baselines(data_set: DataSet, *, size: int, bank: int, seed: int) -> tupl
     """The two other methods, and the fingerprints of all training images."""
     started = time.perf_counter()
     pixels = read_pixels(data_set.train, (size, size), progress=lambda done, total: None, notify=complain)
-    split = split_nominal(len(pixels.samples), false_alarm_rate=FALSE_ALARM_RATE, seed=seed, validate=False)
     grid = FeatureGrid(Backbone(strides=STRIDES), size=(size, size)).eval()
     with torch.inference_mode():
-        batches = (list(split.fit[i : i + FEATURE_BATCH]) for i in range(0, len(split.fit), FEATURE_BATCH))
-        features = torch.cat([grid(torch.from_numpy(pixels.images[batch])) for batch in batches])
+        batches = (pixels.images[i : i + FEATURE_BATCH] for i in range(0, len(pixels.samples), FEATURE_BATCH))
+        features = torch.cat([grid(torch.from_numpy(np.array(batch))) for batch in batches])
     shared = time.perf_counter() - started
     models: dict[str, MemoryBank | PositionGaussians] = {
         "nearest neighbours": MemoryBank(size=bank, seed=seed),

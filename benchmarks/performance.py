@@ -40,7 +40,7 @@ from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import CellNetwork, GaussianHead, Head
+from blemish.networks.heads import CellNetwork, GaussianHead, Head, SecondOpinion
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.runtimes import Graph, open_graph
 
@@ -88,14 +88,17 @@ def trunk_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
 
 
 def detector_model(size: tuple[int, int]) -> bytes:
-    """The default detector, closed form and gate, as it is before it has learned anything."""
+    """The default detector, both closed forms and the gate, as it is before it has learned anything."""
     torch.manual_seed(0)
     features = FeatureGrid(Backbone(), size=size).eval()
     gaussian = GaussianHead(channels=features.channels, grid=features.field.grid)
     for name, numbers in gaussian.named_buffers():
         if name != "scale":
             numbers.normal_()
-    head = Head(gaussian, gate=CellNetwork(channels=features.channels + 1))
+    second = SecondOpinion(channels=features.channels, grid=features.field.grid)
+    for numbers in second.buffers():
+        numbers.normal_()
+    head = Head(gaussian, second=second, gate=CellNetwork(channels=features.channels + 1))
     return to_onnx(CalibratedNetwork(DetectorNetwork(features, head, sigma=5.0).eval(), CALIBRATION), size)
 
 
