@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,17 @@ def test_the_capital_is_that_of_the_definition() -> None:
     rng = np.random.default_rng(0)
     calibration, stream = rng.normal(size=7), rng.normal(size=40) + 0.3
     check = DriftCheck({"score": calibration.tolist()}, false_alarm_rate=1e-9)
-    densities = [beta(a, b) for bets in BETS.values() for a, b in bets]
+    literal = literal_p_values(calibration, stream, bets=[bet for bets in BETS.values() for bet in bets])
+    for value, expected in zip(stream.tolist(), literal, strict=True):
+        check.add({"score": value})
+        assert check.p_value == pytest.approx(expected)
+
+
+def literal_p_values(
+    calibration: np.ndarray, stream: np.ndarray, *, bets: Sequence[tuple[float, float]]
+) -> list[float]:
+    """Of seven calibration values and forty images, after each image."""
+    densities = [beta(a, b) for a, b in bets]
     edges = np.sort(calibration)
     cells = [int((edges < x).sum()) for x in stream]
     factors = np.zeros((40, len(densities)))
@@ -33,12 +45,12 @@ def test_the_capital_is_that_of_the_definition() -> None:
         for b, density in enumerate(densities):
             mean = sum(chance[j] * density.pdf((j + 0.5) / 8) for j in range(8))
             factors[t, b] = density.pdf((cell + 0.5) / 8) / mean
-    highest = 1.0
+    highest, p_values = 1.0, []
     for t in range(1, 41):
-        check.add({"score": float(stream[t - 1])})
         begun = sum(factors[k - 1 : t].prod(0).mean() / (k * (k + 1)) for k in range(1, t + 1))
         highest = max(highest, begun + 1 / (t + 1))
-        assert check.p_value == pytest.approx(1 / highest)
+        p_values.append(1 / highest)
+    return p_values
 
 
 @pytest.mark.parametrize("n", [3, 60], ids=["few", "usual"])
@@ -86,6 +98,80 @@ def test_a_drift_is_found_within_200_images_and_named(change, direction: str, be
     assert check.drift is not None
     assert check.drift.direction == direction
     assert f"score {direction} than in calibration" in check.statement()
+
+
+# Statistics that may be lower by their making: only higher values are drift
+
+
+def higher_only(calibration: np.ndarray, **options: Any) -> DriftCheck:
+    return DriftCheck({"score": calibration.tolist()}, higher_only={"score"}, **options)
+
+
+def test_the_capital_of_higher_values_is_that_of_the_definition() -> None:
+    """Literally, and with the bets on higher values alone."""
+    rng = np.random.default_rng(0)
+    calibration, stream = rng.normal(size=7), rng.normal(size=40) + 0.3
+    check = higher_only(calibration, false_alarm_rate=1e-9)
+    literal = literal_p_values(calibration, stream, bets=BETS["higher"])
+    for value, expected in zip(stream.tolist(), literal, strict=True):
+        check.add({"score": value})
+        assert check.p_value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("before", [0, 300], ids=["at once", "after 300 images"])
+def test_higher_values_are_found_and_named_as_before(before: int) -> None:
+    rng = np.random.default_rng(5)
+    check = higher_only(rng.normal(size=60))
+    assert feed(check, rng.normal(size=before)) is None
+    at = feed(check, rng.normal(size=200) + 1.5)
+    assert at is not None
+    assert check.drift == Drift(at, "score", "higher")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda x, rng: x, id="the same"),
+        pytest.param(lambda x, rng: x - 0.1, id="a little lower"),
+        pytest.param(lambda x, rng: x - 1.5, id="much lower"),
+        pytest.param(lambda x, rng: np.minimum(x, rng.normal(size=len(x))), id="the smaller of two"),
+        pytest.param(lambda x, rng: np.where(rng.random(len(x)) < 0.5, x - 3, x), id="half of them lower"),
+        pytest.param(lambda x, rng: np.minimum(x, 0.5), id="never high"),
+        pytest.param(lambda x, rng: np.where(x < 0, x - 3, x), id="low ones lower"),
+    ],
+)
+def test_lower_values_are_no_drift_and_make_no_false_alarms(change) -> None:
+    """As long as they are lowered in the same way throughout the stream."""
+    rng = np.random.default_rng(1)
+    rate, runs = 0.2, 40
+    alarms = 0
+    for run in range(runs):
+        drawn = rng.normal(size=20 + 300)
+        alarms += feed(higher_only(drawn[:20], false_alarm_rate=rate, seed=run), change(drawn[20:], rng)) is not None
+    assert alarms <= binom.ppf(0.999, runs, rate)
+
+
+def test_the_others_are_watched_in_both_directions() -> None:
+    rng = np.random.default_rng(3)
+    calibration = {name: rng.normal(size=60).tolist() for name in ("score", "brightness")}
+    check = DriftCheck(calibration, higher_only={"score"})
+    for _ in range(100):
+        check.add({"score": -9.0, "brightness": rng.normal()})
+    assert check.drift is None
+    for _ in range(100):
+        check.add({"score": -9.0, "brightness": rng.normal() - 2})
+    assert check.drift is not None
+    assert (check.drift.statistic, check.drift.direction) == ("brightness", "lower")
+
+
+def test_a_check_of_both_directions_does_not_go_on_from_one_of_higher_values() -> None:
+    calibration = np.random.default_rng(0).normal(size=20)
+    check = higher_only(calibration)
+    feed_all(check, np.zeros(30))
+    again = higher_only(calibration, state=json.loads(json.dumps(check.state(), allow_nan=False)))
+    assert again.p_value == check.p_value
+    with pytest.raises(BlemishError, match="another model or rate"):
+        DriftCheck({"score": calibration.tolist()}, state=check.state())
 
 
 def test_the_first_alarm_stays() -> None:
