@@ -34,7 +34,7 @@ from blemish.evaluation import evaluate
 from blemish.export import OPSET, to_onnx, with_fixed_padding
 from blemish.exporting import INT8_SHARES, TARGETS, TOLERANCE, score
 from blemish.exporting.agreement import agreement
-from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
+from blemish.exporting.graphs import backbone_convolutions, first_opinion, quantise, with_metadata
 from blemish.exporting.held_back import held_back_images
 from blemish.images import load
 from blemish.model_file import ModelMetadata
@@ -186,10 +186,11 @@ def print_accuracy(path: Path, data: Path, folder: Path, runs: int) -> None:
     data_set = read_data_set(data, nominal_class=original.metadata.data["nominal_class"])
     held_back = held_back_images(original.metadata, data_set)
     pixels = np.stack([load(image, original.metadata.size)[0] for image in held_back])
-    before, rate = score(original, pixels), original.calibration.false_alarm_rate
+    model, rate = path.read_bytes(), original.calibration.false_alarm_rate
+    before = score(open_graph(first_opinion(model), "onnxruntime", "f32", threads=1), pixels)
     detectors, rows = {"model": original}, {}
-    for name, graph, kind in exports(path.read_bytes(), pixels):
-        after = score(open_graph(graph, *kind, threads=1), pixels)
+    for name, graph, kind in exports(model, pixels):
+        after = score(open_graph(first_opinion(graph), *kind, threads=1), pixels)
         found = agreement(before, after, false_alarm_rate=rate, tolerance=TOLERANCE)
         calibration = Calibration(after, rate)
         metadata = replace(original.metadata, calibration=calibration, runtime=kind[0], precision=kind[1])
