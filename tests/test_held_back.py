@@ -98,6 +98,9 @@ def test_every_image_trains_and_calibrates_once(crossed: Trained) -> None:
     assert crossed.detector.metadata.data["train_images"] == 10
     assert crossed.detector.metadata.data["calibration_images"] == 10
     assert [path.name for path in crossed.path.parent.iterdir()] == ["m.onnx"]
+    # So that there is nothing left for a second opinion.
+    assert all(network.head.second is None for network in crossed.networks)
+    assert not crossed.detector.metadata.second_opinion
 
 
 def test_each_fold_is_scored_by_the_network_that_left_it_out(crossed: Trained) -> None:

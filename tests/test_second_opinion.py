@@ -90,7 +90,7 @@ def test_it_knows_what_was_held_back_and_the_closed_form_does_not(usual: Trained
     with torch.inference_mode():
         features = network.features(torch.from_numpy(np.array(material.pixels.images[usual.known])))
         gaussian, second_opinion = network.head.gaussian, network.head.second
-        whitened = gaussian.whiten(features[:, : network.features.channels])
+        whitened = gaussian.whiten(features)
         first, second = gaussian.distance(whitened), second_opinion.distance(whitened, gaussian.scale)
     assert second.mean() < 0.95 * first.mean()
 
@@ -171,31 +171,26 @@ def test_nothing_else_depends_on_the_calibration_images(usual: Trained, tmp_path
         assert torch.equal(*first)
 
 
-def test_a_cross_conformal_detector_has_none(usual: Trained, tmp_path: Path) -> None:
-    crossed = trained(usual.data, tmp_path / "m.onnx", cross_conformal=2)
-    assert len(crossed.networks) == 2
-    assert all(network.head.second is None for network in crossed.networks)
-    assert not crossed.detector.metadata.second_opinion
-    assert crossed.path.read_bytes().count(b"head.second") == 0
-
-
-def test_images_with_a_mask_of_their_own_do_not_join_it(usual: Trained, tmp_path: Path) -> None:
+def test_images_with_a_mask_of_their_own_do_not_join_it(tmp_path: Path) -> None:
     """Nothing fills what they ignore, so that there is nothing ordinary to learn there."""
-    known = usual.known
-    masked = known[0]
+    data = write_parts(tmp_path / "parts", good=GOOD)
     mask = np.zeros(SIZE, np.uint8)
     mask[10:20, 10:40] = 255
-    samples = usual.materials[0].pixels.samples
-    save_image(tmp_path / "masks" / samples[masked].path.relative_to(usual.data), mask)
-    own = trained(usual.data, tmp_path / "own.onnx", false_alarm_rate=0.3, ignore=tmp_path / "masks")
-    assert own.known == known[1:]
-    one_for_all = trained(
-        usual.data,
-        tmp_path / "all.onnx",
-        false_alarm_rate=0.3,
-        ignore=save_image(tmp_path / "all.png", mask),
-    )
-    assert one_for_all.known == known
+    for_all = save_image(tmp_path / "all.png", mask)
+    shared = trained(data, tmp_path / "all.onnx", anomalies="none", ignore=for_all)
+    assert len(shared.known) == 3
+
+    masks = [
+        tmp_path / "masks" / shared.materials[0].pixels.samples[one].path.relative_to(data) for one in shared.known
+    ]
+    save_image(masks[1], mask)
+    own = trained(data, tmp_path / "own.onnx", anomalies="none", ignore=tmp_path / "masks")
+    assert own.known == [shared.known[0], shared.known[2]]
+    for path in masks:
+        save_image(path, mask)
+    none = trained(data, tmp_path / "none.onnx", anomalies="none", ignore=tmp_path / "masks")
+    assert none.networks[0].head.second is None
+    assert not none.detector.metadata.second_opinion
 
 
 def test_images_far_out_do_not_join_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
