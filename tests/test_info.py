@@ -153,6 +153,19 @@ def test_the_card_shows_what_is_ignored_and_any_name_is_text(model: Path, tmp_pa
     assert [source[:22] for source in page.loads] == ["data:image/png;base64,"]
 
 
+@pytest.mark.parametrize("second_opinion", [False, True])
+def test_the_card_says_what_else_the_calibration_images_do(
+    second_opinion: bool, model: Path, tmp_path: Path, run: Callable
+) -> None:
+    from test_batches import with_changes
+
+    changed = with_changes(model, tmp_path / "m.onnx", second_opinion=second_opinion)
+    told = run("info", changed, "-o", tmp_path / "card.html", "--json").json["guarantee"]
+    sentence = "The calibration images also inform a second opinion, which can only lower maps."
+    assert (sentence in told) == second_opinion
+    assert (sentence in Text(tmp_path / "card.html").text) == second_opinion
+
+
 def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path, run: Callable) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no model")
     outcome = run("info", tmp_path / "x.onnx")

@@ -87,6 +87,8 @@ def _guarantee(detector: Detector) -> tuple[str, ...]:
             "This holds on average over calibration sets, for new good images that come from where the calibration "
             "images came from; nothing is promised about defects."
         )
+    if metadata.second_opinion:
+        sentences.append("The calibration images also inform a second opinion, which can only lower maps.")
     if metadata.regions is not None:
         sentences.append("p-values of regions hold for all regions of a good image together.")
     if metadata.watched:
