@@ -17,7 +17,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.files import fingerprint
 from blemish.networks.backbones import Backbone
-from blemish.synthetic.turned import ANY
+from blemish.synthetic.turned import ANY, Freedom
 from blemish.training import train
 
 SIZE = (64, 96)  # a rectangle: nothing may assume a square
@@ -116,16 +116,16 @@ def test_a_few_images_are_enough(good: int, tmp_path: Path, few: None) -> None:
     assert (scores > 0).all()
 
 
-def copies_of(images: np.ndarray, fit: list[int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def copies_of(images: np.ndarray, fit: list[int], freedom: Freedom = ANY) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """What a training makes of images, round by round (rounds, N, H, W, 3), and the progress it tells."""
     told: list[tuple[int, int]] = []
     rounds = learning._copies(
         images,
         fit,
         extract=torch.from_numpy,
-        freedom=ANY,
+        freedom=freedom,
         share=slice(0, len(fit)),
-        rounds=learning._rounds(fit),
+        rounds=learning._rounds(fit, freedom),
         seed=0,
         progress=lambda *step: told.append(step),
     )
@@ -147,10 +147,17 @@ def copies_of(images: np.ndarray, fit: list[int]) -> tuple[np.ndarray, list[tupl
     ],
 )
 def test_copies_make_few_images_up_to_a_hundred_and_twenty_five(images: int, rounds: int) -> None:
-    made, told = copies_of(np.zeros((images, 4, 6, 3), np.uint8), list(range(images)))
+    aligned = Freedom(sideways=True, upside_down=True, turned=False)
+    made, told = copies_of(np.zeros((images, 4, 6, 3), np.uint8), list(range(images)), aligned)
     assert len(made) == rounds
     assert images * (1 + rounds) >= 125
     assert not rounds or told[-1] == (rounds * images, rounds * images)
+
+
+@pytest.mark.parametrize(("images", "rounds"), [(125, 0), (124, 2), (40, 7), (8, 38)])
+def test_it_takes_more_copies_where_parts_lie_in_any_direction(images: int, rounds: int) -> None:
+    made, _ = copies_of(np.zeros((images, 4, 6, 3), np.uint8), list(range(images)))
+    assert len(made) == rounds
 
 
 def test_copies_are_mirrored_then_turned_in_the_order_of_the_images() -> None:

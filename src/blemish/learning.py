@@ -43,7 +43,8 @@ Result = TypeVar("Result")
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
 FEATURE_BATCH = 16
 ROUNDS = 2  # of leaving outsiders out: the first makes the next ones stand out
-ENOUGH_IMAGES = 125  # fewer good images are made up to this many or more by turned and mirrored copies
+ENOUGH_IMAGES = 125  # fewer good images are made up to about this many by mirrored and turned copies
+TIMES_TURNED = 2.5  # as many where parts lie in any direction, which takes more copies to fill
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         share = ranks.share(len(fit))
         cross_fit.fit(
             _each_batch(pixels.images, fit[share], alone, partial(progress, "features")),
-            copies=copies(fit, share=share, rounds=_rounds(fit), progress=partial(progress, "copies")),
+            copies=copies(fit, share=share, rounds=_rounds(fit, freedom), progress=partial(progress, "copies")),
             first=share.start,
         )
         return cross_fit
@@ -98,7 +99,9 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         share = ranks.share(len(held_back))
         return cross_fit.second_opinion(
             _each_batch(pixels.images, held_back[share], alone, partial(progress, "held back")),
-            copies=copies(held_back, share=share, rounds=_rounds(fit), progress=partial(progress, "copies held back")),
+            copies=copies(
+                held_back, share=share, rounds=_rounds(fit, freedom), progress=partial(progress, "copies held back")
+            ),
             farthest=farthest,
         )
 
@@ -170,9 +173,12 @@ def _each_batch(
         progress(start + len(some), len(chosen))
 
 
-def _rounds(fit: Sequence[int]) -> int:
-    """How many copies of each image it takes to make few images up to enough."""
-    return (ENOUGH_IMAGES - 1) // len(fit)
+def _rounds(fit: Sequence[int], freedom: Freedom) -> int:
+    """How many copies of each image make few images up to enough."""
+    if len(fit) >= ENOUGH_IMAGES:
+        return 0
+    enough = TIMES_TURNED * ENOUGH_IMAGES if freedom.turned else ENOUGH_IMAGES
+    return int(enough - 1) // len(fit)
 
 
 def _copies(
