@@ -30,6 +30,7 @@ MOST = 480  # images are searched, evenly chosen
 FAINT_EDGE, FAINT_SPOT = 6.0, 12.0  # grey levels: what is weaker counts for little
 SPOT = 4.0  # pixels: a spot is what differs from its surroundings of this size
 QUIET = 0.1  # of the energy a window can have: an emptier one resembles nothing
+LEAST_ENERGY = QUIET * 8 * BLOCK**2  # of windows, all of them of eight blocks
 LEAST_SPREAD = 0.02  # of cosines, so that nothing is striking for a hair's breadth
 CARRIED = 1e-3  # share of moved images that resemble a pattern as much
 CLEARLY = 0.6  # of what the core's own images resemble it by
@@ -110,30 +111,30 @@ class _Cores:
         self.likeness: list[npt.NDArray[np.float32]] = []
         self.members: list[Indices] = []
         for shape in WINDOWS:
-            likeness, members = zip(*(_search(row, shape) for row in _window_rows(products, shape)), strict=True)
-            self.likeness.append(np.stack(likeness))
-            self.members.append(np.stack(members))
+            rows, columns = (BLOCKS - extent + 1 for extent in shape)
+            likeness, members = zip(*(_search(one) for one in _windows(products, shape)), strict=True)
+            self.likeness.append(np.stack(likeness).reshape(rows, columns, n))
+            self.members.append(np.stack(members).reshape(rows, columns, n, CORE))
 
 
-def _window_rows(products: Field, shape: tuple[int, int]) -> Iterator[Field]:
-    """Products (windows, N, N) over whole windows, a row of windows after the other."""
+def _windows(products: Field, shape: tuple[int, int]) -> Iterator[Field]:
+    """Products (N, N) over whole windows, row by row, from those of blocks (BLOCKS, BLOCKS, N, N)."""
     down, across = shape
     for top in range(BLOCKS - down + 1):
         strip = products[top : top + down].sum(axis=0)
-        yield sum(strip[left : BLOCKS - across + 1 + left] for left in range(across))  # type: ignore[misc]
+        for left in range(BLOCKS - across + 1):
+            yield strip[left : left + across].sum(axis=0)
 
 
-def _search(products: Field, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float32], Indices]:
-    """Likeness (windows, N) and members (windows, N, CORE) of every image's core, from products (windows, N, N)."""
-    least = QUIET * shape[0] * shape[1] * BLOCK * BLOCK
-    norms = np.sqrt(np.maximum(np.einsum("wii->wi", products), least))
-    cosines = products / (norms[:, :, None] * norms[:, None, :])
-    own = np.arange(cosines.shape[1])
-    cosines[:, own, own] = 2  # one is always of one's own core
-    members = np.argpartition(-cosines, CORE - 1, axis=2)[:, :, :CORE]
-    windows = np.arange(len(cosines))[:, None, None, None]
-    pairs = cosines[windows, members[..., :, None], members[..., None, :]]  # (w, N, CORE, CORE)
-    likeness = (pairs.sum(axis=(2, 3)) - 2 * CORE) / (CORE * (CORE - 1))
+def _search(products: Field) -> tuple[npt.NDArray[np.float32], Indices]:
+    """Likeness (N,) and members (N, CORE) of every image's core in a window, from products (N, N)."""
+    norms = np.sqrt(np.maximum(np.diagonal(products), LEAST_ENERGY))
+    cosines = products / norms[:, None]
+    cosines /= norms
+    np.fill_diagonal(cosines, 2)  # one is always of one's own core
+    members = np.argpartition(cosines, len(cosines) - CORE, axis=1)[:, -CORE:]
+    pairs = cosines[members[:, :, None], members[:, None, :]]  # (N, CORE, CORE)
+    likeness = (pairs.sum(axis=(1, 2)) - 2 * CORE) / (CORE * (CORE - 1))
     return likeness, members
 
 
