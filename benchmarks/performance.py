@@ -39,8 +39,10 @@ from blemish.exporting.held_back import held_back_images
 from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.backbones import Backbone
+from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import CellNetwork, GaussianHead, Head, SecondOpinion
+from blemish.networks.gaussian import GaussianHead, SecondOpinion
+from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.runtimes import Graph, open_graph
 

@@ -15,8 +15,10 @@ import torch
 from blemish.evidence import DILATIONS, HIDDEN
 from blemish.export import to_onnx
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
+from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import CellNetwork, GaussianHead, Head, SecondOpinion
+from blemish.networks.gaussian import GaussianHead, SecondOpinion
+from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.runtimes import open_graph
 from blemish.training import STRIDES

@@ -87,7 +87,8 @@ def tiny_model(tmp_path_factory) -> Path:
     from blemish.model_file import ModelMetadata
     from blemish.networks.backbones import Backbone
     from blemish.networks.features import FeatureGrid
-    from blemish.networks.heads import GaussianHead, Head
+    from blemish.networks.gaussian import GaussianHead
+    from blemish.networks.heads import Head
     from blemish.networks.network import DetectorNetwork
 
     torch.manual_seed(0)

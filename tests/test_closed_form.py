@@ -16,8 +16,10 @@ from sklearn.preprocessing import StandardScaler
 
 from blemish import closed_form
 from blemish.closed_form import FOLDS, FREAK, RIDGE, STEADY, CrossFit
-from blemish.networks import heads
-from blemish.networks.heads import CellNetwork, GaussianHead, Head, from_blocks, to_blocks, with_distance
+from blemish.networks import gaussian
+from blemish.networks.cells import CellNetwork
+from blemish.networks.gaussian import GaussianHead, from_blocks, to_blocks
+from blemish.networks.heads import Head, with_distance
 
 N, C, ROWS, COLUMNS = 23, 5, 4, 6
 
@@ -116,7 +118,7 @@ def literal_low_rank(
 
 
 def test_a_block_keeps_the_variances_that_are_most_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "RANK", 2)
+    monkeypatch.setattr(gaussian, "RANK", 2)
     nominal, new = features(), features(seed=1)
     head = new_head()
     CrossFit(head).fit([nominal])
@@ -152,7 +154,7 @@ def test_the_second_opinion_is_mahalanobis_of_all_images_over_the_first_ones_sca
 
 
 def test_the_second_opinion_keeps_the_variances_that_are_most_a_blocks_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "RANK", 2)
+    monkeypatch.setattr(gaussian, "RANK", 2)
     nominal, held_back, new = features(), features(seed=7)[:9] + 2, features(seed=1)
     cross_fit = fitted(nominal)
     first = cross_fit.head

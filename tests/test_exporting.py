@@ -29,7 +29,8 @@ from blemish.files import fingerprint
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import GaussianHead, Head
+from blemish.networks.gaussian import GaussianHead
+from blemish.networks.heads import Head
 from blemish.networks.network import DetectorNetwork
 from conftest import SIDE, noise, save_image, stained
 from test_runtime_is_light import run_without_training

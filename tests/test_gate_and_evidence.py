@@ -14,7 +14,9 @@ from blemish import evidence, gate
 from blemish.closed_form import FOLDS, CrossFit
 from blemish.evidence import learn_evidence
 from blemish.gate import learn_gate
-from blemish.networks.heads import CellNetwork, GaussianHead, Head, with_distance
+from blemish.networks.cells import CellNetwork
+from blemish.networks.gaussian import GaussianHead
+from blemish.networks.heads import Head, with_distance
 from blemish.refinement import Training
 from blemish.synthetic.turned import ANY
 from blemish.training_anomalies import Anomaly

@@ -24,7 +24,8 @@ from blemish.images import load, read_mask
 from blemish.metrics import PixelMetrics
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import GaussianHead, Head
+from blemish.networks.gaussian import GaussianHead
+from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.training import train

@@ -22,8 +22,10 @@ from blemish.exporting.graphs import backbone_convolutions, quantise, with_metad
 from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.backbones import Backbone
+from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import CellNetwork, GaussianHead, Head, with_distance
+from blemish.networks.gaussian import GaussianHead
+from blemish.networks.heads import Head, with_distance
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.runtimes import open_graph
 from blemish.training import train

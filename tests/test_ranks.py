@@ -19,7 +19,7 @@ from blemish.closed_form import CrossFit
 from blemish.detector import Detector
 from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
-from blemish.networks.heads import GaussianHead
+from blemish.networks.gaussian import GaussianHead
 from blemish.ranks import ALONE, Ranks, launch
 from test_training import write_parts
 

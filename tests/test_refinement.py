@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from blemish import refinement
 from blemish.checkpoint import Checkpoint
-from blemish.networks.heads import CellNetwork
+from blemish.networks.cells import CellNetwork
 from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
 
 C, ROWS, COLUMNS = 4, 6, 8

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.networks.heads import BLOCK, GaussianHead, SecondOpinion, Variances, to_blocks
+from blemish.networks.gaussian import BLOCK, GaussianHead, SecondOpinion, Variances, to_blocks
 from blemish.ranks import ALONE, Ranks
 
 RIDGE = 0.1  # added variance, in squared feature units: small against the features' own, whose mean is near 7

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blemish.networks.heads import CellNetwork, Head
+from blemish.networks.cells import CellNetwork
+from blemish.networks.heads import Head
 from blemish.refinement import BATCH, Anomalies, Training, coverage, each_batch, refine
 from blemish.synthetic.turned import Freedom
 from blemish.training_anomalies import Anomaly, nominal_copies

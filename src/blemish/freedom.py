@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from blemish.closed_form import GaussianStatistics
-from blemish.networks.heads import GaussianHead
+from blemish.networks.gaussian import GaussianHead
 from blemish.ranks import Extract
 from blemish.synthetic.turned import ANY, Freedom, Pose
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from blemish.closed_form import FOLDS, MOST_HELD_OUT, CrossFit
-from blemish.networks.heads import CellNetwork, with_distance
+from blemish.networks.cells import CellNetwork
+from blemish.networks.heads import with_distance
 from blemish.refinement import BATCH, Anomalies, Training, coverage, each_batch, refine
 from blemish.training_anomalies import SyntheticKind, paint
 

@@ -29,7 +29,8 @@ from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import GaussianHead, Head, SecondOpinion
+from blemish.networks.gaussian import GaussianHead, SecondOpinion
+from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork
 from blemish.outsiders import holds_outsiders, insiders, ordinary

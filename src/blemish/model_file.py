@@ -36,7 +36,7 @@ class ModelMetadata:
             known for this graph.
         watched: brightness and sharpness of good training images by name, for the drift check.
         ignored: what was ignored in training, see `blemish.ignore.as_record`; None if nothing was.
-        second_opinion: whether there is one, see `blemish.networks.heads.SecondOpinion`: it knows the calibration
+        second_opinion: whether there is one, see `blemish.networks.gaussian.SecondOpinion`: it knows the calibration
             images, and the calibration is that of the first opinion.
     """
 

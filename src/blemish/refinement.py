@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
-from blemish.networks.heads import CellNetwork
+from blemish.networks.cells import CellNetwork
 from blemish.objectives import cell_loss
 from blemish.ranks import ALONE, Ranks
 

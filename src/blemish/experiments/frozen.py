@@ -13,7 +13,8 @@ from blemish.closed_form import CrossFit
 from blemish.learning import SIGMA
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.heads import GaussianHead, Head
+from blemish.networks.gaussian import GaussianHead
+from blemish.networks.heads import Head
 from blemish.networks.upsampling import gaussian_upsampling
 from blemish.training import STRIDES
 

@@ -1,0 +1,143 @@
+"""The closed form: a Gaussian a place, fitted without a gradient step.
+
+A Mahalanobis distance is FCDD with a fixed linear layer. Whitening makes a vector output phi of covariance one, and the
+pseudo-Huber loss of its norm, sqrt(|phi|^2 + 1) - 1, is the map.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCK = 2  # cells along the side of a block that shares one covariance
+RANK = 48  # directions in which a block has a variance of its own
+
+
+class Variances(nn.Module):
+    """What each block of 2 x 2 cells has of its own, in coordinates that are whitened alike everywhere.
+
+    A block has a variance of its own along a few directions u_k, those in which it differs most from the other
+    blocks, and one more for all the rest: |phi|^2 = |v|^2 / rest + sum_k (1 / variance_k - 1 / rest) (u_k . v)^2. That
+    is a full covariance a block for a quarter of its numbers.
+
+    Args:
+        blocks: how many.
+        channels: length C of the vectors v.
+    """
+
+    directions: Tensor  # (blocks, C, K), columns of length one
+    gains: Tensor  # (blocks, K), 1 / variance - 1 / rest
+    rest: Tensor  # (blocks,), 1 / rest
+
+    def __init__(self, *, blocks: int, channels: int) -> None:
+        super().__init__()
+        own = min(RANK, channels)
+        self.register_buffer("directions", torch.zeros(blocks, channels, own))
+        self.register_buffer("gains", torch.zeros(blocks, own))
+        self.register_buffer("rest", torch.ones(blocks))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """|phi| (blocks, n) of each block's vectors v (blocks, n, C)."""
+        along = self._along(vectors)  # (blocks, n, K)
+        squares = (along.square() @ self.gains[:, :, None]).squeeze(-1)  # (blocks, n)
+        squares = squares + vectors.square().sum(-1) * self.rest[:, None]
+        return squares.clamp(min=0).sqrt()
+
+    def _along(self, vectors: Tensor) -> Tensor:
+        if torch.onnx.is_in_onnx_export():
+            # The same product, one vector at a time: ONNX Runtime then reads the directions where they lie. For several
+            # it copies them to another order first, which takes longer than the four products of a single image.
+            return (vectors[:, :, None] @ self.directions[:, None]).squeeze(2)
+        return vectors @ self.directions
+
+
+class GaussianHead(nn.Module):
+    """One Gaussian a place, as what all places have in common and what each has of its own.
+
+    Every cell has its own mean. One whitening for all places turns deviations from it into v, and `Variances` say how
+    far v may reach in each block of cells.
+
+    Distances are divided by `scale`, how far nominal images that were not fitted to reach at each place relative to
+    the others: where good parts vary, it takes more to stand out.
+
+    Args:
+        channels: length C of the feature vectors.
+        grid: (h, w) cells, both even.
+    """
+
+    mean: Tensor  # (C, h, w)
+    whitening: Tensor  # (C, C)
+    scale: Tensor  # (h, w), mean 1
+
+    def __init__(self, *, channels: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        rows, columns = grid
+        if rows % BLOCK or columns % BLOCK:
+            raise ValueError(f"the grid must be even on both sides, not {rows} x {columns}")
+        self.register_buffer("mean", torch.zeros(channels, rows, columns))
+        self.register_buffer("whitening", torch.eye(channels))
+        self.register_buffer("scale", torch.ones(rows, columns))
+        self.variances = Variances(blocks=rows * columns // BLOCK**2, channels=channels)
+
+    def whiten(self, features: Tensor) -> Tensor:
+        """v: features (N, C, h, w) to deviations from their place's mean (N, C, h, w), whitened alike everywhere."""
+        return F.conv2d(features - self.mean, self.whitening[:, :, None, None])
+
+    def distance(self, whitened: Tensor) -> Tensor:
+        """Mahalanobis distances |phi| (N, h, w), over the scale, of `whiten`'s v (N, C, h, w)."""
+        return to_cells(self.variances(to_blocks(whitened)), self.scale.shape) / self.scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Mahalanobis distances |phi| (N, h, w), over the scale, of features (N, C, h, w)."""
+        return self.distance(self.whiten(features))
+
+
+class SecondOpinion(nn.Module):
+    """Another closed form, in the coordinates of the first, that knows further good images.
+
+    Of the two distances the smaller one counts. So whatever it has learned from can only make the map smaller, and the
+    images that calibrate the first may be among it: what is proven of the first one's false alarms holds for both.
+
+    Args:
+        channels: length C of the feature vectors.
+        grid: (h, w) cells, both even.
+    """
+
+    shift: Tensor  # (blocks, 1, 4, C), from the first one's mean to its own, whitened
+
+    def __init__(self, *, channels: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        blocks = grid[0] * grid[1] // BLOCK**2
+        self.register_buffer("shift", torch.zeros(blocks, 1, BLOCK**2, channels))
+        self.variances = Variances(blocks=blocks, channels=channels)
+
+    def distance(self, whitened: Tensor, scale: Tensor) -> Tensor:
+        """Mahalanobis distances (N, h, w) over the first one's scale (h, w), of its v (N, C, h, w)."""
+        blocks, _, cells, channels = self.shift.shape
+        vectors = to_blocks(whitened).reshape(blocks, -1, cells, channels) - self.shift
+        return to_cells(self.variances(vectors.reshape(blocks, -1, channels)), scale.shape) / scale
+
+
+def to_blocks(features: Tensor) -> Tensor:
+    """Gathers the vectors of each block: (N, C, h, w) to (h/2 * w/2, N * 4, C)."""
+    n, channels, rows, columns = features.shape
+    # First to whole vectors, then those to their blocks: at once, every number would be moved by itself.
+    cells = features.permute(0, 2, 3, 1).reshape(n, rows // BLOCK, BLOCK, columns // BLOCK, BLOCK, channels)
+    gathered = cells.permute(1, 3, 0, 2, 4, 5)  # (h/2, w/2, N, 2, 2, C)
+    return gathered.reshape(rows * columns // BLOCK**2, n * BLOCK**2, channels)
+
+
+def to_cells(blocks: Tensor, grid: Sequence[int]) -> Tensor:
+    """One number a cell: (h/2 * w/2, N * 4) to (N, h, w)."""
+    rows, columns = grid
+    return from_blocks(blocks[..., None], n=blocks.shape[1] // BLOCK**2, grid=(rows, columns))[:, 0]
+
+
+def from_blocks(blocks: Tensor, *, n: int, grid: tuple[int, int]) -> Tensor:
+    """The inverse of `to_blocks`: (h/2 * w/2, N * 4, C) to (N, C, h, w)."""
+    rows, columns = grid
+    channels = blocks.shape[-1]
+    split = blocks.reshape(rows // BLOCK, columns // BLOCK, n, BLOCK, BLOCK, channels)
+    cells = split.permute(2, 0, 3, 1, 4, 5).reshape(n, rows, columns, channels)
+    return cells.permute(0, 3, 1, 2)
