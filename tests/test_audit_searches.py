@@ -181,6 +181,14 @@ class TestOneSided:
         assert [one.shared.kind for one in find_one_sided([colour, pattern], anomalous)] == ["pattern"]
         assert {one.shared.kind for one in find_one_sided([look, pattern], anomalous)} == {"pattern", "look"}
 
+    def test_what_some_of_the_carriers_share_besides_is_not_told(self):
+        region, seen = np.ones((4, 4), bool), np.ones(60, bool)
+        stamp = Shared("pattern", "", np.arange(60) < 16, seen, region, 1.0)
+        shade = Shared("colour", "", np.arange(60) < 7, seen, region, 1.0)
+        other = Shared("colour", "", (np.arange(60) > 45), seen, region, 1.0)
+        told = [one.shared for one in find_one_sided([shade, stamp, other], np.arange(60) < 20)]
+        assert told == [stamp, other]
+
     def test_nothing_found_is_nothing_flagged(self):
         assert find_one_sided([], np.arange(9) > 4) == []
 

@@ -104,11 +104,15 @@ def find_one_sided(found: Sequence[Shared], anomalous: Mask, *, seed: int = 0) -
 
 
 def _told_once(tested: Sequence[OneSided]) -> list[OneSided]:
-    """Without those that are much the same as one before; but a look does not stand for what lies at a place."""
+    """Without those most of whose carriers have something told before at a place that meets theirs.
+
+    A stamp has the same shades on some images, and makes some lighter. A look does not stand for what lies at a place.
+    """
     kept: list[OneSided] = []
     for one in tested:
         standing = [other for other in kept if one.shared.region is None or other.shared.region is not None]
-        if not any(_same(one.shared, other.shared) for other in standing):
+        least = THE_SAME * one.shared.carriers.sum()
+        if not any(_meet(one.shared, other.shared) and _both(one.shared, other.shared) >= least for other in standing):
             kept.append(one)
     return kept
 
@@ -137,9 +141,15 @@ def distinct(found: Sequence[Shared]) -> list[Shared]:
 
 def _same(one: Shared, other: Shared) -> bool:
     """Whether most carriers of either are those of both, at places that meet."""
-    apart = one.region is not None and other.region is not None and not (one.region & other.region).any()
-    both = (one.carriers & other.carriers).sum()
-    return not apart and bool(both >= THE_SAME * (one.carriers | other.carriers).sum())
+    return _meet(one, other) and _both(one, other) >= THE_SAME * (one.carriers | other.carriers).sum()
+
+
+def _both(one: Shared, other: Shared) -> int:
+    return int((one.carriers & other.carriers).sum())
+
+
+def _meet(one: Shared, other: Shared) -> bool:
+    return one.region is None or other.region is None or bool((one.region & other.region).any())
 
 
 def _p_values(one: Shared, sides: Mask) -> Floats:
