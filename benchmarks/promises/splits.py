@@ -31,7 +31,7 @@ def split_conformal(material: Material, rng: np.random.Generator, *, splits: int
             above, equal = (calibration > test[0]).sum(), (calibration == test[0]).sum()
             smoothed.append((above + rng.random() * (1 + equal)) / (n + 1))
         uniform = kstest(smoothed, "uniform").pvalue
-        row(material.name, n, *(plus_minus(column) for column in np.transpose(alarms)), f"{uniform:.2f}")
+        row(material.name, n, *(plus_minus(column) for column in np.transpose(alarms)), f"{uniform:.2g}")
 
 
 def false_discoveries(material: Material, rng: np.random.Generator, *, splits: int, first: bool) -> None:
