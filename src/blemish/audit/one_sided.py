@@ -10,7 +10,7 @@ weight: every search has the same, shared out by the squares of how striking its
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal, get_args
 
@@ -100,21 +100,22 @@ def find_one_sided(found: Sequence[Shared], anomalous: Mask, *, seed: int = 0) -
                 alone=float(alone),
             )
         )
-    return _told_once(sorted(tested, key=lambda one: (one.p_value, one.alone, KINDS.index(one.shared.kind))))
+    return _told_once(tested)
 
 
 def _told_once(tested: Sequence[OneSided]) -> list[OneSided]:
-    """Without those most of whose carriers have something told before at a place that meets theirs.
-
-    A stamp has the same shades on some images, and makes some lighter. A look does not stand for what lies at a place.
-    """
+    """The most one-sided first; without those most of whose carriers have something more one-sided at a place that
+    meets theirs, which then stands for both: a stamp has the same shade on some images, and makes some lighter."""
     kept: list[OneSided] = []
-    for one in tested:
-        standing = [other for other in kept if one.shared.region is None or other.shared.region is not None]
+    for one in sorted(tested, key=lambda one: (one.alone, KINDS.index(one.shared.kind))):
         least = THE_SAME * one.shared.carriers.sum()
-        if not any(_meet(one.shared, other.shared) and _both(one.shared, other.shared) >= least for other in standing):
+        for place, other in enumerate(kept):
+            if _meet(one.shared, other.shared) and _both(one.shared, other.shared) >= least:
+                kept[place] = replace(other, p_value=min(one.p_value, other.p_value))
+                break
+        else:
             kept.append(one)
-    return kept
+    return sorted(kept, key=lambda one: (one.p_value, one.alone))
 
 
 def weigh(found: Sequence[Shared]) -> list[tuple[Shared, float]]:
