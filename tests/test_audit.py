@@ -1,12 +1,13 @@
 """`blemish audit` from the folder to the page: planted cues are flagged, clean folders are not."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from blemish.audit import counterfactuals
+from blemish.audit import _Questions, counterfactuals
 from blemish.audit.counterfactuals import cover, put_on
 from blemish.audit.material import Material
 from blemish.audit.places import fixed_frame
@@ -145,6 +146,18 @@ def material(pixels: np.ndarray, threshold: float) -> Material:
         maps=pixels.mean(axis=3, dtype=np.float32),
         threshold=threshold,
     )
+
+
+class TestQuestions:
+    def test_where_all_images_are_alarms_there_is_nothing_to_cover_a_place_with(self):
+        pixels = np.random.default_rng(0).integers(90, 110, (12, SIDE, SIDE, 3), dtype=np.uint8)
+        pixels[:, 10:20, 10:20] = 250
+        images = material(pixels, 200)
+        images = replace(images, compared=np.zeros((12, 256, 256, 3), np.uint8))
+        (place, *_) = _Questions(Brightest(), images, 0).places([])
+        assert len(place.carriers) == 12
+        assert place.taken is None
+        assert not place.flagged
 
 
 class TestCounterfactuals:

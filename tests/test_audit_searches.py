@@ -244,16 +244,16 @@ class TestLooks:
 
 class TestFrames:
     @pytest.mark.parametrize(
-        ("edge", "where"),
+        "where",
         [
-            ("upper", np.s_[:, :7]),
-            ("lower", np.s_[:, -7:]),
-            ("left", np.s_[:, :, :7]),
-            ("right", np.s_[:, :, -7:]),
+            pytest.param(np.s_[:, :7], id="upper"),
+            pytest.param(np.s_[:, -7:], id="lower"),
+            pytest.param(np.s_[:, :, :7], id="left"),
+            pytest.param(np.s_[:, :, -7:], id="right"),
         ],
     )
     @pytest.mark.parametrize("anomalous_side", [True, False])
-    def test_a_border_is_found_along_its_edge(self, edge, where, anomalous_side):
+    def test_a_border_is_found_along_its_edge(self, where, anomalous_side):
         pixels, anomalous = clouds(0, 60), np.arange(60) >= 30
         framed = chosen(anomalous, anomalous_side, 8)
         some = pixels[framed]
@@ -261,7 +261,6 @@ class TestFrames:
         pixels[framed] = some
         shared = find_frames(pixels, unseen=nothing(pixels))
         (found,) = find_one_sided(shared, anomalous)
-        assert edge in found.shared.what
         assert np.flatnonzero(found.shared.carriers).tolist() == framed.tolist()
         assert found.anomalous_side == anomalous_side
         assert found.p_value < 0.01

@@ -236,7 +236,10 @@ class _Questions:
         members = alarms[place.members]
         others = np.setdiff1d(np.arange(len(material.samples)), members)
         good = others[~material.anomalous[others]]
-        taken = Effect(cover(self._detector, material, members, place.region, donors=good if len(good) > 1 else others))
+        donors = good if len(good) > 1 else others
+        taken = None  # where all images are such alarms, there is nothing to cover it with
+        if len(donors):
+            taken = Effect(cover(self._detector, material, members, place.region, donors=donors))
         region = _resized(place.region, material.compared.shape[1:3])
         aligned = fixed_frame(material.compared[~material.anomalous], region, seed=self._seed)
         note = ", where the parts of all good images lie alike, so that defects may well too" if aligned else ""

@@ -109,10 +109,14 @@ class _Surprises:
         return carriers
 
     def region(self, number: int, row: int, column: int) -> Mask:
-        """The block with those near it where the colour is striking as well, bool (S, S); text has gaps of a block."""
+        """The box around the block and those near it where the colour is striking as well, bool (S, S); text has gaps
+        of a block."""
         striking = self.values[number] >= ALSO * self.values[number, row, column]
         pieces, _ = label(binary_dilation(striking))
-        return np.kron(striking & (pieces == pieces[row, column]), np.ones((BLOCK, BLOCK), dtype=bool))
+        rows, columns = np.nonzero(striking & (pieces == pieces[row, column]))
+        box = np.zeros_like(striking)
+        box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+        return np.kron(box, np.ones((BLOCK, BLOCK), dtype=bool))
 
 
 def _middle(code: int) -> tuple[int, int, int]:

@@ -19,7 +19,6 @@ HALF = 0.5  # half of them in its first line at least
 THINNEST, THICKEST = 2, 1 / 6  # lines; of the side
 SAME_WIDTH = 1  # lines more or less
 FEWEST = 5  # images
-EDGES = ("upper", "right", "lower", "left")  # each becomes the upper one by another quarter turn
 
 Depths = npt.NDArray[np.intp]
 Colours = npt.NDArray[np.float64]
@@ -31,7 +30,7 @@ def find_frames(pixels: Images, *, unseen: Mask) -> list[Shared]:
     What lies under `unseen`, bool (N, S, S), is not asked. The more images have a border, the more striking it is.
     """
     found = []
-    for turns, edge in enumerate(EDGES):
+    for turns in range(4):  # each edge becomes the upper one
         depths, colours = borders(np.rot90(pixels, turns, axes=(1, 2)))
         for group in _groups(depths, colours):
             region = np.zeros(pixels.shape[1:3], dtype=bool)
@@ -39,7 +38,7 @@ def find_frames(pixels: Images, *, unseen: Mask) -> list[Shared]:
             region = np.rot90(region, -turns)
             seen = np.logical_not(unseen[:, region].any(axis=1))
             if (group & seen).any():
-                what = f"have the same plain border along the {edge} edge"
+                what = "have the same plain border"
                 found.append(Shared("frame", what, group & seen, seen, region, float(group.sum())))
     return found
 
