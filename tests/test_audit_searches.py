@@ -89,6 +89,19 @@ class TestPlaces:
         assert not (first.region & second.region).any()
         assert all(place.p_value > 0.01 for place in rest)
 
+    def test_subjects_in_the_middle_are_no_narrow_place(self):
+        rng = np.random.default_rng(5)
+        centres = rng.normal(32, 9, (60, 2)).clip(0, 63)
+        found = shared_places(spots(centres, radius=10.0), 0.4, level=0.01)
+        assert len(found) == 1  # nor is what is left at its rim
+        assert not found[0].narrow
+
+    @pytest.mark.parametrize("shape", [np.s_[50:60, 4:30], np.s_[:, :5]])
+    def test_marks_and_borders_are_narrow_places(self, shape):
+        maps = spots(np.random.default_rng(6).uniform(6, 58, (30, 2)))
+        maps[:15][(slice(None), *shape)] = 1
+        assert shared_places(maps, 0.6, level=0.01)[0].narrow
+
     def test_moving_is_what_a_loop_does(self):
         cells = np.random.default_rng(3).random((5, places.GRID, places.GRID)) < 0.1
         offsets = np.random.default_rng(4).integers(-places.JITTER, places.JITTER + 1, (5, 2, 1))

@@ -242,13 +242,17 @@ class _Questions:
             taken = Effect(cover(self._detector, material, members, place.region, donors=donors))
         region = _resized(place.region, material.compared.shape[1:3])
         aligned = fixed_frame(material.compared[~material.anomalous], region, seed=self._seed)
-        note = ", where the parts of all good images lie alike, so that defects may well too" if aligned else ""
+        note = ""
+        if aligned:
+            note = ", where the parts of all good images lie alike, so that defects may well too"
+        elif not place.narrow:
+            note = ", but so wide a place may be where subjects or defects lie by nature"
         return Suspect(
             kind="place",
             carriers=members,
             region=place.region,
             p_value=place.p_value,
-            striking=place.p_value <= suspects.PLACES and not aligned,
+            striking=place.p_value <= suspects.PLACES and place.narrow and not aligned,
             what=(
                 f"{len(members)} of {len(alarms)} alarms have evidence in the {where(place.region)}, "
                 f"{place.expected:.1f} if it were chance{note}"
