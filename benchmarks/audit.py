@@ -39,6 +39,7 @@ from blemish.audit.material import COMPARED
 from blemish.audit.one_sided import find_one_sided
 from blemish.audit.page import write_audit
 from blemish.audit.shared import find_shared
+from blemish.audit.statistics import measure
 from blemish.audit.suspects import SHARED
 from blemish.datasets.layouts import read_data_set
 from blemish.demo_set import build_demo_set
@@ -241,7 +242,7 @@ class Bench:
         anomalous = np.array([not folder.endswith("/good") for folder in folders])
         pixels = np.stack(images)
         nothing = np.zeros(pixels.shape[:3], dtype=bool)
-        shared = find_shared(pixels, unseen=nothing, ignored=nothing[0], seed=case.seed)
+        shared = find_shared(pixels, measure(pixels, ignored=nothing[0]), unseen=nothing, seed=case.seed)
         flags = [
             {
                 "kind": one.shared.kind,

@@ -31,20 +31,22 @@ from blemish import Detector
 from blemish.calibration import Calibration
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
+from blemish.evidence import DILATIONS, HIDDEN
 from blemish.export import OPSET, to_onnx, with_fixed_padding
-from blemish.exporting import INT8_SHARES, TARGETS, TOLERANCE, score
+from blemish.exporting import INT8_SHARES, TARGETS, TOLERANCE, calibration_scores
 from blemish.exporting.agreement import agreement
-from blemish.exporting.graphs import backbone_convolutions, first_opinion, quantise, with_metadata
+from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
 from blemish.exporting.held_back import held_back_images
 from blemish.images import load
 from blemish.model_file import ModelMetadata
-from blemish.networks.backbones import Backbone
+from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.runtimes import Graph, open_graph
+from blemish.training import STRIDES
 
 BATCH = 8
 CALIBRATION = [1.0] * 64
@@ -89,18 +91,33 @@ def trunk_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
     return buffer.getvalue()
 
 
-def detector_model(size: tuple[int, int]) -> bytes:
-    """The default detector, both closed forms and the gate, as it is before it has learned anything."""
+def detector_model(
+    size: tuple[int, int],
+    *,
+    backbone: str = DEFAULT_BACKBONE,
+    strides: tuple[int, ...] = STRIDES,
+    gate: bool = True,
+    second: bool = True,
+    evidence: bool = False,
+) -> bytes:
+    """A detector as it is before it has learned anything; without further options the default one."""
     torch.manual_seed(0)
-    features = FeatureGrid(Backbone(), size=size).eval()
-    gaussian = GaussianHead(channels=features.channels, grid=features.field.grid)
+    trunk = Backbone(backbone, strides=strides, pretrained=backbone == DEFAULT_BACKBONE)
+    features = FeatureGrid(trunk, size=size, stride=8 if 8 in strides else strides[0]).eval()
+    channels, grid = features.channels, features.field.grid
+    gaussian = GaussianHead(channels=channels, grid=grid)
     for name, numbers in gaussian.named_buffers():
         if name != "scale":
             numbers.normal_()
-    second = SecondOpinion(channels=features.channels, grid=features.field.grid)
-    for numbers in second.buffers():
+    opinion = SecondOpinion(channels=channels, grid=grid) if second else None
+    for numbers in opinion.buffers() if opinion is not None else ():
         numbers.normal_()
-    head = Head(gaussian, second=second, gate=CellNetwork(channels=features.channels + 1))
+    head = Head(
+        gaussian,
+        second=opinion,
+        gate=CellNetwork(channels=channels + 1) if gate else None,
+        evidence=CellNetwork(channels=channels, hidden=HIDDEN, dilations=DILATIONS) if evidence else None,
+    )
     return to_onnx(CalibratedNetwork(DetectorNetwork(features, head, sigma=5.0).eval(), CALIBRATION), size)
 
 
@@ -189,10 +206,10 @@ def print_accuracy(path: Path, data: Path, folder: Path, runs: int) -> None:
     held_back = held_back_images(original.metadata, data_set)
     pixels = np.stack([load(image, original.metadata.size)[0] for image in held_back])
     model, rate = path.read_bytes(), original.calibration.false_alarm_rate
-    before = score(open_graph(first_opinion(model), "onnxruntime", "f32", threads=1), pixels)
+    before = calibration_scores(model, pixels, "onnxruntime", "f32", threads=1)
     detectors, rows = {"model": original}, {}
     for name, graph, kind in exports(model, pixels):
-        after = score(open_graph(first_opinion(graph), *kind, threads=1), pixels)
+        after = calibration_scores(graph, pixels, *kind, threads=1)
         found = agreement(before, after, false_alarm_rate=rate, tolerance=TOLERANCE)
         calibration = Calibration(after, rate)
         metadata = replace(original.metadata, calibration=calibration, runtime=kind[0], precision=kind[1])

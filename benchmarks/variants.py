@@ -12,59 +12,22 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from blemish.evidence import DILATIONS, HIDDEN
-from blemish.export import to_onnx
-from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
-from blemish.networks.cells import CellNetwork
-from blemish.networks.features import FeatureGrid
-from blemish.networks.gaussian import GaussianHead, SecondOpinion
-from blemish.networks.heads import Head
-from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.runtimes import open_graph
-from blemish.training import STRIDES
-from performance import CALIBRATION, running, timed, trunk_model
-
-
-def model(
-    *,
-    side: int = 256,
-    backbone: str = DEFAULT_BACKBONE,
-    strides: tuple[int, ...] = STRIDES,
-    gate: bool = True,
-    second: bool = True,
-    evidence: bool = False,
-) -> bytes:
-    """A detector that has learned nothing."""
-    torch.manual_seed(0)
-    trunk = Backbone(backbone, strides=strides, pretrained=False)
-    features = FeatureGrid(trunk, size=(side, side), stride=8 if 8 in strides else strides[0]).eval()
-    channels, grid = features.channels, features.field.grid
-    head = Head(
-        GaussianHead(channels=channels, grid=grid),
-        second=SecondOpinion(channels=channels, grid=grid) if second else None,
-        gate=CellNetwork(channels=channels + 1) if gate else None,
-        evidence=CellNetwork(channels=channels, hidden=HIDDEN, dilations=DILATIONS) if evidence else None,
-    )
-    for part in (head.gaussian, head.second):
-        for name, numbers in part.named_buffers() if part is not None else ():
-            if name != "scale":
-                numbers.normal_()
-    network = DetectorNetwork(features, head, sigma=5.0).eval()
-    return to_onnx(CalibratedNetwork(network, CALIBRATION), (side, side))
+from performance import detector_model, running, timed, trunk_model
 
 
 def variants() -> Iterator[tuple[str, int, bytes]]:
     """Name, side in pixels and graph of each."""
     yield "trunk alone", 256, trunk_model((256, 256))
-    yield "closed form", 256, model(gate=False, second=False)
-    yield "closed form, gate", 256, model(second=False)
-    yield "closed form, gate, second opinion (good images only)", 256, model()
-    yield "the same with evidence (labels)", 256, model(evidence=True)
-    yield "stride 16 only, closed form", 256, model(strides=(16,), gate=False, second=False)
-    yield "the default at 320 px", 320, model(side=320)
-    yield "the default at 384 px", 384, model(side=384)
-    yield "EfficientNet-Lite1", 256, model(backbone="tf_efficientnet_lite1")
-    yield "EfficientNet-Lite2", 256, model(backbone="tf_efficientnet_lite2")
+    yield "closed form", 256, detector_model((256, 256), gate=False, second=False)
+    yield "closed form, gate", 256, detector_model((256, 256), second=False)
+    yield "closed form, gate, second opinion (good images only)", 256, detector_model((256, 256))
+    yield "the same with evidence (labels)", 256, detector_model((256, 256), evidence=True)
+    yield "stride 16 only, closed form", 256, detector_model((256, 256), strides=(16,), gate=False, second=False)
+    yield "the default at 320 px", 320, detector_model((320, 320))
+    yield "the default at 384 px", 384, detector_model((384, 384))
+    yield "EfficientNet-Lite1", 256, detector_model((256, 256), backbone="tf_efficientnet_lite1")
+    yield "EfficientNet-Lite2", 256, detector_model((256, 256), backbone="tf_efficientnet_lite2")
 
 
 def main() -> None:

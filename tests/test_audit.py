@@ -154,7 +154,7 @@ class TestQuestions:
         pixels[:, 10:20, 10:20] = 250
         images = material(pixels, 200)
         images = replace(images, compared=np.zeros((12, 256, 256, 3), np.uint8))
-        (place, *_) = _Questions(Brightest(), images, 0).places([])
+        (place, *_) = _Questions(Brightest(), images, {}, 0).places([])
         assert len(place.carriers) == 12
         assert place.taken is None
         assert not place.flagged

@@ -1,7 +1,7 @@
 """What a model file is calibrated with: one network and the images it left out, or several and their folds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish import learning, training
+from blemish import learning
 from blemish.calibration import Calibration
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import fold_nominal
@@ -19,10 +19,10 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.held_back import watch
 from blemish.images import load
-from blemish.learning import Material
 from blemish.networks.network import DetectorNetwork
 from blemish.training import train
 from conftest import save_image
+from keeping import Kept, keeping
 
 SIZE = (64, 64)
 
@@ -45,25 +45,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass
-class Trained:
+class Trained(Kept):
     """A detector, and the networks and their material that went into it."""
 
     detector: Any = None
     path: Path = Path()
-    networks: list[DetectorNetwork] = field(default_factory=list)
-    materials: list[Material] = field(default_factory=list)
 
 
 def train_and_keep(folder: Path, path: Path, **options: Any) -> Trained:
-    kept, learn = Trained(path=path), training.learn
-
-    def keep(trunk, material, how):
-        kept.materials.append(material)
-        kept.networks.append(learn(trunk, material, how))
-        return kept.networks[-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "learn", keep)
+    kept = Trained(path=path)
+    with pytest.MonkeyPatch.context() as patch, keeping(kept):
         patch.setattr(learning, "ENOUGH_IMAGES", 10)
         patch.setattr("blemish.gate.MOST_SYNTHETIC", 24)
         kept.detector = train(folder, path, size=SIZE, epochs=1, **options)

@@ -1,7 +1,7 @@
 """The second opinion from end to end: it alone knows the images held back, and nothing is calibrated with it."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +9,25 @@ import numpy as np
 import pytest
 import torch
 
-from blemish import evidence, gate, learning, training, training_anomalies
+from blemish import evidence, gate, learning, training_anomalies
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector
 from blemish.exporting.graphs import first_opinion
 from blemish.exporting.held_back import held_back_images
-from blemish.learning import Material
-from blemish.networks.network import DetectorNetwork
 from blemish.training import train
 from conftest import save_image
+from keeping import Kept, keeping
 from test_training import SIZE, striped, write_parts
 
 GOOD = 14
 
 
 @dataclass
-class Trained:
-    """A detector, and what went into it."""
+class Trained(Kept):
+    """A written detector, and the networks and their material that went into it."""
 
-    path: Path
-    data: Path
-    networks: list[DetectorNetwork] = field(default_factory=list)
-    materials: list[Material] = field(default_factory=list)
+    path: Path = Path()
+    data: Path = Path()
 
     @property
     def detector(self) -> Detector:
@@ -54,15 +51,8 @@ def few() -> Any:
 
 
 def trained(data: Path, path: Path, **options: Any) -> Trained:
-    kept, learn = Trained(path, data), training.learn
-
-    def keep(trunk, material, how):
-        kept.materials.append(material)
-        kept.networks.append(learn(trunk, material, how))
-        return kept.networks[-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "learn", keep)
+    kept = Trained(path=path, data=data)
+    with keeping(kept):
         train(data, path, **({"size": SIZE, "epochs": 1} | options))
     return kept
 

@@ -6,7 +6,7 @@
 `clusters` groups heatmaps; `page` writes it all down.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -22,7 +22,7 @@ from blemish.audit.material import Indices, Mask, Material, Progress, gather
 from blemish.audit.one_sided import OneSided, find_one_sided
 from blemish.audit.places import Place, fixed_frame, shared_places, with_fringe
 from blemish.audit.shared import find_shared
-from blemish.audit.statistics import measure, relight
+from blemish.audit.statistics import Floats, measure, relight
 from blemish.audit.suspects import Effect, Suspect, sides, where
 from blemish.datasets.layouts import DataSet
 from blemish.detector import Detector
@@ -125,14 +125,14 @@ def audit(
     material = gather(detector, data, progress=progress)
     if interest is not None:
         interest = _resized(interest, material.size)
-    ask = _Questions(detector, material, seed)
+    statistics = measure(material.compared, ignored=_resized(material.ignored, material.compared.shape[1:3]))
+    ask = _Questions(detector, material, statistics, seed)
     found: list[Suspect] = []
     steps: list[Callable[[Sequence[Suspect]], list[Suspect]]]
     steps = [ask.shared, ask.places, partial(ask.outside, interest)]
     for done, step in enumerate(steps, start=1):
         found += step(found)
         progress("searching", done, len(steps))
-    ignored = _resized(material.ignored, material.compared.shape[1:3])
     clustered = _to_cluster(material)
     return Audit(
         detector=detector,
@@ -142,7 +142,7 @@ def audit(
         evidence=_evidence(detector, material, interest),
         clustered=clustered,
         clusters=cluster(material.maps[clustered]),
-        statistics=measure(material.compared, ignored=ignored),
+        statistics=statistics,
         interest=interest,
     )
 
@@ -150,8 +150,8 @@ def audit(
 class _Questions:
     """The searches, each with what the detector answers."""
 
-    def __init__(self, detector: Detector, material: Material, seed: int) -> None:
-        self._detector, self._material, self._seed = detector, material, seed
+    def __init__(self, detector: Detector, material: Material, statistics: Mapping[str, Floats], seed: int) -> None:
+        self._detector, self._material, self._statistics, self._seed = detector, material, statistics, seed
 
     def shared(self, before: Sequence[Suspect]) -> list[Suspect]:
         """What images of one side share and those of the other do not."""
@@ -159,9 +159,8 @@ class _Questions:
         if not material.anomalous.any():
             return []
         size = material.compared.shape[1:3]
-        ignored = _resized(material.ignored, size)
         unseen = np.stack([_resized(painted | material.ignored, size) for painted in material.painted])
-        found = find_shared(material.compared, unseen=unseen, ignored=ignored, seed=self._seed)
+        found = find_shared(material.compared, self._statistics, unseen=unseen, seed=self._seed)
         tested = find_one_sided(found, material.anomalous, seed=self._seed)
         striking = [one for one in tested if one.p_value <= suspects.SHARED][:MOST_SUSPECTS]
         return [self._look(one) if one.shared.region is None else self._local(one) for one in striking]
@@ -190,8 +189,7 @@ class _Questions:
         material, detector = self._material, self._detector
         others = np.setdiff1d(np.arange(len(material.samples)), carriers)
         calm, loud = others[~material.alarmed[others]], others[material.alarmed[others]]
-        good = others[~material.anomalous[others]]
-        donors = good if len(good) > 1 else others
+        donors = self._donors(others)
         taken = Effect(cover(detector, material, carriers, region, donors=donors))
         given, hidden = (
             Effect(
@@ -201,6 +199,11 @@ class _Questions:
             for images in (calm, loud)
         )
         return taken, given, hidden
+
+    def _donors(self, others: Indices) -> Indices:
+        """Images to cover a place with: of those without what lies there the good ones, where there are some."""
+        good = others[~self._material.anomalous[others]]
+        return good if len(good) > 1 else others
 
     def _look(self, one: OneSided) -> Suspect:
         material, detector = self._material, self._detector
@@ -234,9 +237,7 @@ class _Questions:
     def _place(self, place: Place, alarms: Indices) -> Suspect:
         material = self._material
         members = alarms[place.members]
-        others = np.setdiff1d(np.arange(len(material.samples)), members)
-        good = others[~material.anomalous[others]]
-        donors = good if len(good) > 1 else others
+        donors = self._donors(np.setdiff1d(np.arange(len(material.samples)), members))
         taken = None  # where all images are such alarms, there is nothing to cover it with
         if len(donors):
             taken = Effect(cover(self._detector, material, members, place.region, donors=donors))

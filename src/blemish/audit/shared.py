@@ -1,25 +1,27 @@
 """What do images share? All searches that need the images alone."""
 
+from collections.abc import Mapping
+
 from blemish.audit.colours import find_colours
 from blemish.audit.frames import find_frames
 from blemish.audit.material import Images, Mask
 from blemish.audit.one_sided import Shared
 from blemish.audit.patterns import find_patterns
-from blemish.audit.statistics import find_looks, measure
+from blemish.audit.statistics import Floats, find_looks
 
 
-def find_shared(pixels: Images, *, unseen: Mask, ignored: Mask, seed: int = 0) -> list[Shared]:
+def find_shared(pixels: Images, statistics: Mapping[str, Floats], *, unseen: Mask, seed: int = 0) -> list[Shared]:
     """What some of the images share: borders, patterns, colours at a place, and looks.
 
     Args:
         pixels: uint8 (N, S, S, 3), S being `material.COMPARED`.
+        statistics: what `measure` makes of them.
         unseen: bool (N, S, S), what of each image is not to be compared.
-        ignored: bool (S, S), what does not count for how images look as a whole.
         seed: decides the random offsets.
     """
     return [
         *find_frames(pixels, unseen=unseen),
         *find_patterns(pixels, unseen=unseen, seed=seed),
         *find_colours(pixels, unseen=unseen, seed=seed),
-        *find_looks(measure(pixels, ignored=ignored)),
+        *find_looks(statistics),
     ]

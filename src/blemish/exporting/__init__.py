@@ -115,12 +115,12 @@ def export(
     data_set = read_data_set(data, nominal_class=metadata.data.get("nominal_class"))
     pixels = np.stack([load(path, metadata.size)[0] for path in held_back_images(metadata, data_set)])
     of_model = model.read_bytes()
-    before = score(open_graph(first_opinion(of_model), "onnxruntime", "f32", threads=threads), pixels)
+    before = calibration_scores(of_model, pixels, "onnxruntime", "f32", threads=threads)
     _refuse_other_scores(before, metadata.calibration.scores, data_set)
 
     runtime, precision = TARGETS[target]
     for candidate in _candidates(of_model, precision, pixels, progress):
-        after = score(open_graph(first_opinion(candidate.model), runtime, precision, threads=threads), pixels)
+        after = calibration_scores(candidate.model, pixels, runtime, precision, threads=threads)
         rate = metadata.calibration.false_alarm_rate
         agreed = agreement(before, after, false_alarm_rate=rate, tolerance=tolerance)
         if agreed.holds:
@@ -140,6 +140,13 @@ def export(
         _test_figures(one, data_set, stage, progress) for one, stage in ((original, "test"), (detector, "test again"))
     )
     return Export(output, agreed, candidate.int8_convolutions, ms_before, ms_after, test_before, test_after)
+
+
+def calibration_scores(
+    model: bytes, pixels: Pixels, runtime: Runtime, precision: Precision, *, threads: int | None
+) -> tuple[float, ...]:
+    """Scores, without the second opinion, of held-back images: uint8 (N, H, W, 3) at network size."""
+    return score(open_graph(first_opinion(model), runtime, precision, threads=threads), pixels)
 
 
 def score(graph: Graph, pixels: Pixels) -> tuple[float, ...]:
