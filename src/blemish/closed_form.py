@@ -18,6 +18,7 @@ SMOOTHING = 5  # cells over which the scale is averaged
 STEADY = 125  # images from which on the scale is taken as it is
 LEAST_DISTANCE = 1e-6
 LEAST_VARIANCE = 1e-5  # in units of all places' variance: below it rounding decides
+LITTERED = 0.98  # the quantile of good images, by what lies in their background, that may not stand out
 FREAK = 1.3  # a left-out image counts for no more than this many times the usual image's maximum
 
 
@@ -101,6 +102,7 @@ class CrossFit:
 
     Args:
         head: the head that is fitted; it is changed in place.
+        part: bool (h, w), the cells that show the part where all images show it alike; the others are background.
         ranks: the processes that fit it together, each to images of its own.
 
     Attributes:
@@ -109,8 +111,9 @@ class CrossFit:
             that was not fitted to it; empty where there is a single image.
     """
 
-    def __init__(self, head: GaussianHead, *, ranks: Ranks = ALONE) -> None:
+    def __init__(self, head: GaussianHead, *, part: Tensor | None = None, ranks: Ranks = ALONE) -> None:
         self.head = head
+        self._part = torch.ones_like(head.scale, dtype=torch.bool) if part is None else part.to(head.scale.device)
         self._ranks = ranks
         self.images = 0
         self._folds: list[GaussianStatistics] = []
@@ -227,14 +230,27 @@ class CrossFit:
         """Largest of left-out distances (n, h, w) at each place, smoothed, relative to its mean over places: (h, w).
 
         Maps of unusual images are scaled down first: one freak image should not decide where all others may vary.
+        Places in the background are taken together: what lies there lies anywhere.
         """
+        part = self._part
+        on_part = distances * part
         # Images without any variation have no distances; the scale is then the same everywhere.
-        maxima = distances.amax((1, 2), keepdim=True).clamp(min=LEAST_DISTANCE)
-        largest = (distances * (FREAK * maxima.median() / maxima).clamp(max=1)).amax(0)
-        smooth = F.avg_pool2d(largest[None], SMOOTHING, stride=1, padding=SMOOTHING // 2, count_include_pad=False)[0]
-        smooth = smooth.clamp(min=LEAST_DISTANCE)
+        maxima = on_part.amax((1, 2), keepdim=True).clamp(min=LEAST_DISTANCE)
+        largest = (on_part * (FREAK * maxima.median() / maxima).clamp(max=1)).amax(0)
+        smooth = (_around(largest) / _around(part.float()).clamp(min=LEAST_DISTANCE)).clamp(min=LEAST_DISTANCE)
         # A few images tell little of how far good ones reach at a place: the scale then stays nearer to 1.
-        return (smooth / smooth.mean()) ** min(1.0, self.images / STEADY)
+        scale = (smooth / smooth[part].mean()) ** min(1.0, self.images / STEADY)
+        if part.all():
+            return scale
+        # What nearly no good image's background exceeds is worth no more than what the usual part shows.
+        usual = (on_part / scale).amax((1, 2)).median().clamp(min=LEAST_DISTANCE)
+        littered = (distances * ~part).amax((1, 2)).quantile(LITTERED)
+        return torch.where(part, scale, (littered / usual).clamp(min=1))
+
+
+def _around(places: Tensor) -> Tensor:
+    """Sums of a map (h, w) over the cells around each, up to a factor."""
+    return F.avg_pool2d(places[None], SMOOTHING, stride=1, padding=SMOOTHING // 2)[0]
 
 
 def _total(statistics: list[GaussianStatistics]) -> GaussianStatistics:

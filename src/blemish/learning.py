@@ -1,15 +1,17 @@
 """Learning one network from images that calibration knows nothing of, top to bottom.
 
-1. Turned copies are tried: how may a good image be turned without looking wrong?
-2. The closed form: one pass gathers the statistics of `GaussianHead`. Outsiders are left out where there are many.
-3. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation.
-4. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
+1. Parts that lie in any direction on a plain background are turned upright: `blemish.align`.
+2. Turned copies are tried: how may a good image be turned without looking wrong?
+3. The closed form: one pass gathers the statistics of `GaussianHead`. Outsiders are left out where there are many.
+4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation.
+5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
    second network, whose output joins the closed form.
-5. The second opinion: a closed form that knows the images held back as well. It can only make the map smaller, so
+6. The second opinion: a closed form that knows the images held back as well. It can only make the map smaller, so
    that they can still calibrate all the rest.
 """
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +24,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from blemish.align import Upright, learn_alignment
 from blemish.closed_form import CrossFit
 from blemish.datasets.pixels import Pixels
 from blemish.evidence import learn_evidence
@@ -35,7 +38,7 @@ from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork
 from blemish.outsiders import holds_outsiders, insiders, ordinary
 from blemish.ranks import Extract, Ranks
-from blemish.refinement import Training
+from blemish.refinement import Training, coverage
 from blemish.synthetic.turned import ANY, Freedom, Pose
 from blemish.training_anomalies import Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
 
@@ -53,6 +56,8 @@ class Material:
     """What one network learns from: indices into the pixels, kinds of anomalies, and what it is to be blind to.
 
     Nothing but the second opinion sees the images `held_back`; where there are none, there is no second opinion.
+    Parts are turned upright, where that makes them alike, if `align`; nothing that the network is to be blind to turns
+    with them.
     """
 
     pixels: Pixels
@@ -63,6 +68,7 @@ class Material:
     anomalies: AnomalyKind
     outliers: Path | None
     interest: Interest | None
+    align: bool = True
 
 
 def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNetwork:
@@ -74,7 +80,17 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     if interest is not None:
         interest = interest.to(fabric.device)
 
-    # 1. The ways that good images may be turned
+    # 1. Parts turned upright
+    upright = learn_alignment(pixels.images, fit) if material.align else None
+    background: npt.NDArray[np.bool_] | None = None
+    if upright is not None:
+        training.notify(
+            "parts lie in any direction on a plain background: each is turned upright, and what lies in the background "
+            "counts for less; --no-align takes images as they are"
+        )
+        pixels, background = _turned(pixels, upright, partial(progress, "turning upright")), ~upright.part
+
+    # 2. The ways that good images may be turned
     features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
     alone: Extract = partial(_extract, features, interest, fabric)
     together = ranks.together(alone)
@@ -82,12 +98,13 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     if len(fit) < ENOUGH_IMAGES or material.labelled or material.outliers is not None:  # else nothing is turned
         freedom = learn_freedom(pixels.images, fit, extract=together, channels=features.channels)
 
-    # 2. The closed form
+    # 3. The closed form
     copies = partial(_copies, pixels.images, extract=alone, freedom=freedom, seed=seed, ignored=ignored)
 
     def closed_form(fit: Sequence[int]) -> CrossFit:
         gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
-        cross_fit = CrossFit(gaussian, ranks=ranks)
+        part = None if upright is None else coverage(upright.part, features.field.grid) > 0.5
+        cross_fit = CrossFit(gaussian, part=part, ranks=ranks)
         share = ranks.share(len(fit))
         cross_fit.fit(
             _each_batch(pixels.images, fit[share], alone, partial(progress, "features")),
@@ -121,13 +138,19 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     head = Head(cross_fit.head)
     network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
 
-    # 3. The gate
+    # 4. The gate
     if anomalies != "none" and len(fit) > 1:  # a single image leaves none to fit to when it is left out
         head.gate = learn_gate(
-            cross_fit, pixels.images, fit, kind=anomalies, extract=together, training=training, ignored=ignored
+            cross_fit,
+            pixels.images,
+            fit,
+            kind=anomalies,
+            extract=together,
+            training=training,
+            ignored=background if upright is not None else ignored,
         )
 
-    # 4. The evidence
+    # 5. The evidence
     known: list[Anomaly] = []
     rng = np.random.default_rng(seed)
     if material.labelled:
@@ -149,10 +172,29 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             training=training,
         )
 
-    # 5. The second opinion, last: nothing else may know the images held back
+    # 6. The second opinion, last: nothing else may know the images held back
     if material.held_back:
         head.second = second_opinion(cross_fit, material.held_back, farthest=farthest)
-    return network
+    if upright is None:
+        return network
+    alignment = upright.alignment.to(fabric.device)
+    return DetectorNetwork(features, head, sigma=SIGMA, alignment=alignment).eval().to(fabric.device)
+
+
+def _turned(pixels: Pixels, upright: Upright, progress: Callable[[int, int], None]) -> Pixels:
+    """The training images with their parts upright, in a file of their own that goes with the object."""
+    alignment, shape = upright.alignment, pixels.images.shape
+    poses: list[Tensor] = []
+    with tempfile.TemporaryFile() as file:
+        images = np.memmap(file, np.uint8, "w+", shape=shape)
+        for start in range(0, len(images), FEATURE_BATCH):
+            batch = torch.from_numpy(np.array(pixels.images[start : start + FEATURE_BATCH]))
+            with torch.inference_mode():
+                poses.append(alignment.poses(batch))
+                images[start : start + FEATURE_BATCH] = alignment.upright(batch, poses[-1]).byte().numpy()
+            progress(start + len(batch), len(images))
+    turned = torch.cat(poses)
+    return replace(pixels, images=images, moved=lambda index, mask: alignment.upright_mask(mask, turned[index]))
 
 
 def _extract(features: FeatureGrid, interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:

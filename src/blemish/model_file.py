@@ -38,6 +38,7 @@ class ModelMetadata:
         ignored: what was ignored in training, see `blemish.ignore.as_record`; None if nothing was.
         second_opinion: whether there is one, see `blemish.networks.gaussian.SecondOpinion`: it knows the calibration
             images, and the calibration is that of the first opinion.
+        aligned: whether parts are turned upright first, see `blemish.networks.alignment`.
     """
 
     size: tuple[int, int]
@@ -55,6 +56,7 @@ class ModelMetadata:
     watched: Mapping[str, Sequence[float]] = field(default_factory=dict)
     ignored: Mapping[str, Any] | None = None
     second_opinion: bool = False
+    aligned: bool = False
 
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""

@@ -60,6 +60,7 @@ def train(
     outliers: Path | None = None,
     ignore: Path | None = None,
     cross_conformal: int | None = None,
+    align: bool = True,
     epochs: int = 6,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     devices: int = 1,
@@ -88,6 +89,8 @@ def train(
             folder with a mask an image, see `blemish.ignore`.
         cross_conformal: a number of folds: every good image trains and calibrates, at the price of as many networks in
             the file and of a weaker guarantee, see `blemish.cross_calibration`. For small sets.
+        align: turn parts upright where the good images show them in all directions on a plain background; then what
+            lies in the background counts for less. Not with `ignore`, whose masks lie still.
         epochs: passes over the anomalies, synthetic or known.
         device: where to train.
         devices: processes on this machine, a device each. They run the calling program again from its start, and each
@@ -146,6 +149,7 @@ def train(
         "epochs": epochs,
         "ignore": away.fingerprint if away else None,
         "cross_conformal": cross_conformal,
+        "align": align,
     }
     fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
     data_fingerprint = sha256("".join(sorted(fingerprints)).encode()).hexdigest()
@@ -173,7 +177,9 @@ def train(
         # Images with a mask of their own stay as they are, and so nothing is learned from them.
         known = [index for index in validation + calibration if interest or index not in pixels.ignored]
         second = [] if cross_conformal else known  # else every image is learned from anyway
-        material = Material(pixels, fit, validation, second, labelled, anomalies, outliers, interest)
+        material = Material(
+            pixels, fit, validation, second, labelled, anomalies, outliers, interest, align and away is None
+        )
         network = learn(trunk, material, one)
         networks.append(network)
         if ranks.first:
@@ -206,6 +212,7 @@ def train(
         watched=watched,
         ignored=as_record(away, size) if away else None,
         second_opinion=networks[0].head.second is not None,
+        aligned=networks[0].alignment is not None,
         versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
     )
     export_onnx(networks[0] if len(networks) == 1 else SmallestMap(networks), metadata, output)

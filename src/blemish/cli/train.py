@@ -68,6 +68,11 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
     help="Let all good images train and calibrate, in K folds: for small sets, with a weaker guarantee.",
 )
 @click.option(
+    "--align/--no-align",
+    default=True,
+    help="Turn parts upright where they lie in any direction on a plain background. On unless said otherwise.",
+)
+@click.option(
     "--epochs",
     type=click.IntRange(1),
     metavar="N",

@@ -25,12 +25,14 @@ class Pixels:
         images: uint8 (N, H, W, 3), mapped from a file that goes with the object.
         fingerprints: SHA-256 of each file.
         ignored: where an image does not count, bool (H, W), by its index.
+        moved: makes of an image's index and mask the mask of what `images` shows, where that is not the file's image.
     """
 
     samples: tuple[Sample, ...]
     images: npt.NDArray[np.uint8]
     fingerprints: tuple[str, ...]
     ignored: Mapping[int, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    moved: Callable[[int, npt.NDArray[np.bool_]], npt.NDArray[np.bool_]] | None = None
 
     def mask(self, index: int) -> npt.NDArray[np.bool_] | None:
         """The mask of one image at network size, bool (H, W); None where it has none.
@@ -61,7 +63,8 @@ class Pixels:
         if sample.mask is None:
             return None
         _, size = load(sample.path, (1, 1))
-        return shrink_mask(read_mask(sample.mask, size=size), self.images.shape[1:3])
+        mask = shrink_mask(read_mask(sample.mask, size=size), self.images.shape[1:3])
+        return mask if self.moved is None else self.moved(index, mask)
 
 
 def read_pixels(

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from blemish.networks.alignment import Alignment
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
@@ -21,20 +22,38 @@ class DetectorNetwork(nn.Module):
         head: turns the grid into the anomaly map.
         sigma: standard deviation of the upsampling Gaussian in pixels.
         interest: what it is blind to, if anything.
+        alignment: turns parts upright first, and their maps back.
     """
 
-    def __init__(self, features: FeatureGrid, head: Head, *, sigma: float, interest: Interest | None = None) -> None:
+    def __init__(
+        self,
+        features: FeatureGrid,
+        head: Head,
+        *,
+        sigma: float,
+        interest: Interest | None = None,
+        alignment: Alignment | None = None,
+    ) -> None:
         super().__init__()
         self.interest = interest
+        self.alignment = alignment
         self.features = features
         self.head = head
-        self.upsample = gaussian_upsampling(features.field, size=features.size, sigma=sigma)
+        self.upsample = gaussian_upsampling(
+            features.field, size=features.size, sigma=sigma, halves=alignment is not None
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Anomaly maps A' >= 0, float (N, H, W), of uint8 pixels (N, H, W, 3)."""
-        if self.interest is None:
-            return self.upsample(self.head(self.features(pixels)))
-        return self.interest(self.upsample(self.head(self.features(self.interest.blind(pixels)))))
+        if self.alignment is not None:
+            poses = self.alignment.poses(pixels)
+            return self.alignment.back(self._maps(self.alignment.upright(pixels, poses)), poses)
+        if self.interest is not None:
+            return self.interest(self._maps(self.interest.blind(pixels)))
+        return self._maps(pixels)
+
+    def _maps(self, pixels: Tensor) -> Tensor:
+        return self.upsample(self.head(self.features(pixels)))
 
     def first_opinion(self) -> "DetectorNetwork":
         """The same network without its second opinion: what the images held back can calibrate."""

@@ -32,7 +32,7 @@ class Resample(nn.Module):
 
 
 def gaussian_upsampling(
-    field: ReceptiveField, *, size: tuple[int, int], sigma: float, normalised: bool = True
+    field: ReceptiveField, *, size: tuple[int, int], sigma: float, normalised: bool = True, halves: bool = False
 ) -> Resample:
     """Receptive-field upsampling (FCDD section 3.2): each cell becomes a Gaussian of `sigma` pixels on its field.
 
@@ -43,6 +43,7 @@ def gaussian_upsampling(
         normalised: True averages the cells with the Gaussians as weights: a constant map stays constant up to the
             borders, and the result is in the units of the map. False is the paper's transposed convolution, with
             peak 1 (0.25 where the extent is even), so that the result grows with sigma and fades at the borders.
+        halves: two values a pixel and axis, a quarter of a pixel to both sides of its centre.
 
     Raises:
         ValueError: sigma is not positive.
@@ -51,7 +52,7 @@ def gaussian_upsampling(
         raise ValueError(f"sigma must be positive, not {sigma}")
     axes = zip((field.vertical, field.horizontal), size, strict=True)
     kernel = _weights if normalised else _paper_kernel
-    matrices = [kernel(axis, pixels, sigma) for axis, pixels in axes]
+    matrices = [kernel(axis, _positions(pixels, halves), sigma) for axis, pixels in axes]
     if normalised:
         matrices = [matrix / matrix.sum(1, keepdim=True) for matrix in matrices]
     return Resample(*(matrix.float() for matrix in matrices))
@@ -66,19 +67,26 @@ def linear_resampling(source: ReceptiveField, target: ReceptiveField) -> Resampl
     return Resample(*(_triangle_matrix(*axis) for axis in axes))
 
 
-def _offsets(axis: AxisField, pixels: int) -> Tensor:
-    """Distance in pixels from every cell's centre to every pixel, float64 (pixels, cells)."""
+def _positions(pixels: int, halves: bool) -> Tensor:
+    """Where values are wanted along an axis, in pixels, float64."""
+    if halves:
+        return torch.arange(2 * pixels, dtype=torch.float64) / 2 - 0.25
+    return torch.arange(pixels, dtype=torch.float64)
+
+
+def _offsets(axis: AxisField, positions: Tensor) -> Tensor:
+    """Distance in pixels from every cell's centre to every position, float64 (positions, cells)."""
     centres = axis.centre + axis.stride * torch.arange(axis.cells, dtype=torch.float64)
-    return torch.arange(pixels, dtype=torch.float64)[:, None] - centres
+    return positions[:, None] - centres
 
 
-def _weights(axis: AxisField, pixels: int, sigma: float) -> Tensor:
-    return torch.exp(-0.5 * (_offsets(axis, pixels) / sigma) ** 2)
+def _weights(axis: AxisField, positions: Tensor, sigma: float) -> Tensor:
+    return torch.exp(-0.5 * (_offsets(axis, positions) / sigma) ** 2)
 
 
-def _paper_kernel(axis: AxisField, pixels: int, sigma: float) -> Tensor:
+def _paper_kernel(axis: AxisField, positions: Tensor, sigma: float) -> Tensor:
     """A Gaussian of peak 1 cut to the extent; where that is even, two middle samples of 1/2 straddle the centre."""
-    offsets = _offsets(axis, pixels).abs()
+    offsets = _offsets(axis, positions).abs()
     even = axis.extent % 2 == 0
     kernel = torch.exp(-0.5 * ((offsets - 0.5 * even) / sigma) ** 2) * (0.5 if even else 1.0)
     return torch.where(offsets <= (axis.extent - 1) / 2, kernel, 0.0)

@@ -1,0 +1,228 @@
+"""Turning parts upright that lie in any direction, and their maps back: both are parts of the graph.
+
+A part shows against a plain background. Its silhouette's centre and direction are found as in polar registration: read
+along circles about the centre, a turned silhouette is a shifted one, and the shift is where the correlation with a
+template is highest.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DIRECTIONS = 120  # a template is compared with; a parabola through three of them gives a fraction
+CIRCLES = 24
+COARSE = 64  # pixels or more along a side of the image in which the part is looked for
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The upright picture, relative to a part's centre and direction.
+
+    Attributes:
+        rows: from the silhouette's centre to the middle of the picture, in pixels of the image.
+        columns: the same, along the other axis.
+        zoom: pixels of the image to one of the picture.
+    """
+
+    rows: float = 0.0
+    columns: float = 0.0
+    zoom: float = 1.0
+
+
+class Silhouettes(nn.Module):
+    """How much of a part each pixel is: 0 for background, 1 for what differs from it by twice the contrast or more.
+
+    The background is what the border of the image usually looks like.
+
+    Args:
+        size: network size (height, width).
+        contrast: grey levels from which on a pixel may belong to the part.
+    """
+
+    contrast: Tensor
+
+    def __init__(self, size: tuple[int, int], contrast: float) -> None:
+        super().__init__()
+        self.shrink = next(step for step in (16, 8, 4, 2, 1) if step == 1 or min(size) >= step * COARSE)
+        self.grid = size[0] // self.shrink, size[1] // self.shrink
+        self.register_buffer("contrast", torch.tensor(float(contrast)))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Silhouettes (N, h, w) in [0, 1], on a coarse grid, of pixels (N, H, W, 3)."""
+        return ((self.differences(pixels) - self.contrast) / self.contrast).clamp(0, 1)
+
+    def differences(self, pixels: Tensor) -> Tensor:
+        """Mean difference from the background over the channels, in grey levels, (N, h, w)."""
+        coarse = F.avg_pool2d(pixels.permute(0, 3, 1, 2).float(), self.shrink)  # (N, 3, h, w)
+        border = torch.cat([coarse[:, :, 0], coarse[:, :, -1], coarse[:, :, :, 0], coarse[:, :, :, -1]], dim=2)
+        # The lower median, which the exporter knows as the last of the smaller half.
+        usual = border.topk(border.shape[2] // 2, dim=2, largest=False).values[:, :, -1]
+        return (coarse - usual[:, :, None, None]).abs().mean(1)
+
+
+class Alignment(nn.Module):
+    """Turns each image's part upright, and maps of the upright picture back to the image.
+
+    Pictures and maps are read at the nearest half pixel, which loses nothing that matters and takes half the time of
+    interpolation at every pixel. Poses are rounded, so that the last digit of a processor decides nothing.
+
+    Args:
+        silhouettes: finds the part.
+        template: how strong a part's silhouette is along circles, (DIRECTIONS, CIRCLES).
+        reach: radius of the largest circle in pixels.
+        size: network size (height, width).
+        frame: where the upright picture lies.
+    """
+
+    bank: Tensor  # (DIRECTIONS * CIRCLES, DIRECTIONS), the template turned in all directions
+    circles: Tensor  # (DIRECTIONS * CIRCLES, 2), row and column offsets in pixels
+    rows: Tensor  # (H, 1)
+    columns: Tensor  # (1, W)
+
+    def __init__(
+        self,
+        silhouettes: Silhouettes,
+        template: Tensor,
+        *,
+        reach: float,
+        size: tuple[int, int],
+        frame: Frame | None = None,
+    ) -> None:
+        super().__init__()
+        self.silhouettes = silhouettes
+        self.size = size
+        self.frame = frame or Frame()
+        turned = torch.stack([template.roll(step, 0).flatten() for step in range(DIRECTIONS)], dim=1)
+        turned = turned - turned.mean(0)
+        self.register_buffer("bank", turned / turned.norm(dim=0).clamp(min=1e-6))
+        self.register_buffer("circles", circle_places(reach))
+        self.register_buffer("rows", torch.arange(size[0]).float()[:, None])
+        self.register_buffer("columns", torch.arange(size[1]).float()[None])
+
+    def poses(self, pixels: Tensor) -> Tensor:
+        """Centre row and column in pixels, cosine and sine of the direction, (N, 4), of pixels (N, H, W, 3)."""
+        silhouettes = self.silhouettes(pixels)
+        centres = centres_of(silhouettes, self.silhouettes.shrink)
+        directions = self._directions(polar(silhouettes, centres, self.circles, self.size))
+        return torch.cat([_rounded(centres), directions], dim=1)
+
+    def upright(self, pixels: Tensor, poses: Tensor) -> Tensor:
+        """The upright picture, whole grey levels in float (N, H, W, 3); beyond the image its edge is repeated."""
+        height, width = self.size
+        rows, columns = (
+            (2 * place).round().clamp(0, 2 * side - 2)
+            for place, side in zip(self._in_image(poses), self.size, strict=True)
+        )
+        row, column = (rows / 2).floor(), (columns / 2).floor()
+        phase = 2 * (rows - 2 * row) + (columns - 2 * column)  # whether between rows, between columns
+        chosen = ((phase * height + row) * width + column).long()  # (N, H, W)
+        images = _half_pixels(pixels.float()).reshape(-1, 3)  # (N * 4 * H * W, 3)
+        return (
+            images[(chosen + _first_of_each(poses, 4 * height * width)).flatten()].round().reshape(-1, height, width, 3)
+        )
+
+    def back(self, maps: Tensor, poses: Tensor) -> Tensor:
+        """Maps (N, H, W) of the images from those of upright pictures; 0 where the picture does not reach.
+
+        The latter are given at half pixels, (N, 2 H, 2 W), a quarter of a pixel to both sides of each pixel's centre.
+        """
+        height, width = (2 * side for side in self.size)
+        rows, columns = ((2 * place + 0.5).round() for place in self._in_picture(poses))
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        chosen = (rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)).long()
+        return (
+            maps.flatten()[(chosen + _first_of_each(poses, height * width)).flatten()].reshape(-1, *self.size) * inside
+        )
+
+    def upright_mask(self, mask: npt.NDArray[np.bool_], pose: Tensor) -> npt.NDArray[np.bool_]:
+        """The upright picture of a mask (H, W); a pixel is marked where any part of it may be."""
+        picture = self.upright_silhouettes(torch.from_numpy(mask)[None].float().to(pose.device), pose[None])
+        return (picture[0] > 0).cpu().numpy()
+
+    def upright_silhouettes(self, silhouettes: Tensor, poses: Tensor) -> Tensor:
+        """The upright pictures (N, H, W), in steps of 1 / 255, of silhouettes (N, h, w); 0 beyond the image."""
+        finer = self.size[0] // silhouettes.shape[1], self.size[1] // silhouettes.shape[2]
+        images = silhouettes.repeat_interleave(finer[0], 1).repeat_interleave(finer[1], 2)
+        rows, columns = self._in_image(poses)
+        inside = (rows > -0.5) & (rows < self.size[0] - 0.5) & (columns > -0.5) & (columns < self.size[1] - 0.5)
+        return self.upright(255 * images[..., None].expand(-1, -1, -1, 3), poses)[..., 0] / 255 * inside
+
+    def _directions(self, read: Tensor) -> Tensor:
+        """Cosine and sine (N, 2) of the direction of silhouettes read along circles (N, DIRECTIONS * CIRCLES)."""
+        fits = read @ self.bank  # (N, DIRECTIONS)
+        best = fits.argmax(1, keepdim=True)
+        before, after = ((best + step) % DIRECTIONS for step in (DIRECTIONS - 1, 1))
+        low, top, high = fits.gather(1, before), fits.gather(1, best), fits.gather(1, after)
+        # The vertex of the parabola through the best direction and its neighbours.
+        fraction = (high - low) / (4 * top - 2 * low - 2 * high).clamp(min=1e-6)
+        angle = (best + _rounded(fraction.clamp(-0.5, 0.5))) * (2 * torch.pi / DIRECTIONS)
+        return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+    def _in_image(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and columns (N, H, W) in the image of the picture's pixels."""
+        row, column, cos, sin = poses[:, :, None, None].unbind(1)  # (N, 1, 1)
+        frame = self.frame
+        down = frame.rows + frame.zoom * (self.rows - (self.size[0] - 1) / 2)  # from the centre, (H, 1)
+        right = frame.columns + frame.zoom * (self.columns - (self.size[1] - 1) / 2)  # (1, W)
+        return row + cos * down + sin * right, column - sin * down + cos * right
+
+    def _in_picture(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and columns (N, H, W) in the picture of the image's pixels."""
+        row, column, cos, sin = poses[:, :, None, None].unbind(1)
+        frame = self.frame
+        down, right = self.rows - row, self.columns - column  # from the centre, (N, H, 1) and (N, 1, W)
+        first = (self.size[0] - 1) / 2 - frame.rows / frame.zoom
+        second = (self.size[1] - 1) / 2 - frame.columns / frame.zoom
+        cos, sin = cos / frame.zoom, sin / frame.zoom
+        return cos * down + (first - sin * right), sin * down + (second + cos * right)
+
+
+def _rounded(numbers: Tensor) -> Tensor:
+    """To sixteenths."""
+    return (numbers * 16).round() / 16
+
+
+def _first_of_each(poses: Tensor, length: int) -> Tensor:
+    """Where each of N images begins in a row of all, (N, 1, 1): counted, since the exporter would keep N fixed."""
+    return (torch.ones_like(poses[:, :1, None]).cumsum(0) - 1).long() * length
+
+
+def _half_pixels(images: Tensor) -> Tensor:
+    """Images (N, H, W, 3) as they are, between columns, between rows and between both: (N, 4, H, W, 3)."""
+    below = torch.cat([images[:, 1:], images[:, -1:]], dim=1)
+    between = (images + below) / 2
+    both = [(some + torch.cat([some[:, :, 1:], some[:, :, -1:]], dim=2)) / 2 for some in (images, between)]
+    return torch.stack([images, both[0], between, both[1]], dim=1)
+
+
+def centres_of(silhouettes: Tensor, shrink: int) -> Tensor:
+    """Centres of gravity (N, 2), row and column in pixels, of silhouettes (N, h, w); an empty one's is its middle."""
+    rows, columns = (torch.arange(side, device=silhouettes.device) for side in silhouettes.shape[1:])
+    weights = silhouettes + 1e-6
+    total = weights.sum((1, 2))
+    row = (weights.sum(2) * rows).sum(1) / total
+    column = (weights.sum(1) * columns).sum(1) / total
+    return (torch.stack([row, column], dim=1) + 0.5) * shrink - 0.5
+
+
+def polar(silhouettes: Tensor, centres: Tensor, circles: Tensor, size: tuple[int, int]) -> Tensor:
+    """Silhouettes (N, h, w) read along circles about their centres: (N, DIRECTIONS * CIRCLES).
+
+    Weighed by the root of the radius, as if it were by area in a product of two.
+    """
+    where = centres[:, None] + circles  # (N, n, 2)
+    grid = ((2 * where + 1) / where.new_tensor(size) - 1)[..., [1, 0]]
+    read = F.grid_sample(silhouettes[:, None], grid[:, :, None], align_corners=False)[:, 0, :, 0]
+    return read * circles.norm(dim=1).sqrt()
+
+
+def circle_places(reach: float) -> Tensor:
+    """Offsets (DIRECTIONS * CIRCLES, 2), row and column in pixels, of points on circles up to a radius `reach`."""
+    angles = torch.arange(DIRECTIONS) * (2 * torch.pi / DIRECTIONS)
+    radii = (torch.arange(CIRCLES) + 0.5) * (reach / CIRCLES)
+    unit = torch.stack([angles.sin(), angles.cos()], dim=1)  # row, column
+    return (unit[:, None] * radii[:, None]).reshape(-1, 2)
