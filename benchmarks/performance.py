@@ -31,7 +31,7 @@ from blemish import Detector
 from blemish.calibration import Calibration
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
-from blemish.evidence import DILATIONS, HIDDEN
+from blemish.evidence import HIDDEN
 from blemish.export import OPSET, to_onnx, with_fixed_padding
 from blemish.exporting import INT8_SHARES, TARGETS, TOLERANCE, calibration_scores
 from blemish.exporting.agreement import agreement
@@ -116,7 +116,7 @@ def detector_model(
         gaussian,
         second=opinion,
         gate=CellNetwork(channels=channels + 1) if gate else None,
-        evidence=CellNetwork(channels=channels, hidden=HIDDEN, dilations=DILATIONS) if evidence else None,
+        evidence=CellNetwork(channels=channels, hidden=HIDDEN, wide=True) if evidence else None,
     )
     return to_onnx(CalibratedNetwork(DetectorNetwork(features, head, sigma=5.0).eval(), CALIBRATION), size)
 

@@ -20,7 +20,6 @@ from blemish.training_anomalies import Anomaly, nominal_copies
 MOST_NOMINAL = 500  # images whose features are kept, 360 KB each at 256 px
 COPIES = 240  # of nominal images, turned and relit as the defects are
 HIDDEN = 64
-DILATIONS = (2, 4)  # wide: whether a large region is a defect shows at its edge and beyond
 RARE = 0.9  # the quantile of nominal images' largest values at which gate and evidence are made to agree
 
 
@@ -65,7 +64,7 @@ def learn_evidence(
     names = sorted({one.kind for one in anomalies})
     kinds = torch.tensor([names.index(one.kind) for one in anomalies])
 
-    evidence = CellNetwork(channels=shown.shape[1], hidden=HIDDEN, dilations=DILATIONS)
+    evidence = CellNetwork(channels=shown.shape[1], hidden=HIDDEN, wide=True)
     refine(evidence, nominal=nominal, anomalies=Anomalies(shown, masks, kinds), training=training, stage="evidence")
     evidence.eval()
     held_back = features([images[index] for index in validation]) if validation else nominal[: len(good)]

@@ -36,7 +36,7 @@ from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork
-from blemish.outsiders import holds_outsiders, insiders, ordinary
+from blemish.outsiders import IN_ANY_POSE, UPRIGHT, holds_outsiders, insiders, ordinary
 from blemish.ranks import Extract, Ranks
 from blemish.refinement import Training, coverage
 from blemish.synthetic.turned import ANY, Freedom, Pose
@@ -49,6 +49,7 @@ FEATURE_BATCH = 16
 ROUNDS = 2  # of leaving outsiders out: the first makes the next ones stand out
 ENOUGH_IMAGES = 125  # fewer good images are made up to about this many by mirrored and turned copies
 TIMES_TURNED = 2.5  # as many where parts lie in any direction, which takes more copies to fill
+ENOUGH_UPRIGHT = 40  # where parts have been turned upright, and copies only blur how well they lie
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         freedom = learn_freedom(pixels.images, fit, extract=together, channels=features.channels)
 
     # 3. The closed form
+    rounds = partial(_rounds, freedom=freedom, upright=upright is not None)
     copies = partial(_copies, pixels.images, extract=alone, freedom=freedom, seed=seed, ignored=ignored)
 
     def closed_form(fit: Sequence[int]) -> CrossFit:
@@ -108,7 +110,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         share = ranks.share(len(fit))
         cross_fit.fit(
             _each_batch(pixels.images, fit[share], alone, partial(progress, "features")),
-            copies=copies(fit, share=share, rounds=_rounds(fit, freedom), progress=partial(progress, "copies")),
+            copies=copies(fit, share=share, rounds=rounds(fit), progress=partial(progress, "copies")),
             first=share.start,
         )
         return cross_fit
@@ -117,15 +119,14 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         share = ranks.share(len(held_back))
         return cross_fit.second_opinion(
             _each_batch(pixels.images, held_back[share], alone, partial(progress, "held back")),
-            copies=copies(
-                held_back, share=share, rounds=_rounds(fit, freedom), progress=partial(progress, "copies held back")
-            ),
+            copies=copies(held_back, share=share, rounds=rounds(fit), progress=partial(progress, "copies held back")),
             farthest=farthest,
         )
 
     cross_fit, farthest = closed_form(fit), math.inf
     # Where more images are fitted to than were looked at, all the others would have to be taken on trust.
-    if len(cross_fit.farthest) == len(fit) and holds_outsiders(cross_fit.farthest.numpy()):
+    suspicion = IN_ANY_POSE if upright is None else UPRIGHT
+    if len(cross_fit.farthest) == len(fit) and holds_outsiders(cross_fit.farthest.numpy(), suspicion):
         everything = len(fit)
         for _ in range(ROUNDS):
             fit = [fit[place] for place in insiders(cross_fit.farthest.numpy())]
@@ -216,8 +217,10 @@ def _each_batch(
         progress(start + len(some), len(chosen))
 
 
-def _rounds(fit: Sequence[int], freedom: Freedom) -> int:
+def _rounds(fit: Sequence[int], *, freedom: Freedom, upright: bool) -> int:
     """How many copies of each image make few images up to enough."""
+    if upright:
+        return (ENOUGH_UPRIGHT - 1) // len(fit)
     if len(fit) >= ENOUGH_IMAGES:
         return 0
     enough = TIMES_TURNED * ENOUGH_IMAGES if freedom.turned else ENOUGH_IMAGES

@@ -2,21 +2,39 @@
 
 Images in rare poses lie far out, too, and without them others in such poses would be alarms. So nothing is left out of
 a set in which hardly any image lies far out, as in clean ones. Where some lie very far out, a part of the images is
-something else than the rest, and what lies beyond the ordinary is then left out.
+something else than the rest, and what lies beyond the ordinary is then left out. Parts that were turned upright have no
+rare poses any more: there, fewer images that lie less far out are enough.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-FAR = 1.7  # times the median of all images' largest distances
-MANY = 0.035  # of the images; in clean sets that we know one or two in a hundred lie that far out
+
+@dataclass(frozen=True)
+class Suspicion:
+    """When a set of images gives itself away.
+
+    Attributes:
+        far: times the median of all images' largest distances.
+        many: share of images that far out; in the clean sets that we know hardly half as many are.
+    """
+
+    far: float
+    many: float
+
+
+IN_ANY_POSE = Suspicion(far=1.7, many=0.035)
+UPRIGHT = Suspicion(far=1.4, many=0.02)
 ORDINARY = 1.3  # times the median: beyond it images are left out of a set that holds many far ones
 FEWEST = 60  # images; with fewer, a share of a few per cent is one or two images
 
 
-def holds_outsiders(farthest: npt.NDArray[np.float32]) -> bool:
+def holds_outsiders(farthest: npt.NDArray[np.float32], suspicion: Suspicion = IN_ANY_POSE) -> bool:
     """Whether many images lie far out, by each one's largest left-out distance (n,)."""
-    return len(farthest) >= FEWEST and bool((farthest > FAR * np.median(farthest)).mean() >= MANY)
+    far = farthest > suspicion.far * np.median(farthest)
+    return len(farthest) >= FEWEST and bool(far.mean() >= suspicion.many)
 
 
 def ordinary(farthest: npt.NDArray[np.float32]) -> float:

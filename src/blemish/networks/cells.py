@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+DILATIONS = (2, 4)  # of the wide layers, 5 x 5 each
+
 
 class CellNetwork(nn.Module):
     """A small network on a grid of features, trained with the FCDD objective: a logit a cell, high where anomalous.
@@ -11,7 +13,7 @@ class CellNetwork(nn.Module):
     Args:
         channels: length C of the feature vectors.
         hidden: channels between its layers.
-        dilations: of its two 3 x 3 layers; a cell sees as far as their sum.
+        wide: whether a cell sees 12 cells far, by depthwise convolutions, or 2 cells, by plain ones.
     """
 
     mean: Tensor  # (C, 1, 1) of the nominal inputs
@@ -19,15 +21,18 @@ class CellNetwork(nn.Module):
     centre: Tensor  # a usual logit of nominal cells
     spread: Tensor  # the unit in which logits are read
 
-    def __init__(self, *, channels: int, hidden: int = 32, dilations: tuple[int, int] = (1, 1)) -> None:
+    def __init__(self, *, channels: int, hidden: int = 32, wide: bool = False) -> None:
         super().__init__()
-        near, far = dilations
         self.first = nn.Conv2d(channels, hidden, 1)
+        around = [
+            _Surroundings(hidden, dilation) if wide else nn.Conv2d(hidden, hidden, 3, padding=1)
+            for dilation in DILATIONS
+        ]
         self.layers = nn.Sequential(
             nn.LeakyReLU(0.1),
-            nn.Conv2d(hidden, hidden, 3, padding=near, dilation=near),
+            around[0],
             nn.LeakyReLU(0.1),
-            nn.Conv2d(hidden, hidden, 3, padding=far, dilation=far),
+            around[1],
             nn.LeakyReLU(0.1),
             nn.Conv2d(hidden, 1, 1),
         )
@@ -53,3 +58,24 @@ class CellNetwork(nn.Module):
     def standing(self, features: Tensor) -> Tensor:
         """Logits (N, h, w) above the usual, in units of the spread."""
         return (self(features) - self.centre) / self.spread
+
+
+class _Surroundings(nn.Module):
+    """What lies around a cell, channel by channel, mixed and added to what the cell is.
+
+    Args:
+        channels: in and out.
+        dilation: cells from one to the next of the 5 x 5 that are seen.
+    """
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, channels, 5, padding=2 * dilation, dilation=dilation, groups=channels),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(N, C, h, w) to the same shape."""
+        return cells + self.layers(cells)
