@@ -107,11 +107,12 @@ def detector_model(
     channels, grid = features.channels, features.field.grid
     gaussian = GaussianHead(channels=channels, grid=grid)
     for name, numbers in gaussian.named_buffers():
-        if name != "scale":
+        if name != "scale" and numbers.is_floating_point():
             numbers.normal_()
-    opinion = SecondOpinion(channels=channels, grid=grid) if second else None
+    opinion = SecondOpinion(gaussian) if second else None
     for numbers in opinion.buffers() if opinion is not None else ():
-        numbers.normal_()
+        if numbers.is_floating_point():
+            numbers.normal_()
     head = Head(
         gaussian,
         second=opinion,

@@ -83,6 +83,8 @@ class GaussianStatistics:
 
 def _set_variances(variances: Variances, covariance: Tensor) -> None:
     """From covariances (blocks, C, C) in whitened coordinates."""
+    if len(variances.alike):
+        covariance = torch.cat([covariance[variances.own], covariance[variances.alike].mean(0, keepdim=True)])
     values, axes = torch.linalg.eigh(covariance)  # (blocks, C), (blocks, C, C)
     logs = values.clamp(min=LEAST_VARIANCE).log()
     order = (logs - logs.median(1, keepdim=True).values).abs().argsort(1, descending=True)
@@ -102,7 +104,6 @@ class CrossFit:
 
     Args:
         head: the head that is fitted; it is changed in place.
-        part: bool (h, w), the cells that show the part where all images show it alike; the others are background.
         ranks: the processes that fit it together, each to images of its own.
 
     Attributes:
@@ -111,9 +112,8 @@ class CrossFit:
             that was not fitted to it; empty where there is a single image.
     """
 
-    def __init__(self, head: GaussianHead, *, part: Tensor | None = None, ranks: Ranks = ALONE) -> None:
+    def __init__(self, head: GaussianHead, *, ranks: Ranks = ALONE) -> None:
         self.head = head
-        self._part = torch.ones_like(head.scale, dtype=torch.bool) if part is None else part.to(head.scale.device)
         self._ranks = ranks
         self.images = 0
         self._folds: list[GaussianStatistics] = []
@@ -195,8 +195,7 @@ class CrossFit:
             for features in some:
                 further.update(features[self.head(features).amax((1, 2)) <= farthest])
         further.add_up(self._ranks)
-        channels, rows, columns = self.head.mean.shape
-        second = SecondOpinion(channels=channels, grid=(rows, columns)).to(self.head.mean.device)
+        second = SecondOpinion(self.head).to(self.head.mean.device)
         _total([*self._folds, further]).fit_second(second, self.head)
         return second
 
@@ -232,7 +231,7 @@ class CrossFit:
         Maps of unusual images are scaled down first: one freak image should not decide where all others may vary.
         Places in the background are taken together: what lies there lies anywhere.
         """
-        part = self._part
+        part = self.head.part
         on_part = distances * part
         # Images without any variation have no distances; the scale is then the same everywhere.
         maxima = on_part.amax((1, 2), keepdim=True).clamp(min=LEAST_DISTANCE)

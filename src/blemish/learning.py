@@ -104,9 +104,9 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     copies = partial(_copies, pixels.images, extract=alone, freedom=freedom, seed=seed, ignored=ignored)
 
     def closed_form(fit: Sequence[int]) -> CrossFit:
-        gaussian = GaussianHead(channels=features.channels, grid=features.field.grid).to(fabric.device)
         part = None if upright is None else coverage(upright.part, features.field.grid) > 0.5
-        cross_fit = CrossFit(gaussian, part=part, ranks=ranks)
+        gaussian = GaussianHead(channels=features.channels, grid=features.field.grid, part=part).to(fabric.device)
+        cross_fit = CrossFit(gaussian, ranks=ranks)
         share = ranks.share(len(fit))
         cross_fit.fit(
             _each_batch(pixels.images, fit[share], alone, partial(progress, "features")),

@@ -21,35 +21,46 @@ class Variances(nn.Module):
     blocks, and one more for all the rest: |phi|^2 = |v|^2 / rest + sum_k (1 / variance_k - 1 / rest) (u_k . v)^2. That
     is a full covariance a block for a quarter of its numbers.
 
+    Blocks of the background have one set of numbers together, which is the last one.
+
     Args:
-        blocks: how many.
         channels: length C of the vectors v.
+        background: bool (blocks,), those that show no part.
     """
 
-    directions: Tensor  # (blocks, C, K), columns of length one
-    gains: Tensor  # (blocks, K), 1 / variance - 1 / rest
-    rest: Tensor  # (blocks,), 1 / rest
+    directions: Tensor  # (sets, C, K), columns of length one
+    gains: Tensor  # (sets, K), 1 / variance - 1 / rest
+    rest: Tensor  # (sets,), 1 / rest
+    own: Tensor  # blocks with a set each
+    alike: Tensor  # blocks with the last set together
+    order: Tensor  # where each block is among both of these
 
-    def __init__(self, *, blocks: int, channels: int) -> None:
+    def __init__(self, *, channels: int, background: Tensor) -> None:
         super().__init__()
-        own = min(RANK, channels)
-        self.register_buffer("directions", torch.zeros(blocks, channels, own))
-        self.register_buffer("gains", torch.zeros(blocks, own))
-        self.register_buffer("rest", torch.ones(blocks))
+        own, alike = (~background).nonzero()[:, 0], background.nonzero()[:, 0]
+        sets, directions = len(own) + bool(len(alike)), min(RANK, channels)
+        self.register_buffer("directions", torch.zeros(sets, channels, directions))
+        self.register_buffer("gains", torch.zeros(sets, directions))
+        self.register_buffer("rest", torch.ones(sets))
+        self.register_buffer("own", own)
+        self.register_buffer("alike", alike)
+        self.register_buffer("order", torch.cat([own, alike]).argsort())
 
     def forward(self, vectors: Tensor) -> Tensor:
         """|phi| (blocks, n) of each block's vectors v (blocks, n, C)."""
-        along = self._along(vectors)  # (blocks, n, K)
-        squares = (along.square() @ self.gains[:, :, None]).squeeze(-1)  # (blocks, n)
-        squares = squares + vectors.square().sum(-1) * self.rest[:, None]
-        return squares.clamp(min=0).sqrt()
+        if not len(self.alike):
+            return self._lengths(vectors, slice(None))
+        own = self._lengths(vectors[self.own], slice(len(self.own)))
+        background = vectors[self.alike].reshape(1, -1, vectors.shape[2])
+        alike = self._lengths(background, slice(len(self.own), None)).reshape(len(self.alike), -1)
+        return torch.cat([own, alike])[self.order]
 
-    def _along(self, vectors: Tensor) -> Tensor:
-        if torch.onnx.is_in_onnx_export():
-            # The same product, one vector at a time: ONNX Runtime then reads the directions where they lie. For several
-            # it copies them to another order first, which takes longer than the four products of a single image.
-            return (vectors[:, :, None] @ self.directions[:, None]).squeeze(2)
-        return vectors @ self.directions
+    def _lengths(self, vectors: Tensor, sets: slice) -> Tensor:
+        """|phi| (b, n) of vectors (b, n, C), by as many sets."""
+        along = _along(vectors, self.directions[sets])  # (b, n, K)
+        squares = (along.square() @ self.gains[sets, :, None]).squeeze(-1)  # (b, n)
+        squares = squares + vectors.square().sum(-1) * self.rest[sets, None]
+        return squares.clamp(min=0).sqrt()
 
 
 class GaussianHead(nn.Module):
@@ -64,13 +75,16 @@ class GaussianHead(nn.Module):
     Args:
         channels: length C of the feature vectors.
         grid: (h, w) cells, both even.
+        part: bool (h, w), the cells that show the part, where all images show it in the same place; the others are
+            background.
     """
 
     mean: Tensor  # (C, h, w)
     whitening: Tensor  # (C, C)
     scale: Tensor  # (h, w), mean 1
+    part: Tensor  # (h, w)
 
-    def __init__(self, *, channels: int, grid: tuple[int, int]) -> None:
+    def __init__(self, *, channels: int, grid: tuple[int, int], part: Tensor | None = None) -> None:
         super().__init__()
         rows, columns = grid
         if rows % BLOCK or columns % BLOCK:
@@ -78,7 +92,8 @@ class GaussianHead(nn.Module):
         self.register_buffer("mean", torch.zeros(channels, rows, columns))
         self.register_buffer("whitening", torch.eye(channels))
         self.register_buffer("scale", torch.ones(rows, columns))
-        self.variances = Variances(blocks=rows * columns // BLOCK**2, channels=channels)
+        self.register_buffer("part", torch.ones(rows, columns, dtype=torch.bool) if part is None else part)
+        self.variances = Variances(channels=channels, background=_background(self.part))
 
     def whiten(self, features: Tensor) -> Tensor:
         """v: features (N, C, h, w) to deviations from their place's mean (N, C, h, w), whitened alike everywhere."""
@@ -100,23 +115,36 @@ class SecondOpinion(nn.Module):
     images that calibrate the first may be among it: what is proven of the first one's false alarms holds for both.
 
     Args:
-        channels: length C of the feature vectors.
-        grid: (h, w) cells, both even.
+        first: the first one, fitted or not.
     """
 
     shift: Tensor  # (blocks, 1, 4, C), from the first one's mean to its own, whitened
 
-    def __init__(self, *, channels: int, grid: tuple[int, int]) -> None:
+    def __init__(self, first: GaussianHead) -> None:
         super().__init__()
-        blocks = grid[0] * grid[1] // BLOCK**2
-        self.register_buffer("shift", torch.zeros(blocks, 1, BLOCK**2, channels))
-        self.variances = Variances(blocks=blocks, channels=channels)
+        channels, rows, columns = first.mean.shape
+        self.register_buffer("shift", torch.zeros(rows * columns // BLOCK**2, 1, BLOCK**2, channels))
+        self.variances = Variances(channels=channels, background=_background(first.part))
 
     def distance(self, whitened: Tensor, scale: Tensor) -> Tensor:
         """Mahalanobis distances (N, h, w) over the first one's scale (h, w), of its v (N, C, h, w)."""
         blocks, _, cells, channels = self.shift.shape
         vectors = to_blocks(whitened).reshape(blocks, -1, cells, channels) - self.shift
         return to_cells(self.variances(vectors.reshape(blocks, -1, channels)), scale.shape) / scale
+
+
+def _background(part: Tensor) -> Tensor:
+    """Which blocks show no part, bool (blocks,), of the cells that do (h, w)."""
+    return ~(to_blocks(part[None, None].float()) > 0).any(1)[:, 0]
+
+
+def _along(vectors: Tensor, directions: Tensor) -> Tensor:
+    """Products (b, n, K) of vectors (b, n, C) with directions (b, C, K)."""
+    if torch.onnx.is_in_onnx_export() and len(directions) > 1:
+        # The same product, one vector at a time: ONNX Runtime then reads the directions where they lie. For several
+        # it copies them to another order first, which takes longer than the four products of a single image.
+        return (vectors[:, :, None] @ directions[:, None]).squeeze(2)
+    return vectors @ directions
 
 
 def to_blocks(features: Tensor) -> Tensor:
