@@ -33,6 +33,7 @@ LEAST_CONTRAST = 8.0  # grey levels
 AREA = (0.01, 0.5)  # of the image, that a part may cover
 AT_BORDER = 0.1  # of the image's border, that parts may touch
 ALIKE = 0.8  # correlation of a turned silhouette with the template
+TOGETHER = 0.8  # length of the mean direction, 1 where all are the same: above it parts lie nearly alike as they are
 UNEXPLAINED = 0.5  # what turning leaves of the silhouettes' variation, for it to be worth while
 STARTS, ROUNDS = 5, 8  # images tried as the first template, and rounds of turning all to their mean
 FILL = 0.85  # of the upright picture's side, for the part
@@ -65,9 +66,9 @@ def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int]) -> Uprigh
     centres = centres_of(shapes, silhouettes.shrink)
     reach = _reach(shapes, centres, silhouettes.shrink)
     read = polar(shapes, centres, circle_places(reach), size).reshape(-1, DIRECTIONS, CIRCLES)
-    template, turned = _template(read)
-    before, after = _agreement(read), _agreement(turned)
-    if after < ALIKE or 1 - after**2 > UNEXPLAINED * (1 - before**2):
+    template, directions = _template(read)
+    before, after = _agreement(read), _agreement(_turned(read, directions))
+    if after < ALIKE or 1 - after**2 > UNEXPLAINED * (1 - before**2) or _together(directions) > TOGETHER:
         return None
     template, frame = _framed(template, reach, size)
     alignment = Alignment(silhouettes, template, reach=reach, size=size, frame=frame)
@@ -107,17 +108,26 @@ def _reach(shapes: Tensor, centres: Tensor, shrink: int) -> float:
 
 
 def _template(read: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (DIRECTIONS, CIRCLES) of silhouettes (n, DIRECTIONS, CIRCLES) all turned alike, and those turned."""
-    best, template, turned = -1.0, read[0], read
+    """The mean (DIRECTIONS, CIRCLES) of silhouettes (n, DIRECTIONS, CIRCLES) all turned alike, and their turns (n,)."""
+    best, template, directions = -1.0, read[0], torch.zeros(len(read), dtype=torch.int64)
     for start in np.linspace(0, len(read) - 1, min(STARTS, len(read))).round().astype(int):
-        mean, aligned = read[start], read
+        mean, shifts = read[start], directions
         for _ in range(ROUNDS):
             shifts = _shifts(read, mean)
-            aligned = torch.stack([one.roll(-int(shift), 0) for one, shift in zip(read, shifts, strict=True)])
-            mean = aligned.mean(0)
-        if (agreement := _agreement(aligned)) > best:
-            best, template, turned = agreement, mean, aligned
-    return template, turned
+            mean = _turned(read, shifts).mean(0)
+        if (agreement := _agreement(_turned(read, shifts))) > best:
+            best, template, directions = agreement, mean, shifts
+    return template, directions
+
+
+def _turned(read: Tensor, directions: Tensor) -> Tensor:
+    """Silhouettes (n, DIRECTIONS, CIRCLES) turned back."""
+    return torch.stack([one.roll(-int(by), 0) for one, by in zip(read, directions, strict=True)])
+
+
+def _together(directions: Tensor) -> float:
+    angles = directions * (2 * torch.pi / DIRECTIONS)
+    return float(torch.hypot(angles.cos().mean(), angles.sin().mean()))
 
 
 def _shifts(read: Tensor, template: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 DIRECTIONS = 120  # a template is compared with; a parabola through three of them gives a fraction
 CIRCLES = 24
+LEVELS = 8
 COARSE = 64  # pixels or more along a side of the image in which the part is looked for
 
 
@@ -36,7 +37,8 @@ class Frame:
 class Silhouettes(nn.Module):
     """How much of a part each pixel is: 0 for background, 1 for what differs from it by twice the contrast or more.
 
-    The background is what the border of the image usually looks like.
+    The background is what the border of the image usually looks like. There are few levels, so that sums of them are
+    exact and every processor finds the same centre.
 
     Args:
         size: network size (height, width).
@@ -53,7 +55,7 @@ class Silhouettes(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Silhouettes (N, h, w) in [0, 1], on a coarse grid, of pixels (N, H, W, 3)."""
-        return ((self.differences(pixels) - self.contrast) / self.contrast).clamp(0, 1)
+        return (LEVELS * (self.differences(pixels) / self.contrast - 1)).round().clamp(0, LEVELS) / LEVELS
 
     def differences(self, pixels: Tensor) -> Tensor:
         """Mean difference from the background over the channels, in grey levels, (N, h, w)."""
@@ -202,11 +204,13 @@ def _half_pixels(images: Tensor) -> Tensor:
 def centres_of(silhouettes: Tensor, shrink: int) -> Tensor:
     """Centres of gravity (N, 2), row and column in pixels, of silhouettes (N, h, w); an empty one's is its middle."""
     rows, columns = (torch.arange(side, device=silhouettes.device) for side in silhouettes.shape[1:])
-    weights = silhouettes + 1e-6
-    total = weights.sum((1, 2))
-    row = (weights.sum(2) * rows).sum(1) / total
-    column = (weights.sum(1) * columns).sum(1) / total
-    return (torch.stack([row, column], dim=1) + 0.5) * shrink - 0.5
+    total = silhouettes.sum((1, 2))
+    from_middle = [
+        (silhouettes.sum(across) * (places - (len(places) - 1) / 2)).sum(1) / total.clamp(min=1e-6)
+        for across, places in ((2, rows), (1, columns))
+    ]
+    middle = [(shrink * len(places) - 1) / 2 for places in (rows, columns)]
+    return torch.stack([shrink * off + at for off, at in zip(from_middle, middle, strict=True)], dim=1)
 
 
 def polar(silhouettes: Tensor, centres: Tensor, circles: Tensor, size: tuple[int, int]) -> Tensor:
