@@ -128,6 +128,70 @@ def test_a_block_keeps_the_variances_that_are_most_its_own(monkeypatch: pytest.M
     assert np.abs(expected / literal_distances(nominal.double().numpy(), new.double().numpy()) - 1).max() > 0.05
 
 
+# The background of parts that all lie alike
+
+
+PART = torch.zeros(ROWS, COLUMNS, dtype=torch.bool)
+PART[:2, :3] = True  # the third column shares its block with one of background
+
+
+def with_background(monkeypatch: pytest.MonkeyPatch) -> tuple[CrossFit, np.ndarray]:
+    """A cross-fit to features that vary most where there is no part, and those features."""
+    monkeypatch.setattr(closed_form, "STEADY", 10)
+    nominal = features()
+    nominal[:, :, 4:] *= 3
+    cross_fit = CrossFit(GaussianHead(channels=C, grid=(ROWS, COLUMNS), part=PART))
+    cross_fit.fit(nominal.split(7))
+    return cross_fit, nominal.double().numpy()
+
+
+def literal_with_background(nominal: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Distances (N, h, w) with one covariance for all blocks in which there is no part."""
+    centred = nominal - nominal.mean(0)
+    away = new - nominal.mean(0)
+    blocks = [(r, c) for r in range(0, ROWS, 2) for c in range(0, COLUMNS, 2)]
+
+    def covariance(r: int, c: int) -> np.ndarray:
+        vectors = centred[:, :, r : r + 2, c : c + 2].transpose(0, 2, 3, 1).reshape(-1, C)
+        return vectors.T @ vectors / len(vectors) + RIDGE * np.eye(C)
+
+    shows = {block: bool(PART[block[0] : block[0] + 2, block[1] : block[1] + 2].any()) for block in blocks}
+    background = np.mean([covariance(*block) for block in blocks if not shows[block]], axis=0)
+    distances = np.zeros((len(new), ROWS, COLUMNS))
+    for r, c in blocks:
+        inverse = np.linalg.inv(covariance(r, c) if shows[r, c] else background)
+        for row in (r, r + 1):
+            for column in (c, c + 1):
+                vectors = away[:, :, row, column]
+                distances[:, row, column] = np.sqrt(np.einsum("nc,cd,nd->n", vectors, inverse, vectors))
+    return distances
+
+
+def test_the_background_has_one_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
+    cross_fit, nominal = with_background(monkeypatch)
+    head, new = cross_fit.head, features(seed=1)
+    assert len(head.variances.alike) > 1
+    expected = literal_with_background(nominal, new.double().numpy())
+    np.testing.assert_allclose((head(new) * head.scale).numpy(), expected, rtol=2e-3)
+    second = cross_fit.second_opinion([features(seed=7)])
+    both = np.concatenate([nominal, features(seed=7).double().numpy()])
+    found = (second.distance(head.whiten(new), head.scale) * head.scale).numpy()
+    np.testing.assert_allclose(found, literal_with_background(both, new.double().numpy()), rtol=5e-3)
+
+
+def test_what_lies_in_the_background_of_good_images_stands_out_no_more_than_their_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cross_fit, nominal = with_background(monkeypatch)
+    scale, part, fold = cross_fit.head.scale.double().numpy(), PART.numpy(), np.arange(N) % FOLDS
+    left_out = np.concatenate([literal_with_background(nominal[fold != f], nominal[fold == f]) for f in range(FOLDS)])
+    on_part = (left_out[:, part] / scale[part]).max(1)
+    littered = np.quantile(left_out[:, ~part].max(1), 0.98)
+    np.testing.assert_allclose(scale[~part], max(1, littered / np.sort(on_part)[(N - 1) // 2]), rtol=1e-2)
+    assert scale[~part][0] > 1.5
+    np.testing.assert_allclose(scale[part].mean(), 1, rtol=1e-5)
+
+
 # The second opinion
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.outsiders import FAR, FEWEST, MANY, ORDINARY, holds_outsiders, insiders
+from blemish.outsiders import FEWEST, IN_ANY_POSE, ORDINARY, UPRIGHT, Suspicion, holds_outsiders, insiders
 
 
 def distances(*, ordinary: int, far: int, seed: int = 0) -> np.ndarray:
@@ -46,6 +46,21 @@ def test_what_is_ordinary_stays_in_its_order(values: list[float]) -> None:
 @given(st.integers(0, 1000), st.floats(0.1, 100))
 def test_the_unit_does_not_matter(seed: int, unit: float) -> None:
     farthest = distances(ordinary=150, far=10, seed=seed)
-    assert holds_outsiders(farthest) == holds_outsiders(farthest * np.float32(unit))
-    assert MANY < 10 / 160 < 1
-    assert FAR > ORDINARY
+    for suspicion in (IN_ANY_POSE, UPRIGHT):
+        assert holds_outsiders(farthest, suspicion) == holds_outsiders(farthest * np.float32(unit), suspicion)
+        assert suspicion.far > ORDINARY
+
+
+@pytest.mark.parametrize(
+    ("far", "many", "expected"),
+    [(1.9, 0.06, True), (1.9, 0.07, False), (3.1, 0.001, False), (2.9, 0.07, False)],
+)
+def test_a_suspicion_says_how_many_are_too_many_and_what_is_far(far: float, many: float, expected: bool) -> None:
+    farthest = distances(ordinary=150, far=10)  # 6.25 % at 2 to 3 times the usual
+    assert holds_outsiders(farthest, Suspicion(far, many)) == expected
+
+
+def test_upright_parts_are_suspected_sooner() -> None:
+    farthest = np.array([1.0] * 97 + [1.5] * 3, np.float32)
+    assert holds_outsiders(farthest, UPRIGHT)
+    assert not holds_outsiders(farthest, IN_ANY_POSE)

@@ -21,6 +21,7 @@ from blemish.exporting import TARGETS, Format, export, score
 from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
 from blemish.images import load
 from blemish.model_file import ModelMetadata
+from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
 from blemish.networks.backbones import Backbone
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
@@ -73,13 +74,16 @@ PARTS = {
     "with a second opinion": ("second opinion",),
     "with gate": ("gate",),
     "with all": ("second opinion", "gate", "evidence"),
+    "upright": ("second opinion", "gate", "evidence", "alignment"),
 }
 
 
 def fitted_network(*parts: str) -> DetectorNetwork:
     torch.manual_seed(0)
     features = FeatureGrid(Backbone(), size=SIZE).eval()
-    head = Head(GaussianHead(channels=features.channels, grid=features.field.grid))
+    part = torch.ones(features.field.grid, dtype=torch.bool)
+    part[:, 4:] = "alignment" not in parts
+    head = Head(GaussianHead(channels=features.channels, grid=features.field.grid, part=part))
     with torch.no_grad():
         pixels = torch.randint(0, 256, (40, *SIZE, 3), dtype=torch.uint8)
         cross_fit = CrossFit(head.gaussian)
@@ -92,7 +96,12 @@ def fitted_network(*parts: str) -> DetectorNetwork:
             head.gate = standing_network(with_distance(whitened, head.gaussian.distance(whitened)), unit=1.0)
         if "evidence" in parts:
             head.evidence = standing_network(nominal, unit=0.1)  # as large as the closed form's norm, or more
-    return DetectorNetwork(features, head, sigma=4.0).eval()
+    return DetectorNetwork(features, head, sigma=4.0, alignment=turning() if "alignment" in parts else None).eval()
+
+
+def turning() -> Alignment:
+    """Turns images of noise by whatever its template makes of them."""
+    return Alignment(Silhouettes(SIZE, 10.0), torch.rand(DIRECTIONS, CIRCLES), reach=30.0, size=SIZE)
 
 
 def standing_network(nominal: torch.Tensor, *, unit: float) -> CellNetwork:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from safetensors.torch import save_file
 from blemish import evidence, gate, learning, training_anomalies
 from blemish.checkpoint import Checkpoint
 from blemish.datasets.layouts import read_data_set
-from blemish.detector import Detector
+from blemish.detector import Detector, ScoredImage
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.files import fingerprint
 from blemish.networks.backbones import Backbone
 from blemish.synthetic.turned import ANY, Freedom
 from blemish.training import train
+from hammers import pictures
 
 SIZE = (64, 96)  # a rectangle: nothing may assume a square
 CLOSED_FORM = {"size": SIZE, "anomalies": "none"}  # for what has nothing to do with the gate
@@ -194,6 +196,53 @@ def test_many_outsiders_among_good_images_are_not_learned_from(tmp_path: Path) -
     assert len(told[10]) == 1
     assert "look unlike the others and are not learned from" in told[10][0]
     assert scores[10] > 0.5 * scores[0]  # had they been learned from, they would be ordinary
+
+
+# Parts that lie in any direction
+
+
+def write_hammers(root: Path, *, good: int, still: bool = False) -> tuple[Path, np.ndarray]:
+    """A folder of hammers, one more of which has a spot on its head, with a mask; and where the spots are, (1, 2)."""
+    images, angles, centres = pictures(good + 1, still=still)
+    for number, image in enumerate(images[:-1]):
+        save(root / f"train/good/{number}.png", image)
+    angle, spots = np.deg2rad(angles[-1:]), []
+    for cos, sin, centre, image in zip(np.cos(angle), np.sin(angle), centres[-1:], images[-1:], strict=True):
+        place = centre + np.array([[cos, sin], [-sin, cos]]) @ [4, 29]
+        rows, columns = np.indices(image.shape[:2])
+        mask = np.hypot(rows - place[0], columns - place[1]) < 4
+        image[mask] = 240
+        save(root / "train/spot/0.png", image)
+        save(root / "ground_truth/spot/0_mask.png", 255 * mask.astype(np.uint8))
+        spots.append(place)
+    return root, np.array(spots)
+
+
+@pytest.mark.parametrize(
+    ("still", "options", "aligned"),
+    [(False, {}, True), (False, {"align": False}, False), (True, {}, False), (False, {"ignore": "mask.png"}, False)],
+    ids=["any direction", "not asked for", "one direction", "with a mask that lies still"],
+)
+def test_parts_are_turned_upright_where_they_lie_in_any_direction(
+    still: bool, options: dict[str, Any], aligned: bool, tmp_path: Path, few: None
+) -> None:
+    root, spots = write_hammers(tmp_path / "hammers", good=24, still=still)
+    if "ignore" in options:
+        options = {"ignore": tmp_path / "mask.png"}
+        save(tmp_path / "mask.png", np.pad(np.full((8, 8), 255, np.uint8), ((0, 120), (0, 120))))
+    told: list[str] = []
+    detector = train(root, tmp_path / "m.onnx", size=(128, 128), epochs=2, notify=told.append, **options)
+    assert detector.metadata.aligned == aligned
+    assert any("turned upright" in sentence for sentence in told) == aligned
+    if not aligned:
+        return
+    # The labelled spot is found where it lies in its image, and a good part in a new direction is not alarming.
+    (labelled,) = detector.stream([root / "train/spot/0.png"])
+    assert isinstance(labelled, ScoredImage)
+    found = np.unravel_index(labelled.anomaly_map.argmax(), labelled.anomaly_map.shape)
+    assert np.hypot(*(found - spots[0])) < 8
+    good = detector.score(list(pictures(6, seed=9)[0])).scores
+    assert labelled.score > 2 * good.max()
 
 
 def striped(rows: int) -> np.ndarray:

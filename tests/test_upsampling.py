@@ -45,6 +45,27 @@ def test_each_pixel_is_the_gaussian_mean_of_the_cells(
         assert upsampled[y, x].item() == pytest.approx(expected / total, rel=1e-4, abs=1e-6)
 
 
+@settings(max_examples=30, deadline=None)
+@given(vertical=axes, horizontal=axes, sigma=st.floats(2, 12), seed=st.integers(0, 1000))
+def test_halves_lie_a_quarter_of_a_pixel_to_both_sides(
+    vertical: AxisField, horizontal: AxisField, sigma: float, seed: int
+) -> None:
+    """Twice the size on cells twice as far apart asks at the same places."""
+    size = (vertical.cells * vertical.stride, horizontal.cells * horizontal.stride)
+    cells = torch.rand(vertical.cells, horizontal.cells, generator=torch.Generator().manual_seed(seed))
+    halves = gaussian_upsampling(ReceptiveField(vertical, horizontal), size=size, sigma=sigma, halves=True)(cells)
+    assert halves.shape == (2 * size[0], 2 * size[1])
+
+    def doubled(axis: AxisField) -> AxisField:
+        # Pixel p of the finer picture is at p / 2 - 1/4: a centre c of the coarse one is at 2 c + 1/2.
+        extent = 2 * axis.extent
+        return AxisField(axis.cells, 2 * axis.stride, extent, 2 * axis.first)
+
+    field = ReceptiveField(doubled(vertical), doubled(horizontal))
+    finer = gaussian_upsampling(field, size=(2 * size[0], 2 * size[1]), sigma=2 * sigma)(cells)
+    torch.testing.assert_close(halves, finer, rtol=1e-4, atol=1e-6)
+
+
 # n, stride, extent, first pixel and sigma of the paper's settings
 SETTINGS = {
     "fashion-mnist": (28, AxisField(7, 4, 16, -6), 1.2),
