@@ -39,6 +39,7 @@ from blemish.exporting.graphs import backbone_convolutions, quantise, with_metad
 from blemish.exporting.held_back import held_back_images
 from blemish.images import load
 from blemish.model_file import ModelMetadata
+from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
@@ -99,13 +100,19 @@ def detector_model(
     gate: bool = True,
     second: bool = True,
     evidence: bool = False,
+    upright: bool = False,
 ) -> bytes:
-    """A detector as it is before it has learned anything; without further options the default one."""
+    """A detector as it is before it has learned anything; without further options the default one.
+
+    One that turns parts upright has them on a quarter of the upright picture.
+    """
     torch.manual_seed(0)
     trunk = Backbone(backbone, strides=strides, pretrained=backbone == DEFAULT_BACKBONE)
     features = FeatureGrid(trunk, size=size, stride=8 if 8 in strides else strides[0]).eval()
     channels, grid = features.channels, features.field.grid
-    gaussian = GaussianHead(channels=channels, grid=grid)
+    part = torch.ones(grid, dtype=torch.bool)
+    part[grid[0] // 4 :] = not upright
+    gaussian = GaussianHead(channels=channels, grid=grid, part=part)
     for name, numbers in gaussian.named_buffers():
         if name != "scale" and numbers.is_floating_point():
             numbers.normal_()
@@ -119,7 +126,10 @@ def detector_model(
         gate=CellNetwork(channels=channels + 1) if gate else None,
         evidence=CellNetwork(channels=channels, hidden=HIDDEN, wide=True) if evidence else None,
     )
-    return to_onnx(CalibratedNetwork(DetectorNetwork(features, head, sigma=5.0).eval(), CALIBRATION), size)
+    template = torch.rand(DIRECTIONS, CIRCLES)
+    alignment = Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None
+    network = DetectorNetwork(features, head, sigma=5.0, alignment=alignment).eval()
+    return to_onnx(CalibratedNetwork(network, CALIBRATION), size)
 
 
 def timed(

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from blemish.align import Upright, learn_alignment
+from blemish.align import Upright, learn_alignment, turn
 from blemish.datasets.layouts import Sample
 from blemish.datasets.pixels import Pixels
-from blemish.learning import _turned
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
 from hammers import GROUND, PART, SIDE, picture, pictures
 
@@ -199,7 +198,7 @@ def test_masks_are_turned_with_their_images(upright: Upright) -> None:
         mark[image[..., 0] < 100] = True
         marks.append(mark)
     pixels = Pixels(tuple(Sample(f"{n}.png") for n in range(6)), images, ("",) * 6)  # type: ignore[arg-type]
-    turned = _turned(pixels, upright, lambda done, total: None)
+    turned = turn(pixels, upright, progress=lambda done, total: None)
     assert turned.moved is not None
     for index, mark in enumerate(marks):
         dark = turned.images[index][..., 0] < 100

@@ -166,6 +166,16 @@ def test_the_card_says_what_else_the_calibration_images_do(
     assert (sentence in Text(tmp_path / "card.html").text) == second_opinion
 
 
+@pytest.mark.parametrize("aligned", [False, True])
+def test_the_card_says_whether_parts_are_turned(aligned: bool, model: Path, tmp_path: Path, run: Callable) -> None:
+    from test_batches import with_changes
+
+    changed = with_changes(model, tmp_path / "m.onnx", aligned=aligned)
+    assert ("turns parts upright" in run("info", changed, "-o", tmp_path / "card.html").out) == aligned
+    assert run("info", changed, "--json").json["aligned"] == aligned
+    assert ("turns parts upright" in Text(tmp_path / "card.html").text) == aligned
+
+
 def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path, run: Callable) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no model")
     outcome = run("info", tmp_path / "x.onnx")

@@ -5,8 +5,9 @@ it needs far fewer images. It is tried on the silhouettes of the good images alo
 different directions and become alike once they are turned, parts are turned.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import torch
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
+from blemish.datasets.pixels import Pixels, keep, kept_images
 from blemish.networks.alignment import (
     CIRCLES,
     DIRECTIONS,
@@ -78,6 +80,24 @@ def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int]) -> Uprigh
     part = (shown >= PART * len(chosen)).numpy()
     margin = max(1, min(size) // MARGIN)
     return Upright(alignment, binary_dilation(part, iterations=margin))
+
+
+def turn(pixels: Pixels, upright: Upright, *, progress: Callable[[int, int], None]) -> Pixels:
+    """The images with their parts upright, in a file on disk of their own; their masks are turned with them.
+
+    Raises BlemishError when the disk cannot hold them.
+    """
+    alignment, poses = upright.alignment, []
+    with tempfile.TemporaryFile() as file:
+        for start in range(0, len(pixels.images), BATCH):
+            batch = torch.from_numpy(np.array(pixels.images[start : start + BATCH]))
+            with torch.inference_mode():
+                poses.append(alignment.poses(batch))
+                keep(file, alignment.upright(batch, poses[-1]).byte().numpy())
+            progress(start + len(batch), len(pixels.images))
+        images = kept_images(file, pixels.images.shape)
+    turned = torch.cat(poses)
+    return replace(pixels, images=images, moved=lambda index, mask: alignment.upright_mask(mask, turned[index]))
 
 
 def _batches(images: npt.NDArray[np.uint8], chosen: Sequence[int]) -> Iterator[Tensor]:

@@ -11,7 +11,6 @@
 """
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +23,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from blemish.align import Upright, learn_alignment
+from blemish.align import learn_alignment, turn
 from blemish.closed_form import CrossFit
 from blemish.datasets.pixels import Pixels
 from blemish.evidence import learn_evidence
@@ -89,7 +88,8 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             "parts lie in any direction on a plain background: each is turned upright, and what lies in the background "
             "counts for less; --no-align takes images as they are"
         )
-        pixels, background = _turned(pixels, upright, partial(progress, "turning upright")), ~upright.part
+        pixels = turn(pixels, upright, progress=partial(progress, "turning upright"))
+        background = ~upright.part
 
     # 2. The ways that good images may be turned
     features = FeatureGrid(trunk, size=size).eval().to(fabric.device)
@@ -180,22 +180,6 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         return network
     alignment = upright.alignment.to(fabric.device)
     return DetectorNetwork(features, head, sigma=SIGMA, alignment=alignment).eval().to(fabric.device)
-
-
-def _turned(pixels: Pixels, upright: Upright, progress: Callable[[int, int], None]) -> Pixels:
-    """The training images with their parts upright, in a file of their own that goes with the object."""
-    alignment, shape = upright.alignment, pixels.images.shape
-    poses: list[Tensor] = []
-    with tempfile.TemporaryFile() as file:
-        images = np.memmap(file, np.uint8, "w+", shape=shape)
-        for start in range(0, len(images), FEATURE_BATCH):
-            batch = torch.from_numpy(np.array(pixels.images[start : start + FEATURE_BATCH]))
-            with torch.inference_mode():
-                poses.append(alignment.poses(batch))
-                images[start : start + FEATURE_BATCH] = alignment.upright(batch, poses[-1]).byte().numpy()
-            progress(start + len(batch), len(images))
-    turned = torch.cat(poses)
-    return replace(pixels, images=images, moved=lambda index, mask: alignment.upright_mask(mask, turned[index]))
 
 
 def _extract(features: FeatureGrid, interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:

@@ -62,6 +62,7 @@ class ModelCard:
             "runtime": metadata.runtime,
             "precision": metadata.precision,
             "ignored": None if ignored is None else {name: ignored[name] for name in ("mask", "everywhere", "share")},
+            "aligned": metadata.aligned,
             "calibration_images": calibration.images,
             "false_alarm_rate": calibration.false_alarm_rate,
             "held_rate": calibration.held_rate,

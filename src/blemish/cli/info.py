@@ -49,6 +49,7 @@ def _as_text(card: ModelCard, values: dict[str, Any]) -> str:
         f"(fingerprint {str(data.get('fingerprint'))[:16]})",
         f"  {values['supervision']}",
         f"  backbone {settings.get('backbone')}, {height} x {width} px, seed {settings.get('seed')}",
+        *(["  turns parts upright; what lies in their background counts for less"] if values["aligned"] else []),
         *_ignored(values["ignored"]),
         *(f"  {sentence}" for sentence in values["guarantee"]),
         "",

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -89,21 +90,30 @@ def read_pixels(
                 notify(f"left out: {result}")
                 continue
             pixels, digest = result
-            try:
-                file.write(pixels.tobytes())
-            except OSError as error:
-                raise BlemishError(
-                    f"cannot keep images in {tempfile.gettempdir()}: {error.strerror}; free some space or set TMPDIR"
-                ) from error
+            keep(file, pixels)
             mask = ignore.mask(sample.path, size) if ignore else None
             if mask is not None:
                 ignored[len(kept)] = mask
             kept.append(sample)
             fingerprints.append(digest)
-        file.flush()
-        shape = (len(kept), *size, 3)
-        images = np.memmap(file, np.uint8, "r+", shape=shape) if kept else np.zeros(shape, np.uint8)
+        images = kept_images(file, (len(kept), *size, 3))
     return Pixels(tuple(kept), images, tuple(fingerprints), ignored)
+
+
+def keep(file: BinaryIO, images: npt.NDArray[np.uint8]) -> None:
+    """Adds images to a temporary file. Raises BlemishError when the disk cannot hold them."""
+    try:
+        file.write(images.tobytes())
+        file.flush()
+    except OSError as error:
+        raise BlemishError(
+            f"cannot keep images in {tempfile.gettempdir()}: {error.strerror}; free some space or set TMPDIR"
+        ) from error
+
+
+def kept_images(file: BinaryIO, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """All images of a temporary file, which goes when they do."""
+    return np.memmap(file, np.uint8, "r+", shape=shape) if shape[0] else np.zeros(shape, np.uint8)
 
 
 def _read(sample: Sample, size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], str] | str:
