@@ -67,7 +67,7 @@ def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int]) -> Uprigh
     shapes = torch.cat([silhouettes(some) for some in _batches(images, chosen)])  # (n, h, w)
     centres = centres_of(shapes, silhouettes.shrink)
     reach = _reach(shapes, centres, silhouettes.shrink)
-    read = polar(shapes, centres, circle_places(reach), size).reshape(-1, DIRECTIONS, CIRCLES)
+    read = polar(shapes, centres, circle_places(reach), silhouettes.shrink).reshape(-1, DIRECTIONS, CIRCLES)
     template, directions = _template(read)
     before, after = _agreement(read), _agreement(_turned(read, directions))
     if after < ALIKE or 1 - after**2 > UNEXPLAINED * (1 - before**2) or _together(directions) > TOGETHER:

@@ -109,7 +109,7 @@ class Alignment(nn.Module):
         """Centre row and column in pixels, cosine and sine of the direction, (N, 4), of pixels (N, H, W, 3)."""
         silhouettes = self.silhouettes(pixels)
         centres = centres_of(silhouettes, self.silhouettes.shrink)
-        directions = self._directions(polar(silhouettes, centres, self.circles, self.size))
+        directions = self._directions(polar(silhouettes, centres, self.circles, self.silhouettes.shrink))
         return torch.cat([_rounded(centres), directions], dim=1)
 
     def upright(self, pixels: Tensor, poses: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class Alignment(nn.Module):
         chosen = ((phase * height + row) * width + column).long()  # (N, H, W)
         images = _half_pixels(pixels.float()).reshape(-1, 3)  # (N * 4 * H * W, 3)
         return (
-            images[(chosen + _first_of_each(poses, 4 * height * width)).flatten()].round().reshape(-1, height, width, 3)
+            images[(chosen + first_of_each(poses, 4 * height * width)).flatten()].round().reshape(-1, height, width, 3)
         )
 
     def back(self, maps: Tensor, poses: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Alignment(nn.Module):
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         chosen = (rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)).long()
         return (
-            maps.flatten()[(chosen + _first_of_each(poses, height * width)).flatten()].reshape(-1, *self.size) * inside
+            maps.flatten()[(chosen + first_of_each(poses, height * width)).flatten()].reshape(-1, *self.size) * inside
         )
 
     def upright_mask(self, mask: npt.NDArray[np.bool_], pose: Tensor) -> npt.NDArray[np.bool_]:
@@ -188,7 +188,7 @@ def _rounded(numbers: Tensor) -> Tensor:
     return (numbers * 16).round() / 16
 
 
-def _first_of_each(poses: Tensor, length: int) -> Tensor:
+def first_of_each(poses: Tensor, length: int) -> Tensor:
     """Where each of N images begins in a row of all, (N, 1, 1): counted, since the exporter would keep N fixed."""
     return (torch.ones_like(poses[:, :1, None]).cumsum(0) - 1).long() * length
 
@@ -203,25 +203,35 @@ def _half_pixels(images: Tensor) -> Tensor:
 
 def centres_of(silhouettes: Tensor, shrink: int) -> Tensor:
     """Centres of gravity (N, 2), row and column in pixels, of silhouettes (N, h, w); an empty one's is its middle."""
-    rows, columns = (torch.arange(side, device=silhouettes.device) for side in silhouettes.shape[1:])
-    total = silhouettes.sum((1, 2))
-    from_middle = [
-        (silhouettes.sum(across) * (places - (len(places) - 1) / 2)).sum(1) / total.clamp(min=1e-6)
-        for across, places in ((2, rows), (1, columns))
-    ]
-    middle = [(shrink * len(places) - 1) / 2 for places in (rows, columns)]
-    return torch.stack([shrink * off + at for off, at in zip(from_middle, middle, strict=True)], dim=1)
+    height, width = silhouettes.shape[1:]
+    rows, columns = (torch.arange(side, device=silhouettes.device) - (side - 1) / 2 for side in (height, width))
+    ones = torch.ones(height, width, device=silhouettes.device)
+    # All sums as one product: OpenVINO gets single sums over axes wrong in batches.
+    terms = torch.stack([ones, rows[:, None] * ones, columns * ones], dim=2).reshape(-1, 3)  # (h * w, 3)
+    sums = silhouettes.flatten(1) @ terms  # (N, 3)
+    from_middle = sums[:, 1:] / sums[:, :1].clamp(min=1e-6)
+    return shrink * from_middle + sums.new_tensor([(shrink * side - 1) / 2 for side in (height, width)])
 
 
-def polar(silhouettes: Tensor, centres: Tensor, circles: Tensor, size: tuple[int, int]) -> Tensor:
+def polar(silhouettes: Tensor, centres: Tensor, circles: Tensor, shrink: int) -> Tensor:
     """Silhouettes (N, h, w) read along circles about their centres: (N, DIRECTIONS * CIRCLES).
 
-    Weighed by the root of the radius, as if it were by area in a product of two.
+    Between their pixels they are interpolated, beyond their border the border is repeated. Weighed by the root of the
+    radius, as if it were by area in a product of two.
     """
-    where = centres[:, None] + circles  # (N, n, 2)
-    grid = ((2 * where + 1) / where.new_tensor(size) - 1)[..., [1, 0]]
-    read = F.grid_sample(silhouettes[:, None], grid[:, :, None], align_corners=False)[:, 0, :, 0]
-    return read * circles.norm(dim=1).sqrt()
+    height, width = silhouettes.shape[1:]
+    where = (centres[:, None] + circles + 0.5) / shrink - 0.5  # (N, n, 2)
+    row, column = where[..., 0].clamp(0, height - 1), where[..., 1].clamp(0, width - 1)
+    top, left = row.floor().clamp(max=height - 2), column.floor().clamp(max=width - 2)
+    first = (top * width + left).long() + first_of_each(centres, height * width)[..., 0]  # (N, n)
+    flat, down, right = silhouettes.flatten(), row - top, column - left
+
+    def at(offset: int) -> Tensor:
+        return flat[(first + offset).flatten()].reshape(down.shape)
+
+    above = at(0) * (1 - right) + at(1) * right
+    below = at(width) * (1 - right) + at(width + 1) * right
+    return (above * (1 - down) + below * down) * circles.norm(dim=1).sqrt()
 
 
 def circle_places(reach: float) -> Tensor:
