@@ -118,7 +118,9 @@ def test_a_few_images_are_enough(good: int, tmp_path: Path, few: None) -> None:
     assert (scores > 0).all()
 
 
-def copies_of(images: np.ndarray, fit: list[int], freedom: Freedom = ANY) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def copies_of(
+    images: np.ndarray, fit: list[int], freedom: Freedom = ANY, *, upright: bool = False
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """What a training makes of images, round by round (rounds, N, H, W, 3), and the progress it tells."""
     told: list[tuple[int, int]] = []
     rounds = learning._copies(
@@ -127,7 +129,7 @@ def copies_of(images: np.ndarray, fit: list[int], freedom: Freedom = ANY) -> tup
         extract=torch.from_numpy,
         freedom=freedom,
         share=slice(0, len(fit)),
-        rounds=learning._rounds(fit, freedom),
+        rounds=learning._rounds(fit, freedom=freedom, upright=upright),
         seed=0,
         progress=lambda *step: told.append(step),
     )
@@ -160,6 +162,13 @@ def test_copies_make_few_images_up_to_a_hundred_and_twenty_five(images: int, rou
 def test_it_takes_more_copies_where_parts_lie_in_any_direction(images: int, rounds: int) -> None:
     made, _ = copies_of(np.zeros((images, 4, 6, 3), np.uint8), list(range(images)))
     assert len(made) == rounds
+
+
+@pytest.mark.parametrize(("images", "rounds"), [(40, 0), (39, 1), (8, 4), (3, 13)])
+def test_upright_parts_take_fewer_copies(images: int, rounds: int) -> None:
+    made, _ = copies_of(np.zeros((images, 4, 6, 3), np.uint8), list(range(images)), upright=True)
+    assert len(made) == rounds
+    assert images * (1 + rounds) >= 40
 
 
 def test_copies_are_mirrored_then_turned_in_the_order_of_the_images() -> None:

@@ -65,9 +65,9 @@ def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int]) -> Uprigh
     if silhouettes is None:
         return None
     shapes = torch.cat([silhouettes(some) for some in _batches(images, chosen)])  # (n, h, w)
-    centres = centres_of(shapes, silhouettes.shrink)
+    centres = centres_of(shapes, silhouettes)
     reach = _reach(shapes, centres, silhouettes.shrink)
-    read = polar(shapes, centres, circle_places(reach), silhouettes.shrink).reshape(-1, DIRECTIONS, CIRCLES)
+    read = polar(shapes, centres, circle_places(reach), silhouettes).reshape(-1, DIRECTIONS, CIRCLES)
     template, directions = _template(read)
     before, after = _agreement(read), _agreement(_turned(read, directions))
     if after < ALIKE or 1 - after**2 > UNEXPLAINED * (1 - before**2) or _together(directions) > TOGETHER:
@@ -93,7 +93,7 @@ def turn(pixels: Pixels, upright: Upright, *, progress: Callable[[int, int], Non
             batch = torch.from_numpy(np.array(pixels.images[start : start + BATCH]))
             with torch.inference_mode():
                 poses.append(alignment.poses(batch))
-                keep(file, alignment.upright(batch, poses[-1]).byte().numpy())
+                keep(file, alignment.upright(batch, poses[-1]).round().byte().numpy())
             progress(start + len(batch), len(pixels.images))
         images = kept_images(file, pixels.images.shape)
     turned = torch.cat(poses)

@@ -107,13 +107,13 @@ class Alignment(nn.Module):
 
     def poses(self, pixels: Tensor) -> Tensor:
         """Centre row and column in pixels, cosine and sine of the direction, (N, 4), of pixels (N, H, W, 3)."""
-        silhouettes = self.silhouettes(pixels)
-        centres = centres_of(silhouettes, self.silhouettes.shrink)
-        directions = self._directions(polar(silhouettes, centres, self.circles, self.silhouettes.shrink))
+        shapes = self.silhouettes(pixels)
+        centres = centres_of(shapes, self.silhouettes)
+        directions = self._directions(polar(shapes, centres, self.circles, self.silhouettes))
         return torch.cat([_rounded(centres), directions], dim=1)
 
     def upright(self, pixels: Tensor, poses: Tensor) -> Tensor:
-        """The upright picture, whole grey levels in float (N, H, W, 3); beyond the image its edge is repeated."""
+        """The upright picture in grey levels, float (N, H, W, 3); beyond the image its edge is repeated."""
         height, width = self.size
         rows, columns = (
             (2 * place).round().clamp(0, 2 * side - 2)
@@ -123,9 +123,7 @@ class Alignment(nn.Module):
         phase = 2 * (rows - 2 * row) + (columns - 2 * column)  # whether between rows, between columns
         chosen = ((phase * height + row) * width + column).long()  # (N, H, W)
         images = _half_pixels(pixels.float()).reshape(-1, 3)  # (N * 4 * H * W, 3)
-        return (
-            images[(chosen + first_of_each(poses, 4 * height * width)).flatten()].round().reshape(-1, height, width, 3)
-        )
+        return images[(chosen + first_of_each(poses, 4 * height * width)).flatten()].reshape(-1, height, width, 3)
 
     def back(self, maps: Tensor, poses: Tensor) -> Tensor:
         """Maps (N, H, W) of the images from those of upright pictures; 0 where the picture does not reach.
@@ -134,7 +132,7 @@ class Alignment(nn.Module):
         """
         height, width = (2 * side for side in self.size)
         rows, columns = ((2 * place + 0.5).round() for place in self._in_picture(poses))
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        inside = (rows > -1) & (rows < height) & (columns > -1) & (columns < width)
         chosen = (rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)).long()
         return (
             maps.flatten()[(chosen + first_of_each(poses, height * width)).flatten()].reshape(-1, *self.size) * inside
@@ -146,12 +144,12 @@ class Alignment(nn.Module):
         return (picture[0] > 0).cpu().numpy()
 
     def upright_silhouettes(self, silhouettes: Tensor, poses: Tensor) -> Tensor:
-        """The upright pictures (N, H, W), in steps of 1 / 255, of silhouettes (N, h, w); 0 beyond the image."""
+        """The upright pictures (N, H, W) of silhouettes (N, h, w); 0 beyond the image."""
         finer = self.size[0] // silhouettes.shape[1], self.size[1] // silhouettes.shape[2]
         images = silhouettes.repeat_interleave(finer[0], 1).repeat_interleave(finer[1], 2)
         rows, columns = self._in_image(poses)
         inside = (rows > -0.5) & (rows < self.size[0] - 0.5) & (columns > -0.5) & (columns < self.size[1] - 0.5)
-        return self.upright(255 * images[..., None].expand(-1, -1, -1, 3), poses)[..., 0] / 255 * inside
+        return self.upright(images[..., None].expand(-1, -1, -1, 3), poses)[..., 0] * inside
 
     def _directions(self, read: Tensor) -> Tensor:
         """Cosine and sine (N, 2) of the direction of silhouettes read along circles (N, DIRECTIONS * CIRCLES)."""
@@ -201,30 +199,30 @@ def _half_pixels(images: Tensor) -> Tensor:
     return torch.stack([images, both[0], between, both[1]], dim=1)
 
 
-def centres_of(silhouettes: Tensor, shrink: int) -> Tensor:
-    """Centres of gravity (N, 2), row and column in pixels, of silhouettes (N, h, w); an empty one's is its middle."""
-    height, width = silhouettes.shape[1:]
-    rows, columns = (torch.arange(side, device=silhouettes.device) - (side - 1) / 2 for side in (height, width))
-    ones = torch.ones(height, width, device=silhouettes.device)
+def centres_of(shapes: Tensor, silhouettes: Silhouettes) -> Tensor:
+    """Centres of gravity (N, 2), row and column in pixels, of shapes (N, h, w); an empty one's is its middle."""
+    (height, width), shrink = silhouettes.grid, silhouettes.shrink
+    rows, columns = (torch.arange(side, device=shapes.device) - (side - 1) / 2 for side in (height, width))
+    ones = torch.ones(height, width, device=shapes.device)
     # All sums as one product: OpenVINO gets single sums over axes wrong in batches.
     terms = torch.stack([ones, rows[:, None] * ones, columns * ones], dim=2).reshape(-1, 3)  # (h * w, 3)
-    sums = silhouettes.flatten(1) @ terms  # (N, 3)
+    sums = shapes.flatten(1) @ terms  # (N, 3)
     from_middle = sums[:, 1:] / sums[:, :1].clamp(min=1e-6)
     return shrink * from_middle + sums.new_tensor([(shrink * side - 1) / 2 for side in (height, width)])
 
 
-def polar(silhouettes: Tensor, centres: Tensor, circles: Tensor, shrink: int) -> Tensor:
-    """Silhouettes (N, h, w) read along circles about their centres: (N, DIRECTIONS * CIRCLES).
+def polar(shapes: Tensor, centres: Tensor, circles: Tensor, silhouettes: Silhouettes) -> Tensor:
+    """Shapes (N, h, w) that `silhouettes` found, read along circles about their centres: (N, DIRECTIONS * CIRCLES).
 
     Between their pixels they are interpolated, beyond their border the border is repeated. Weighed by the root of the
     radius, as if it were by area in a product of two.
     """
-    height, width = silhouettes.shape[1:]
-    where = (centres[:, None] + circles + 0.5) / shrink - 0.5  # (N, n, 2)
+    height, width = silhouettes.grid
+    where = (centres[:, None] + circles + 0.5) / silhouettes.shrink - 0.5  # (N, n, 2)
     row, column = where[..., 0].clamp(0, height - 1), where[..., 1].clamp(0, width - 1)
-    top, left = row.floor().clamp(max=height - 2), column.floor().clamp(max=width - 2)
+    top, left = row.floor().clamp(0, height - 2), column.floor().clamp(0, width - 2)
     first = (top * width + left).long() + first_of_each(centres, height * width)[..., 0]  # (N, n)
-    flat, down, right = silhouettes.flatten(), row - top, column - left
+    flat, down, right = shapes.flatten(), row - top, column - left
 
     def at(offset: int) -> Tensor:
         return flat[(first + offset).flatten()].reshape(down.shape)
