@@ -23,7 +23,9 @@ from blemish.faithfulness.measures import (
     shift_correlation,
 )
 from blemish.faithfulness.study import study
+from blemish.training import train
 from conftest import noise, save_image, stained
+from hammers import pictures
 
 SIDE = 64
 
@@ -146,6 +148,25 @@ def torch_model(tiny_model: Path):
 
 def smooth(values: np.ndarray) -> np.ndarray:
     return gaussian_filter(values.astype(np.float32), 5.0, mode="nearest")
+
+
+def test_a_model_that_turns_parts_upright_can_be_differentiated(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2torch")
+    from blemish.faithfulness.differentiable import differentiable
+
+    images, _, _ = pictures(24)
+    for number, image in enumerate(images):
+        save_image(tmp_path / f"hammers/{number}.png", image)
+    detector = train(tmp_path / "hammers", tmp_path / "m.onnx", size=(64, 64), anomalies="none")
+    assert detector.metadata.aligned
+    pixels = images[:1, ::2, ::2]
+    grey = torch.from_numpy(pixels).float().requires_grad_()
+    anomaly_map = differentiable(tmp_path / "m.onnx")(grey)
+    np.testing.assert_allclose(anomaly_map.detach().numpy(), detector.run(pixels)[0], atol=1e-3 * detector.scale.high)
+    anomaly_map.max().backward()
+    assert grey.grad is not None
+    assert grey.grad.isfinite().all()
+    assert (grey.grad != 0).any()
 
 
 def test_the_differentiable_module_scores_as_the_file(torch_model: Callable, tiny_model: Path) -> None:
