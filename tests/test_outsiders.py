@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.outsiders import FEWEST, IN_ANY_POSE, ORDINARY, UPRIGHT, Suspicion, holds_outsiders, insiders
+from blemish.outsiders import FEWEST, IN_ANY_POSE, UPRIGHT, Suspicion, holds_outsiders, insiders
 
 
 def distances(*, ordinary: int, far: int, seed: int = 0) -> np.ndarray:
@@ -29,12 +29,12 @@ def test_some_are_rare_and_many_are_something_else(ordinary: int, far: int, expe
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(0.5, 4, width=32), min_size=1, max_size=200))
-def test_what_is_ordinary_stays_in_its_order(values: list[float]) -> None:
+@given(st.lists(st.floats(0.5, 4, width=32), min_size=1, max_size=200), st.sampled_from([IN_ANY_POSE, UPRIGHT]))
+def test_what_is_ordinary_stays_in_its_order(values: list[float], suspicion: Suspicion) -> None:
     farthest = np.array(values, np.float32)
-    kept = insiders(farthest)
+    kept = insiders(farthest, suspicion)
     middle = sorted(values)[(len(values) - 1) // 2 : len(values) // 2 + 1]
-    limit = ORDINARY * sum(middle) / len(middle)
+    limit = suspicion.ordinary * sum(middle) / len(middle)
     assert (
         list(kept) == [place for place, value in enumerate(values) if value <= np.float32(limit)]
         or np.isclose(farthest, limit).any()
@@ -48,7 +48,7 @@ def test_the_unit_does_not_matter(seed: int, unit: float) -> None:
     farthest = distances(ordinary=150, far=10, seed=seed)
     for suspicion in (IN_ANY_POSE, UPRIGHT):
         assert holds_outsiders(farthest, suspicion) == holds_outsiders(farthest * np.float32(unit), suspicion)
-        assert suspicion.far > ORDINARY
+        assert suspicion.far > suspicion.ordinary
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_unit_does_not_matter(seed: int, unit: float) -> None:
 )
 def test_a_suspicion_says_how_many_are_too_many_and_what_is_far(far: float, many: float, expected: bool) -> None:
     farthest = distances(ordinary=150, far=10)  # 6.25 % at 2 to 3 times the usual
-    assert holds_outsiders(farthest, Suspicion(far, many)) == expected
+    assert holds_outsiders(farthest, Suspicion(far, many, ordinary=1.3)) == expected
 
 
 def test_upright_parts_are_suspected_sooner() -> None:

@@ -19,15 +19,16 @@ class Suspicion:
     Attributes:
         far: times the median of all images' largest distances.
         many: share of images that far out; in the clean sets that we know hardly half as many are.
+        ordinary: times the median: beyond it images are then left out.
     """
 
     far: float
     many: float
+    ordinary: float
 
 
-IN_ANY_POSE = Suspicion(far=1.7, many=0.035)
-UPRIGHT = Suspicion(far=1.4, many=0.02)
-ORDINARY = 1.3  # times the median: beyond it images are left out of a set that holds many far ones
+IN_ANY_POSE = Suspicion(far=1.7, many=0.035, ordinary=1.3)
+UPRIGHT = Suspicion(far=1.4, many=0.02, ordinary=1.2)
 FEWEST = 60  # images; with fewer, a share of a few per cent is one or two images
 
 
@@ -37,11 +38,11 @@ def holds_outsiders(farthest: npt.NDArray[np.float32], suspicion: Suspicion = IN
     return len(farthest) >= FEWEST and bool(far.mean() >= suspicion.many)
 
 
-def ordinary(farthest: npt.NDArray[np.float32]) -> float:
+def ordinary(farthest: npt.NDArray[np.float32], suspicion: Suspicion = IN_ANY_POSE) -> float:
     """The largest distance that is ordinary."""
-    return ORDINARY * float(np.median(farthest))
+    return suspicion.ordinary * float(np.median(farthest))
 
 
-def insiders(farthest: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+def insiders(farthest: npt.NDArray[np.float32], suspicion: Suspicion = IN_ANY_POSE) -> npt.NDArray[np.intp]:
     """Positions of the images that lie no farther out than is ordinary."""
-    return np.flatnonzero(farthest <= ordinary(farthest))
+    return np.flatnonzero(farthest <= ordinary(farthest, suspicion))
