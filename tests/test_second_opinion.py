@@ -189,7 +189,7 @@ def test_images_far_out_do_not_join_it(tmp_path: Path, monkeypatch: pytest.Monke
     for index in range(10):
         save_image(data / f"train/good/wrong{index}.png", striped(2 + index % 4))
     scores = []
-    for limit in (learning.ordinary, lambda farthest: math.inf):
+    for limit in (learning.ordinary, lambda *_: math.inf):
         monkeypatch.setattr(learning, "ordinary", limit)
         kept = trained(data, tmp_path / "m.onnx", size=(32, 32), anomalies="none")
         names = [kept.materials[0].pixels.samples[index].path.stem for index in kept.known]
