@@ -21,15 +21,13 @@ def picture(
     angle: float,
     centre: tuple[float, float],
     rng: np.random.Generator,
-    *,
-    side: int = SIDE,
 ) -> np.ndarray:
-    """A dark part on a bright ground, turned by an angle in degrees, smooth and a little noisy: (side, side, 3)."""
-    rows, columns = np.indices((side, side)).astype(float)
+    """A dark part on a bright ground, turned by an angle in degrees, smooth and a little noisy: (SIDE, SIDE, 3)."""
+    rows, columns = np.indices((SIDE, SIDE)).astype(float)
     rows, columns = rows - centre[0], columns - centre[1]
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     inside = gaussian_filter(shape(cos * rows - sin * columns, sin * rows + cos * columns).astype(float), 1)
-    grey = GROUND + (PART - GROUND) * inside + rng.normal(0, 2, (side, side))
+    grey = GROUND + (PART - GROUND) * inside + rng.normal(0, 2, (SIDE, SIDE))
     return np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 

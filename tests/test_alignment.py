@@ -1,7 +1,6 @@
 """Parts turned upright: told from pictures whose poses are known, and held against scipy's interpolation."""
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -46,8 +45,7 @@ def test_new_parts_are_found_as_they_lie(count: int) -> None:
     new, angles, centres = pictures(40, seed=1)
     poses = poses_of(found, new)
     # Direction and centre are those of the template's picture, so all differ from the truth by the same.
-    off = np.exp(1j * np.deg2rad(angles)) * (poses[:, 2] + 1j * poses[:, 3])
-    off = off if abs(off.mean()) > 0.5 else np.exp(1j * np.deg2rad(angles)) * (poses[:, 2] - 1j * poses[:, 3])
+    off = (poses[:, 2] + 1j * poses[:, 3]) / np.exp(1j * np.deg2rad(angles))
     assert np.rad2deg(abs(np.angle(off / off.mean()))).max() < 2
     turned = [
         [[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]] @ (pose[:2] - centre)
@@ -204,7 +202,7 @@ def test_masks_are_turned_with_their_images(upright: Upright) -> None:
         dark = turned.images[index][..., 0] < 100
         moved = turned.moved(index, mark)
         assert (moved & dark).sum() / (moved | dark).sum() > 0.9
-    assert replace(pixels).moved is None
+    assert pixels.moved is None
 
 
 # In the graph

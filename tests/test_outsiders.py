@@ -57,7 +57,7 @@ def test_the_unit_does_not_matter(seed: int, unit: float) -> None:
 )
 def test_a_suspicion_says_how_many_are_too_many_and_what_is_far(far: float, many: float, expected: bool) -> None:
     farthest = distances(ordinary=150, far=10)  # 6.25 % at 2 to 3 times the usual
-    assert holds_outsiders(farthest, Suspicion(far, many, ordinary=1.3)) == expected
+    assert holds_outsiders(farthest, Suspicion(far, many, ordinary=1.3, rounds=1)) == expected
 
 
 def test_upright_parts_are_suspected_sooner() -> None:

@@ -20,13 +20,18 @@ axes = st.builds(
 )
 
 
+def picture_of_cells(vertical: AxisField, horizontal: AxisField, seed: int) -> tuple[tuple[int, int], torch.Tensor]:
+    """The size of what the cells cover, and random cells."""
+    size = (vertical.cells * vertical.stride, horizontal.cells * horizontal.stride)
+    return size, torch.rand(vertical.cells, horizontal.cells, generator=torch.Generator().manual_seed(seed))
+
+
 @settings(max_examples=30, deadline=None)
 @given(vertical=axes, horizontal=axes, sigma=st.floats(0.5, 12), seed=st.integers(0, 1000))
 def test_each_pixel_is_the_gaussian_mean_of_the_cells(
     vertical: AxisField, horizontal: AxisField, sigma: float, seed: int
 ) -> None:
-    size = (vertical.cells * vertical.stride, horizontal.cells * horizontal.stride)
-    cells = torch.rand(vertical.cells, horizontal.cells, generator=torch.Generator().manual_seed(seed))
+    size, cells = picture_of_cells(vertical, horizontal, seed)
     field = ReceptiveField(vertical, horizontal)
     upsampled = gaussian_upsampling(field, size=size, sigma=sigma)(cells)
     for y, x in {(0, 0), (size[0] - 1, size[1] // 2), (size[0] // 3, size[1] - 1)}:
@@ -51,15 +56,13 @@ def test_halves_lie_a_quarter_of_a_pixel_to_both_sides(
     vertical: AxisField, horizontal: AxisField, sigma: float, seed: int
 ) -> None:
     """Twice the size on cells twice as far apart asks at the same places."""
-    size = (vertical.cells * vertical.stride, horizontal.cells * horizontal.stride)
-    cells = torch.rand(vertical.cells, horizontal.cells, generator=torch.Generator().manual_seed(seed))
+    size, cells = picture_of_cells(vertical, horizontal, seed)
     halves = gaussian_upsampling(ReceptiveField(vertical, horizontal), size=size, sigma=sigma, halves=True)(cells)
     assert halves.shape == (2 * size[0], 2 * size[1])
 
     def doubled(axis: AxisField) -> AxisField:
         # Pixel p of the finer picture is at p / 2 - 1/4: a centre c of the coarse one is at 2 c + 1/2.
-        extent = 2 * axis.extent
-        return AxisField(axis.cells, 2 * axis.stride, extent, 2 * axis.first)
+        return AxisField(axis.cells, 2 * axis.stride, 2 * axis.extent, 2 * axis.first)
 
     field = ReceptiveField(doubled(vertical), doubled(horizontal))
     finer = gaussian_upsampling(field, size=(2 * size[0], 2 * size[1]), sigma=2 * sigma)(cells)

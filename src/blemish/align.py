@@ -61,10 +61,10 @@ def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int]) -> Uprigh
     """
     chosen = [fit[place] for place in np.linspace(0, len(fit) - 1, min(MOST, len(fit))).round().astype(int)]
     size: tuple[int, int] = images.shape[1:3]
-    silhouettes = _silhouettes(images, chosen, size) if len(chosen) >= FEWEST else None
-    if silhouettes is None:
+    found = _silhouettes(images, chosen, size) if len(chosen) >= FEWEST else None
+    if found is None:
         return None
-    shapes = torch.cat([silhouettes(some) for some in _batches(images, chosen)])  # (n, h, w)
+    silhouettes, shapes = found
     centres = centres_of(shapes, silhouettes)
     reach = _reach(shapes, centres, silhouettes.shrink)
     read = polar(shapes, centres, circle_places(reach), silhouettes).reshape(-1, DIRECTIONS, CIRCLES)
@@ -75,8 +75,8 @@ def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int]) -> Uprigh
     template, frame = _framed(template, reach, size)
     alignment = Alignment(silhouettes, template, reach=reach, size=size, frame=frame)
     shown = torch.zeros(size)
-    for some in _batches(images, chosen):
-        shown += (alignment.upright_silhouettes(silhouettes(some), alignment.poses(some)) > 0).sum(0)
+    for some in shapes.split(BATCH):
+        shown += (alignment.upright_silhouettes(some, alignment.poses_of(some)) > 0).sum(0)
     part = (shown >= PART * len(chosen)).numpy()
     margin = max(1, min(size) // MARGIN)
     return Upright(alignment, binary_dilation(part, iterations=margin))
@@ -105,19 +105,22 @@ def _batches(images: npt.NDArray[np.uint8], chosen: Sequence[int]) -> Iterator[T
         yield torch.from_numpy(images[list(chosen[start : start + BATCH])])
 
 
-def _silhouettes(images: npt.NDArray[np.uint8], chosen: Sequence[int], size: tuple[int, int]) -> Silhouettes | None:
-    """Finds parts that lie within the image on a plain background; None where there are none."""
+def _silhouettes(
+    images: npt.NDArray[np.uint8], chosen: Sequence[int], size: tuple[int, int]
+) -> tuple[Silhouettes, Tensor] | None:
+    """Finds parts that lie within the image on a plain background, and their shapes (n, h, w); None: there are none."""
     trial = Silhouettes(size, 1.0)
     high = torch.cat([trial.differences(some).flatten(1).quantile(HIGH, dim=1) for some in _batches(images, chosen)])
     contrast = float(high.median()) / 2
     if contrast < LEAST_CONTRAST:
         return None
     silhouettes = Silhouettes(size, contrast)
-    found = torch.cat([silhouettes(some) > 0 for some in _batches(images, chosen)]).float()
+    shapes = torch.cat([silhouettes(some) for some in _batches(images, chosen)])
+    found = (shapes > 0).float()
     border = torch.cat([found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1]], dim=1).mean(1)
     area = found.mean((1, 2))
     inside = bool(border.quantile(0.9) <= AT_BORDER)
-    return silhouettes if inside and AREA[0] <= area.median() <= AREA[1] else None
+    return (silhouettes, shapes) if inside and AREA[0] <= area.median() <= AREA[1] else None
 
 
 def _reach(shapes: Tensor, centres: Tensor, shrink: int) -> float:

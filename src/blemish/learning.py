@@ -45,8 +45,6 @@ Result = TypeVar("Result")
 
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
 FEATURE_BATCH = 16
-ROUNDS = 2  # of leaving outsiders out: the first makes the next ones stand out
-ROUNDS_UPRIGHT = 4  # where hardly anything else lies far out
 ENOUGH_IMAGES = 125  # fewer good images are made up to about this many by mirrored and turned copies
 TIMES_TURNED = 2.5  # as many where parts lie in any direction, which takes more copies to fill
 ENOUGH_UPRIGHT = 40  # where parts have been turned upright, and copies only blur how well they lie
@@ -129,7 +127,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     suspicion = IN_ANY_POSE if upright is None else UPRIGHT
     if len(cross_fit.farthest) == len(fit) and holds_outsiders(cross_fit.farthest.numpy(), suspicion):
         everything = len(fit)
-        for _ in range(ROUNDS if upright is None else ROUNDS_UPRIGHT):
+        for _ in range(suspicion.rounds):
             fit = [fit[place] for place in insiders(cross_fit.farthest.numpy(), suspicion)]
             cross_fit = closed_form(fit)
         farthest = ordinary(cross_fit.farthest.numpy(), suspicion)
@@ -149,7 +147,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             kind=anomalies,
             extract=together,
             training=training,
-            ignored=background if upright is not None else ignored,
+            ignored=ignored if background is None else background,
         )
 
     # 5. The evidence

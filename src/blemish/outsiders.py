@@ -20,15 +20,17 @@ class Suspicion:
         far: times the median of all images' largest distances.
         many: share of images that far out; in the clean sets that we know hardly half as many are.
         ordinary: times the median: beyond it images are then left out.
+        rounds: of leaving them out: each makes the next ones stand out.
     """
 
     far: float
     many: float
     ordinary: float
+    rounds: int
 
 
-IN_ANY_POSE = Suspicion(far=1.7, many=0.035, ordinary=1.3)
-UPRIGHT = Suspicion(far=1.4, many=0.02, ordinary=1.2)
+IN_ANY_POSE = Suspicion(far=1.7, many=0.035, ordinary=1.3, rounds=2)
+UPRIGHT = Suspicion(far=1.4, many=0.02, ordinary=1.2, rounds=4)
 FEWEST = 60  # images; with fewer, a share of a few per cent is one or two images
 
 

@@ -107,7 +107,10 @@ class Alignment(nn.Module):
 
     def poses(self, pixels: Tensor) -> Tensor:
         """Centre row and column in pixels, cosine and sine of the direction, (N, 4), of pixels (N, H, W, 3)."""
-        shapes = self.silhouettes(pixels)
+        return self.poses_of(self.silhouettes(pixels))
+
+    def poses_of(self, shapes: Tensor) -> Tensor:
+        """The same of silhouettes (N, h, w)."""
         centres = centres_of(shapes, self.silhouettes)
         directions = self._directions(polar(shapes, centres, self.circles, self.silhouettes))
         return torch.cat([_rounded(centres), directions], dim=1)
