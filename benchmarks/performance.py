@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouett
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
+from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
@@ -99,7 +101,7 @@ def detector_model(
     strides: tuple[int, ...] = STRIDES,
     gate: bool = True,
     second: bool = True,
-    evidence: bool = False,
+    evidence: Literal["none", "frozen", "fine-tuned"] = "none",
     upright: bool = False,
 ) -> bytes:
     """A detector as it is before it has learned anything; without further options the default one.
@@ -120,11 +122,13 @@ def detector_model(
     for numbers in opinion.buffers() if opinion is not None else ():
         if numbers.is_floating_point():
             numbers.normal_()
+    wide = CellNetwork(channels=channels, hidden=HIDDEN, wide=True)
+    learned = FineTuned.of(features, hidden=HIDDEN) if evidence == "fine-tuned" else wide
     head = Head(
         gaussian,
         second=opinion,
         gate=CellNetwork(channels=channels + 1) if gate else None,
-        evidence=CellNetwork(channels=channels, hidden=HIDDEN, wide=True) if evidence else None,
+        evidence=None if evidence == "none" else learned,
     )
     template = torch.rand(DIRECTIONS, CIRCLES)
     alignment = Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None

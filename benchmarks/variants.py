@@ -22,9 +22,14 @@ def variants() -> Iterator[tuple[str, int, bytes]]:
     yield "closed form", 256, detector_model((256, 256), gate=False, second=False)
     yield "closed form, gate", 256, detector_model((256, 256), second=False)
     yield "closed form, gate, second opinion (good images only)", 256, detector_model((256, 256))
-    yield "and evidence (labels)", 256, detector_model((256, 256), evidence=True)
+    yield "and evidence (labels)", 256, detector_model((256, 256), evidence="fine-tuned")
+    yield "and evidence on the closed form's features", 256, detector_model((256, 256), evidence="frozen")
     yield "good images only, parts turned upright", 256, detector_model((256, 256), upright=True)
-    yield "and evidence (labels), parts turned upright", 256, detector_model((256, 256), upright=True, evidence=True)
+    yield (
+        "and evidence (labels), parts turned upright",
+        256,
+        detector_model((256, 256), upright=True, evidence="frozen"),
+    )
     yield "stride 16 only, closed form", 256, detector_model((256, 256), strides=(16,), gate=False, second=False)
     yield "the default at 320 px", 320, detector_model((320, 320))
     yield "the default at 384 px", 384, detector_model((384, 384))

@@ -416,7 +416,7 @@ def test_a_cell_network_sees_standardised_inputs() -> None:
     expected = scaler.transform(vectors).reshape(50, 20, 20, C).transpose(0, 3, 1, 2)[:2]
     with torch.inference_mode():
         logits = network(nominal[:2].float())
-        by_hand = network.layers(network.first(torch.from_numpy(expected).float()))[:, 0]
+        by_hand = network.layers(network.first.layer(torch.from_numpy(expected).float()))[:, 0]
     assert torch.isfinite(logits).all()
     np.testing.assert_allclose(logits.numpy(), by_hand.numpy(), atol=2e-3)
 

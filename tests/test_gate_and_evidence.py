@@ -34,6 +34,17 @@ def extract(images: np.ndarray) -> torch.Tensor:
     return 10 * torch.cat([mean, contrast], dim=1)
 
 
+def with_middle(images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same, and a map of the backbone's that these networks do not look at."""
+    features = extract(images)
+    return features, torch.full_like(features, torch.nan)
+
+
+def new_evidence() -> CellNetwork:
+    torch.manual_seed(0)
+    return CellNetwork(channels=C, hidden=64, wide=True)
+
+
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
     """Noise whose brightness varies from image to image in the right half: what a gate should learn to ignore."""
@@ -154,10 +165,10 @@ def test_evidence_reaches_on_rare_good_images_what_the_norm_reaches(
 ) -> None:
     cross_fit = cross_fit_to(images, FIT)
     head = Head(cross_fit.head, gate=learn(cross_fit) if gated else None)
-    known = stained(images, 0)
-    learned = learn_evidence(head, images, FIT, validation, known, freedom=ANY, extract=extract, training=training)
+    known, learned = stained(images, 0), new_evidence()
+    learn_evidence(learned, head, images, FIT, validation, known, freedom=ANY, extract=with_middle, training=training)
     with torch.inference_mode():
-        features = extract(images[validation or FIT]).half().float()
+        features = extract(images[validation or FIT])
         standing = learned.standing(features).double().numpy()
         norms = np.sqrt((head(features).double().numpy() + 1) ** 2 - 1)  # A = sqrt(norm^2 + 1) - 1
     assert np.median(standing) == pytest.approx(0, abs=0.01)
@@ -168,8 +179,8 @@ def test_evidence_reaches_on_rare_good_images_what_the_norm_reaches(
 def test_evidence_is_learned_wherever_the_defect_lies(images: np.ndarray, training: Training, few: None) -> None:
     head = Head(cross_fit_to(images, FIT).head)
     longer = replace(training, epochs=25)
-    known, new = stained(images, 0), stained(images, 5)
-    learned = learn_evidence(head, images, FIT, VALIDATION, known, freedom=ANY, extract=extract, training=longer)
+    known, new, learned = stained(images, 0), stained(images, 5), new_evidence()
+    learn_evidence(learned, head, images, FIT, VALIDATION, known, freedom=ANY, extract=with_middle, training=longer)
     with torch.inference_mode():
         standing = learned.standing(extract(np.stack([one.image for one in new]))).numpy()
     cells = np.stack([one.mask.reshape(GRID[0], CELL, GRID[1], CELL).mean((1, 3)) for one in new])

@@ -23,8 +23,9 @@ from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
 from blemish.networks.backbones import Backbone
-from blemish.networks.cells import CellNetwork
+from blemish.networks.cells import CellNetwork, LogitNetwork
 from blemish.networks.features import FeatureGrid
+from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.gaussian import GaussianHead
 from blemish.networks.heads import Head, with_distance
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
@@ -73,7 +74,8 @@ PARTS = {
     "closed form": (),
     "with a second opinion": ("second opinion",),
     "with gate": ("gate",),
-    "with all": ("second opinion", "gate", "evidence"),
+    "with evidence": ("second opinion", "gate", "evidence"),
+    "fine-tuned": ("second opinion", "gate", "fine-tuned evidence"),
     "upright": ("second opinion", "gate", "evidence", "alignment"),
 }
 
@@ -90,12 +92,17 @@ def fitted_network(*parts: str) -> DetectorNetwork:
         cross_fit.fit(features(some) for some in pixels.split(8))
         if "second opinion" in parts:
             head.second = cross_fit.second_opinion([features(torch.randint(0, 256, (8, *SIZE, 3), dtype=torch.uint8))])
-        nominal = features(pixels[:8])
+        nominal, middle = features.with_middle(pixels[:8])
         if "gate" in parts:
             whitened = head.gaussian.whiten(nominal)
-            head.gate = standing_network(with_distance(whitened, head.gaussian.distance(whitened)), unit=1.0)
+            seen = with_distance(whitened, head.gaussian.distance(whitened))
+            head.gate = standing(CellNetwork(channels=seen.shape[1]), seen, unit=1.0)
         if "evidence" in parts:
-            head.evidence = standing_network(nominal, unit=0.1)  # as large as the closed form's norm, or more
+            evidence = CellNetwork(channels=features.channels, wide=True)
+            head.evidence = standing(evidence, nominal, unit=0.1)  # as large as the closed form's norm, or more
+        if "fine-tuned evidence" in parts:
+            tuned = FineTuned.of(features, hidden=16)
+            head.evidence = standing(tuned, tuned.sees(nominal, middle), unit=0.1)
     return DetectorNetwork(features, head, sigma=4.0, alignment=turning() if "alignment" in parts else None).eval()
 
 
@@ -104,11 +111,11 @@ def turning() -> Alignment:
     return Alignment(Silhouettes(SIZE, 10.0), torch.rand(DIRECTIONS, CIRCLES), reach=30.0, size=SIZE)
 
 
-def standing_network(nominal: torch.Tensor, *, unit: float) -> CellNetwork:
-    """Random weights, but logits in the range that training leaves them in."""
-    network = CellNetwork(channels=nominal.shape[1])
-    network.standardise_by(nominal)
-    logits = network(nominal)
+def standing(network: LogitNetwork, seen: torch.Tensor, *, unit: float) -> LogitNetwork:
+    """The network with random weights, but logits in the range that training leaves them in."""
+    network.eval()
+    network.standardise_by(seen)
+    logits = network(seen)
     network.centre.fill_(logits.mean())
     network.spread.fill_(unit * logits.std())
     return network

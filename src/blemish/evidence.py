@@ -1,29 +1,35 @@
 """Learning from labelled defects, masks and outlier exposure: one more output beside the closed form.
 
 A few masks go a long way when every defect is seen turned, mirrored, relit, and set into other images. The network
-sees the features as they are, not whitened place by place: a defect is one wherever it lies.
+sees the features as they are, not whitened place by place: a defect is one wherever it lies. It has the backbone's
+last stages for itself and fine-tunes them, where the graph has the time for them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blemish.networks.cells import CellNetwork
+from blemish.networks.cells import LogitNetwork
+from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.heads import Head
-from blemish.refinement import BATCH, Anomalies, Training, coverage, each_batch, refine
+from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
 from blemish.synthetic.turned import Freedom
 from blemish.training_anomalies import Anomaly, nominal_copies
 
-MOST_NOMINAL = 500  # images whose features are kept, 360 KB each at 256 px
+Extract = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Tensor]]
+
+MOST_NOMINAL = 500  # images whose features are kept, up to 360 KB each at 256 px
 COPIES = 240  # of nominal images, turned and relit as the defects are
 HIDDEN = 64
+SMALL_BATCH = 8  # where stages of the backbone learn: as many images in all, in twice as many steps
 RARE = 0.9  # the quantile of nominal images' largest values at which gate and evidence are made to agree
 
 
 def learn_evidence(
+    evidence: LogitNetwork,
     head: Head,
     images: npt.NDArray[np.uint8],
     fit: Sequence[int],
@@ -31,12 +37,13 @@ def learn_evidence(
     anomalies: Sequence[Anomaly],
     *,
     freedom: Freedom,
-    extract: Callable[[npt.NDArray[np.uint8]], Tensor],
+    extract: Extract,
     training: Training,
-) -> CellNetwork:
-    """Trains the evidence network and brings it to the scale of the head's own norm.
+) -> None:
+    """Trains the evidence network, in place, and brings it to the scale of the head's own norm.
 
     Args:
+        evidence: the network.
         head: the closed form, with its gate where it has one.
         images: all training images, uint8 (N, H, W, 3).
         fit: indices of the nominal ones to learn from.
@@ -44,17 +51,12 @@ def learn_evidence(
             to do.
         anomalies: what to tell them from.
         freedom: how nominal images may be turned.
-        extract: features (n, C, h, w) of images (n, H, W, 3).
+        extract: what `FeatureGrid.with_middle` makes of images (n, H, W, 3).
         training: how to train.
-
-    Returns:
-        The network, for `Head`, on the head's device.
     """
 
     def features(some: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
-        chosen = list(some)
-        batches = (np.stack(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH))
-        return torch.cat([extract(batch).half().cpu() for batch in batches])
+        return torch.cat([evidence.sees(*extract(batch)).half().cpu() for batch in _stacks(some)])
 
     rng = np.random.default_rng(training.seed)
     good = [images[index] for index in fit[:MOST_NOMINAL]]
@@ -64,23 +66,33 @@ def learn_evidence(
     names = sorted({one.kind for one in anomalies})
     kinds = torch.tensor([names.index(one.kind) for one in anomalies])
 
-    evidence = CellNetwork(channels=shown.shape[1], hidden=HIDDEN, wide=True)
-    refine(evidence, nominal=nominal, anomalies=Anomalies(shown, masks, kinds), training=training, stage="evidence")
+    refine(
+        evidence,
+        nominal=nominal,
+        anomalies=Anomalies(shown, masks, kinds),
+        training=training,
+        stage="evidence",
+        batch=SMALL_BATCH if isinstance(evidence, FineTuned) else BATCH,
+    )
     evidence.eval()
-    held_back = features([images[index] for index in validation]) if validation else nominal[: len(good)]
-    _scale(evidence, head, held_back)
-    return evidence
+    held_back = [images[index] for index in validation] or good
+    _scale(evidence, head, (extract(batch) for batch in _stacks(held_back)))
+
+
+def _stacks(images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Images (H, W, 3) as batches (n, H, W, 3)."""
+    chosen = list(images)
+    return (np.stack(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH))
 
 
 @torch.inference_mode()
-def _scale(evidence: CellNetwork, head: Head, nominal: Tensor) -> None:
+def _scale(evidence: LogitNetwork, head: Head, nominal: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Makes what one nominal image in ten reaches as large in the evidence as it is in the head's own norm.
 
     The objective leaves the scale of a logit open; so neither of the two drowns the other's nominal noise.
     """
-    device = head.gaussian.mean.device
-    logits = torch.cat([evidence(some) for some in each_batch(nominal, device)])
-    norms = torch.cat([head.squares(some).sqrt() for some in each_batch(nominal, device)])
+    seen = [(evidence(evidence.sees(*some)), head.squares(*some).sqrt()) for some in nominal]
+    logits, norms = (torch.cat(parts) for parts in zip(*seen, strict=True))
     centre = logits.median()
     loud = torch.quantile((logits - centre).amax((1, 2)), RARE)
     usual = torch.quantile(norms.amax((1, 2)), RARE)

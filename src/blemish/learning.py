@@ -5,7 +5,8 @@
 3. The closed form: one pass gathers the statistics of `GaussianHead`. Outsiders are left out where there are many.
 4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation.
 5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
-   second network, whose output joins the closed form.
+   second network, whose output joins the closed form. It fine-tunes the backbone's last stages, a copy of its own;
+   not where parts are turned upright, which takes the time that the stages would.
 6. The second opinion: a closed form that knows the images held back as well. It can only make the map smaller, so
    that they can still calibrate all the rest.
 """
@@ -26,11 +27,13 @@ from torch import Tensor
 from blemish.align import learn_alignment, turn
 from blemish.closed_form import CrossFit
 from blemish.datasets.pixels import Pixels
-from blemish.evidence import learn_evidence
+from blemish.evidence import HIDDEN, learn_evidence
 from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.networks.backbones import Backbone
+from blemish.networks.cells import CellNetwork, LogitNetwork
 from blemish.networks.features import FeatureGrid
+from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
@@ -161,16 +164,20 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     if ignored is not None:
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
-        head.evidence = learn_evidence(
+        evidence: LogitNetwork | None = FineTuned.of(features, hidden=HIDDEN) if upright is None else None
+        evidence = evidence or CellNetwork(channels=features.channels, hidden=HIDDEN, wide=True)
+        learn_evidence(
+            evidence,
             head,
             pixels.images,
             fit,
             material.validation,
             known,
             freedom=freedom,
-            extract=together,
+            extract=_in_two(ranks.together(partial(_extract, _in_one(features), interest, fabric)), features.channels),
             training=training,
         )
+        head.evidence = evidence
 
     # 6. The second opinion, last: nothing else may know the images held back
     if material.held_back:
@@ -181,11 +188,28 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     return DetectorNetwork(features, head, sigma=SIGMA, alignment=alignment).eval().to(fabric.device)
 
 
-def _extract(features: FeatureGrid, interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]) -> Tensor:
+def _extract(
+    features: Callable[[Tensor], Tensor], interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]
+) -> Tensor:
     """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
     with torch.inference_mode(), fabric.autocast():
         on_device = fabric.to_device(torch.from_numpy(np.array(images)))
         return features(interest.blind(on_device) if interest else on_device)
+
+
+def _in_one(features: FeatureGrid) -> Callable[[Tensor], Tensor]:
+    """What `with_middle` gives as one tensor, which processes can share."""
+    return lambda pixels: torch.cat(features.with_middle(pixels), dim=1)
+
+
+def _in_two(extract: Extract, channels: int) -> Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Tensor]]:
+    """The same, apart again behind so many channels."""
+
+    def both(images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        together = extract(images)
+        return together[:, :channels], together[:, channels:]
+
+    return both
 
 
 def _each_batch(

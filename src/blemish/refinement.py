@@ -1,6 +1,6 @@
-"""Training a `CellNetwork` with the FCDD objective on cached features.
+"""Training a `LogitNetwork` with the FCDD objective on cached features.
 
-The backbone and the closed form are frozen, so every image passes through them once; an epoch is seconds on a CPU.
+What is frozen of the backbone every image passes through once; an epoch is seconds on a CPU.
 As in the paper every batch is half nominal, half anomalous. The masks come down to the grid instead of the map going
 up to the masks, which is 64 times less to compute.
 """
@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
-from blemish.networks.cells import CellNetwork
+from blemish.networks.cells import LogitNetwork
 from blemish.objectives import cell_loss
 from blemish.ranks import ALONE, Ranks
 
@@ -71,7 +71,15 @@ class Training:
         return Checkpoint.beside(self.output, key=self.key, stage=stage)
 
 
-def refine(network: CellNetwork, *, nominal: Tensor, anomalies: Anomalies, training: Training, stage: str) -> None:
+def refine(
+    network: LogitNetwork,
+    *,
+    nominal: Tensor,
+    anomalies: Anomalies,
+    training: Training,
+    stage: str,
+    batch: int = BATCH,
+) -> None:
     """Trains the network, in place, to tell anomalous cells from nominal ones.
 
     Args:
@@ -80,28 +88,31 @@ def refine(network: CellNetwork, *, nominal: Tensor, anomalies: Anomalies, train
         anomalies: what to tell them from.
         training: how.
         stage: its name, for progress and checkpoint.
+        batch: nominal and as many anomalous images a step.
     """
     if training.ranks.first:
-        _refine(network, nominal=nominal, anomalies=anomalies, training=training, stage=stage)
+        _refine(network, nominal=nominal, anomalies=anomalies, training=training, stage=stage, batch=batch)
     training.ranks.take_over(network.to(training.fabric.device).state_dict())
 
 
-def _refine(network: CellNetwork, *, nominal: Tensor, anomalies: Anomalies, training: Training, stage: str) -> None:
+def _refine(
+    network: LogitNetwork, *, nominal: Tensor, anomalies: Anomalies, training: Training, stage: str, batch: int
+) -> None:
     fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
-    network.standardise_by(nominal)
+    network.to(fabric.device).standardise_by(nominal)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     # The wrapped network runs in the device's precision; it shares its weights with `network`.
     wrapped, optimiser = fabric.setup(network, optimiser)
     first = _resume(checkpoint, network, optimiser)
     if first:
         training.notify(f"{stage}: resumed after epoch {first} of {epochs}")
-    steps = math.ceil(len(anomalies.features) / BATCH)
+    steps = math.ceil(len(anomalies.features) / batch)
     for epoch in range(first, epochs):
         generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = LEARNING_RATE * _warmth((epoch * steps + step) / (epochs * steps))
-            features, coverage = _batch(nominal, anomalies, generator)
+            features, coverage = _batch(nominal, anomalies, batch, generator)
             loss = cell_loss(wrapped(fabric.to_device(features)), fabric.to_device(coverage))
             optimiser.zero_grad()
             fabric.backward(loss)
@@ -124,7 +135,7 @@ def each_batch(features: Tensor, device: torch.device) -> Iterator[Tensor]:
         yield some.to(device).float()
 
 
-def _resume(checkpoint: Checkpoint, network: CellNetwork, optimiser: torch.optim.Optimizer) -> int:
+def _resume(checkpoint: Checkpoint, network: LogitNetwork, optimiser: torch.optim.Optimizer) -> int:
     """The number of epochs done."""
     saved = checkpoint.load()
     if saved is None:
@@ -135,13 +146,13 @@ def _resume(checkpoint: Checkpoint, network: CellNetwork, optimiser: torch.optim
     return int(numbers["epoch"])
 
 
-def _batch(nominal: Tensor, anomalies: Anomalies, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _batch(nominal: Tensor, anomalies: Anomalies, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Half nominal, half anomalous: float features (2B, C, h, w) and coverage (2B, h, w)."""
     # Each kind weighs the same, however many images it has.
     weights = 1 / torch.bincount(anomalies.kinds)[anomalies.kinds].double()
-    drawn = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
-    chosen = torch.randint(len(nominal), (BATCH,), generator=generator)
-    clean = torch.zeros(BATCH, *anomalies.coverage.shape[1:])
+    drawn = torch.multinomial(weights, size, replacement=True, generator=generator)
+    chosen = torch.randint(len(nominal), (size,), generator=generator)
+    clean = torch.zeros(size, *anomalies.coverage.shape[1:])
     features = torch.cat([nominal[chosen], anomalies.features[drawn]]).float()
     return features, torch.cat([clean, anomalies.coverage[drawn]])
 

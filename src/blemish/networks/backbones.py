@@ -6,12 +6,13 @@ nothing is downloaded. Any other timm backbone can be named; its weights come fr
 when the caller allows a download.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
-from timm.models import FeatureInfo
+from timm.models import FeatureInfo, FeatureListNet
 from torch import Tensor, nn
 
 from blemish.errors import BlemishError
@@ -88,6 +89,24 @@ class Backbone(nn.Module):
             One (N, C_k, H_k, W_k) tensor for each stride, in the order of `strides`.
         """
         return self.trunk((pixels - self.mean) / self.std)
+
+    def behind(self, stride: int) -> nn.Sequential | None:
+        """A copy of the stages that make the map of the last stride out of that of another one.
+
+        None where the trunk is no row of stages, one after the other, that ends in these maps.
+        """
+        names = _info(self.trunk).module_name()
+        if isinstance(self.trunk, FeatureListNet):
+            row, names = dict(self.trunk.named_children()), [name.replace(".", "_") for name in names]
+        elif isinstance(blocks := getattr(self.trunk, "blocks", None), nn.Sequential):
+            row, names = {f"blocks.{name}": block for name, block in blocks.named_children()}, list(names)
+        else:
+            return None
+        first, last = names[self.strides.index(stride)], names[-1]
+        if first not in row or last not in row:
+            return None
+        start, end = (list(row).index(name) + 1 for name in (first, last))
+        return nn.Sequential(*map(deepcopy, list(row.values())[start:end]))
 
 
 def _check_name(name: str) -> None:

@@ -1,14 +1,41 @@
-"""A small network on a grid of features: what the FCDD objective trains beside the closed form."""
+"""Small networks on a grid of features: what the FCDD objective trains beside the closed form."""
+
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DILATIONS = (2, 4)  # of the wide layers, 5 x 5 each
+DILATIONS = (2, 4)  # of the layers that look around
+SLOPE = 0.1  # of the leaky units
 
 
-class CellNetwork(nn.Module):
-    """A small network on a grid of features, trained with the FCDD objective: a logit a cell, high where anomalous.
+class LogitNetwork(nn.Module, ABC):
+    """A network trained with the FCDD objective: a logit a cell, high where anomalous, and how it is read."""
+
+    centre: Tensor  # a usual logit of nominal cells
+    spread: Tensor  # the unit in which logits are read
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.tensor(0.0))
+        self.register_buffer("spread", torch.tensor(1.0))
+
+    @abstractmethod
+    def standardise_by(self, nominal: Tensor) -> None:
+        """Takes what is usual of the inputs from those (N, C, h, w) of nominal images."""
+
+    def sees(self, grid: Tensor, middle: Tensor | None) -> Tensor:
+        """Its inputs (N, C, h, w), out of what `FeatureGrid.with_middle` makes of images."""
+        return grid
+
+    def standing(self, features: Tensor) -> Tensor:
+        """Logits (N, h, w) above the usual, in units of the spread."""
+        return (self(features) - self.centre) / self.spread
+
+
+class CellNetwork(LogitNetwork):
+    """A few layers on features that stay as they are.
 
     Args:
         channels: length C of the feature vectors.
@@ -16,33 +43,50 @@ class CellNetwork(nn.Module):
         wide: whether a cell sees 12 cells far, by depthwise convolutions, or 2 cells, by plain ones.
     """
 
-    mean: Tensor  # (C, 1, 1) of the nominal inputs
-    deviation: Tensor  # (C, 1, 1)
-    centre: Tensor  # a usual logit of nominal cells
-    spread: Tensor  # the unit in which logits are read
-
     def __init__(self, *, channels: int, hidden: int = 32, wide: bool = False) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, hidden, 1)
+        self.first = Standardised(channels, hidden)
         around = [
-            _Surroundings(hidden, dilation) if wide else nn.Conv2d(hidden, hidden, 3, padding=1)
+            Surroundings(hidden, dilation) if wide else nn.Conv2d(hidden, hidden, 3, padding=1)
             for dilation in DILATIONS
         ]
         self.layers = nn.Sequential(
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(SLOPE),
             around[0],
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(SLOPE),
             around[1],
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(SLOPE),
             nn.Conv2d(hidden, 1, 1),
         )
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
-        self.register_buffer("deviation", torch.ones(channels, 1, 1))
-        self.register_buffer("centre", torch.tensor(0.0))
-        self.register_buffer("spread", torch.tensor(1.0))
 
     def standardise_by(self, nominal: Tensor) -> None:
         """Takes mean and deviation of the inputs from nominal features (N, C, h, w)."""
+        self.first.standardise_by(nominal)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (N, h, w) of features (N, C, h, w)."""
+        return self.layers(self.first(features))[:, 0]
+
+
+class Standardised(nn.Module):
+    """A 1 x 1 convolution of features that are brought to mean 0 and deviation 1 before.
+
+    Args:
+        channels: in.
+        hidden: out.
+    """
+
+    mean: Tensor  # (C, 1, 1) of the nominal inputs
+    deviation: Tensor  # (C, 1, 1)
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(channels, hidden, 1)
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(channels, 1, 1))
+
+    def standardise_by(self, nominal: Tensor) -> None:
+        """Takes mean and deviation from nominal features (N, C, h, w)."""
         # In float64 and channel by channel: sums over millions of float16 values need the digits, not the memory.
         for channel in range(nominal.shape[1]):
             values = nominal[:, channel].double()
@@ -50,17 +94,13 @@ class CellNetwork(nn.Module):
             self.deviation[channel] = values.std().clamp(min=1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (N, h, w) of features (N, C, h, w)."""
-        # Dividing by the deviation is part of the first layer, so that the features are gone over once less.
-        weight = self.first.weight / self.deviation  # (hidden, C, 1, 1)
-        return self.layers(F.conv2d(features - self.mean, weight, self.first.bias))[:, 0]
-
-    def standing(self, features: Tensor) -> Tensor:
-        """Logits (N, h, w) above the usual, in units of the spread."""
-        return (self(features) - self.centre) / self.spread
+        """(N, C, h, w) to (N, hidden, h, w)."""
+        # Dividing by the deviation is part of the layer, so that the features are gone over once less.
+        weight = self.layer.weight / self.deviation  # (hidden, C, 1, 1)
+        return F.conv2d(features - self.mean, weight, self.layer.bias)
 
 
-class _Surroundings(nn.Module):
+class Surroundings(nn.Module):
     """What lies around a cell, channel by channel, mixed and added to what the cell is.
 
     Args:
@@ -72,7 +112,7 @@ class _Surroundings(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(channels, channels, 5, padding=2 * dilation, dilation=dilation, groups=channels),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(SLOPE),
             nn.Conv2d(channels, channels, 1),
         )
 

@@ -21,6 +21,7 @@ class FeatureGrid(nn.Module):
 
     Attributes:
         field: the tiles of the grid's cells, see `ReceptiveField.tiles`.
+        stride: of the grid.
         channels: length C of a feature vector.
     """
 
@@ -28,6 +29,7 @@ class FeatureGrid(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.size = size
+        self.stride = stride
         fields = [field.tiles() for field in receptive_fields(backbone.trunk, size)]
         self.field: ReceptiveField = fields[backbone.strides.index(stride)]
         self.resamples = nn.ModuleList(
@@ -37,6 +39,10 @@ class FeatureGrid(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (N, C, h, w) of uint8 pixels (N, H, W, 3) at network size."""
+        return self.with_middle(pixels)[0]
+
+    def with_middle(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, and the backbone's own map (N, C_k, h, w) at the grid's stride: where deeper stages go on."""
         maps = self.backbone(pixels.permute(0, 3, 1, 2).float())
         # Float32 from here on also under mixed precision: the head's quadratic forms need the digits.
         with torch.autocast(pixels.device.type, enabled=False):
@@ -44,4 +50,4 @@ class FeatureGrid(nn.Module):
             grid = torch.cat([f(one) for f, one in zip(self.resamples, maps, strict=True)], dim=1)
             for _ in range(2):
                 grid = F.avg_pool2d(grid, 3, stride=1, padding=1, count_include_pad=False)
-        return grid
+        return grid, maps[self.backbone.strides.index(self.stride)]

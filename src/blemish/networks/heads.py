@@ -7,7 +7,7 @@ phi, another is one more element of it.
 import torch
 from torch import Tensor, nn
 
-from blemish.networks.cells import CellNetwork
+from blemish.networks.cells import CellNetwork, LogitNetwork
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.objectives import pseudo_huber
 
@@ -24,7 +24,7 @@ class Head(nn.Module):
         gaussian: the closed form.
         second: another one, which may have learned from the images that calibrate all the rest.
         gate: a network on v and |phi| (C + 1 channels, see `with_distance`), trained on synthetic anomalies.
-        evidence: a network on the features themselves (C channels), trained on labelled defects.
+        evidence: a network on the features themselves, or on stages of its own, trained on labelled defects.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Head(nn.Module):
         *,
         second: SecondOpinion | None = None,
         gate: CellNetwork | None = None,
-        evidence: CellNetwork | None = None,
+        evidence: LogitNetwork | None = None,
     ) -> None:
         super().__init__()
         self.gaussian = gaussian
@@ -41,12 +41,17 @@ class Head(nn.Module):
         self.gate = gate
         self.evidence = evidence
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Anomaly map A >= 0 (N, h, w) of features (N, C, h, w)."""
-        return pseudo_huber(self.squares(features).sqrt())
+    def forward(self, features: Tensor, middle: Tensor | None = None) -> Tensor:
+        """Anomaly map A >= 0 (N, h, w) of features (N, C, h, w).
 
-    def squares(self, features: Tensor) -> Tensor:
-        """|phi|^2 with gate and evidence, (N, h, w), of features (N, C, h, w)."""
+        Args:
+            features: of the grid.
+            middle: the backbone's own map, see `FeatureGrid.with_middle`: for evidence with stages of its own.
+        """
+        return pseudo_huber(self.squares(features, middle).sqrt())
+
+    def squares(self, features: Tensor, middle: Tensor | None = None) -> Tensor:
+        """|phi|^2 with gate and evidence, (N, h, w), of the same."""
         whitened = self.gaussian.whiten(features)
         distance = least = self.gaussian.distance(whitened)
         if self.second is not None:
@@ -55,7 +60,8 @@ class Head(nn.Module):
             least = least * torch.sigmoid(self.gate.standing(with_distance(whitened, distance)))
         squares = least.square()
         if self.evidence is not None:
-            squares = squares + self.evidence.standing(features).clamp(min=0).square()
+            seen = self.evidence.sees(features, middle)
+            squares = squares + self.evidence.standing(seen).clamp(min=0).square()
         return squares
 
     def first_opinion(self) -> "Head":

@@ -53,7 +53,7 @@ class DetectorNetwork(nn.Module):
         return self._maps(pixels)
 
     def _maps(self, pixels: Tensor) -> Tensor:
-        return self.upsample(self.head(self.features(pixels)))
+        return self.upsample(self.head(*self.features.with_middle(pixels)))
 
     def first_opinion(self) -> "DetectorNetwork":
         """The same network without its second opinion: what the images held back can calibrate."""
