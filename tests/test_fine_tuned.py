@@ -1,11 +1,14 @@
 """Stages of the backbone that evidence has for itself: where it is cut, what they see, what training leaves alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.preprocessing import StandardScaler
 
+from blemish.checkpoint import Checkpoint
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.fine_tuned import FineTuned
@@ -99,21 +102,48 @@ def test_its_logits_are_those_of_a_literal_forward_pass(features: FeatureGrid, p
     np.testing.assert_allclose(got, expected, rtol=5e-3, atol=5e-3)  # deep features are kept as float16
 
 
+def material(tuned: FineTuned, features: FeatureGrid, pixels: torch.Tensor) -> dict[str, Any]:
+    """Three nominal images and three with a defect in a corner, for `refine`."""
+    with torch.inference_mode():
+        seen = tuned.sees(*features.with_middle(pixels)).half()
+    covered = torch.zeros(3, *seen.shape[-2:])
+    covered[:, :3, :3] = 1
+    known = Anomalies(seen[3:].clone(), covered, torch.zeros(3, dtype=torch.int64))
+    return {"nominal": seen[:3].clone(), "anomalies": known, "batch": 2}
+
+
 def test_training_moves_the_stages_and_nothing_that_others_see(
     features: FeatureGrid, pixels: torch.Tensor, training: Training
 ) -> None:
     tuned = tuned_on(features)
     before = {name: tensor.clone() for name, tensor in features.state_dict().items()}
     stages = {name: tensor.clone() for name, tensor in tuned.stages.state_dict().items()}
-    with torch.inference_mode():
-        seen = tuned.sees(*features.with_middle(pixels)).half()
-    covered = torch.zeros(3, *seen.shape[-2:])
-    covered[:, :3, :3] = 1
-    known = Anomalies(seen[3:].clone(), covered, torch.zeros(3, dtype=torch.int64))
-    refine(tuned, nominal=seen[:3].clone(), anomalies=known, training=training, stage="evidence", batch=2)
+    refine(tuned, **material(tuned, features, pixels), training=training, stage="evidence")
     torch.testing.assert_close(dict(features.state_dict()), before, rtol=0, atol=0)
     for name, tensor in tuned.stages.state_dict().items():
         if "running" in name or "num_batches" in name:
             torch.testing.assert_close(tensor, stages[name], rtol=0, atol=0)
         elif "conv" in name:
             assert not torch.equal(tensor, stages[name]), name
+
+
+def test_a_killed_training_ends_in_the_same_stages(
+    features: FeatureGrid, pixels: torch.Tensor, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tuned_on(features)
+    known = material(whole, features, pixels)
+    refine(whole, **known, training=training, stage="whole")
+    save = Checkpoint.save
+
+    def save_then_die(self: Checkpoint, tensors: dict, numbers: dict) -> None:
+        save(self, tensors, numbers)
+        if numbers["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        refine(tuned_on(features), **known, training=training, stage="killed")
+    monkeypatch.undo()
+    resumed = tuned_on(features)
+    refine(resumed, **known, training=training, stage="killed")
+    torch.testing.assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)

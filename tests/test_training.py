@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -273,13 +274,18 @@ def test_no_used_image_counts_in_an_evaluation(closed_form: Trained, tmp_path: P
     assert "again.png" not in {one.sample.path.name for one in evaluation.images}
 
 
-@pytest.mark.parametrize("masks", [True, False], ids=["masks", "no masks"])
-def test_labelled_defects_are_learned_from(masks: bool, tmp_path: Path, few: None) -> None:
-    parts, stages = write_parts(tmp_path / "parts", labelled=3, masks=masks), []
+@pytest.mark.parametrize(
+    ("labelled", "masks"), [(3, True), (3, False), (10, True)], ids=["masks", "no masks", "enough to fine-tune"]
+)
+def test_labelled_defects_are_learned_from(labelled: int, masks: bool, tmp_path: Path, few: None) -> None:
+    parts, stages = write_parts(tmp_path / "parts", labelled=labelled, masks=masks), []
     detector = train(
         parts, tmp_path / "m.onnx", **CLOSED_FORM, epochs=12, progress=lambda stage, *_: stages.append(stage)
     )
-    assert detector.metadata.supervision == f"good images + 3 labelled defects ({'3' if masks else 'no'} masks)"
+    told = f"good images + {labelled} labelled defects ({labelled if masks else 'no'} masks)"
+    assert detector.metadata.supervision == told
+    nodes = onnx.load(tmp_path / "m.onnx").graph.node
+    assert any("/evidence/stages/" in node.name for node in nodes) == (labelled >= 10)
     assert stages.count("evidence") == 12
     assert "gate" not in stages
     evaluation = evaluate(detector, read_data_set(parts))

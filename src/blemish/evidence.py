@@ -1,8 +1,8 @@
 """Learning from labelled defects, masks and outlier exposure: one more output beside the closed form.
 
 A few masks go a long way when every defect is seen turned, mirrored, relit, and set into other images. The network
-sees the features as they are, not whitened place by place: a defect is one wherever it lies. It has the backbone's
-last stages for itself and fine-tunes them, where the graph has the time for them.
+sees the features as they are, not whitened place by place: a defect is one wherever it lies. Where there are more
+masks than a few, it has the backbone's last stages for itself and fine-tunes them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

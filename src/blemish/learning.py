@@ -5,8 +5,8 @@
 3. The closed form: one pass gathers the statistics of `GaussianHead`. Outsiders are left out where there are many.
 4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation.
 5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
-   second network, whose output joins the closed form. It fine-tunes the backbone's last stages, a copy of its own;
-   not where parts are turned upright, which takes the time that the stages would.
+   second network, whose output joins the closed form. Where ten images or more are labelled it fine-tunes the
+   backbone's last stages, a copy of its own; not where parts are turned upright, which takes the time they would.
 6. The second opinion: a closed form that knows the images held back as well. It can only make the map smaller, so
    that they can still calibrate all the rest.
 """
@@ -50,6 +50,7 @@ SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells ble
 FEATURE_BATCH = 16
 ENOUGH_IMAGES = 125  # fewer good images are made up to about this many by mirrored and turned copies
 TIMES_TURNED = 2.5  # as many where parts lie in any direction, which takes more copies to fill
+ENOUGH_LABELLED = 10  # fewer show too little of what defects look like for stages of the backbone to learn from
 ENOUGH_UPRIGHT = 40  # where parts have been turned upright, and copies only blur how well they lie
 
 
@@ -164,7 +165,8 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     if ignored is not None:
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
-        evidence: LogitNetwork | None = FineTuned.of(features, hidden=HIDDEN) if upright is None else None
+        fine_tune = upright is None and len(material.labelled) >= ENOUGH_LABELLED
+        evidence: LogitNetwork | None = FineTuned.of(features, hidden=HIDDEN) if fine_tune else None
         evidence = evidence or CellNetwork(channels=features.channels, hidden=HIDDEN, wide=True)
         learn_evidence(
             evidence,
