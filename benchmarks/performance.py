@@ -32,7 +32,7 @@ from blemish import Detector
 from blemish.calibration import Calibration
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
-from blemish.evidence import HIDDEN
+from blemish.evidence import evidence_network
 from blemish.export import OPSET, to_onnx, with_fixed_padding
 from blemish.exporting import INT8_SHARES, TARGETS, TOLERANCE, calibration_scores
 from blemish.exporting.agreement import agreement
@@ -44,7 +44,6 @@ from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouett
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
@@ -122,13 +121,11 @@ def detector_model(
     for numbers in opinion.buffers() if opinion is not None else ():
         if numbers.is_floating_point():
             numbers.normal_()
-    wide = CellNetwork(channels=channels, hidden=HIDDEN, wide=True)
-    learned = FineTuned.of(features, hidden=HIDDEN) if evidence == "fine-tuned" else wide
     head = Head(
         gaussian,
         second=opinion,
         gate=CellNetwork(channels=channels + 1) if gate else None,
-        evidence=None if evidence == "none" else learned,
+        evidence=None if evidence == "none" else evidence_network(features, fine_tune=evidence == "fine-tuned"),
     )
     template = torch.rand(DIRECTIONS, CIRCLES)
     alignment = Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None

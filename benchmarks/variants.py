@@ -22,8 +22,8 @@ def variants() -> Iterator[tuple[str, int, bytes]]:
     yield "closed form", 256, detector_model((256, 256), gate=False, second=False)
     yield "closed form, gate", 256, detector_model((256, 256), second=False)
     yield "closed form, gate, second opinion (good images only)", 256, detector_model((256, 256))
-    yield "and evidence (labels)", 256, detector_model((256, 256), evidence="fine-tuned")
-    yield "and evidence on the closed form's features", 256, detector_model((256, 256), evidence="frozen")
+    yield "and evidence that fine-tunes (ten labels or more)", 256, detector_model((256, 256), evidence="fine-tuned")
+    yield "and evidence (fewer labels)", 256, detector_model((256, 256), evidence="frozen")
     yield "good images only, parts turned upright", 256, detector_model((256, 256), upright=True)
     yield (
         "and evidence (labels), parts turned upright",

@@ -4,7 +4,8 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -152,3 +153,25 @@ def run(capsys) -> Callable[..., Outcome]:
         return Outcome(status, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[None]]:
+    """A block in which a training is killed once the state of an epoch is saved, of the stage so named if any is."""
+    from blemish.checkpoint import Checkpoint
+
+    @contextmanager
+    def killed(epoch: int, *, stage: str = "") -> Iterator[None]:
+        save = Checkpoint.save
+
+        def save_then_die(self: Checkpoint, tensors: dict, numbers: dict) -> None:
+            save(self, tensors, numbers)
+            if stage in self.folder.name and numbers["epoch"] == epoch:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoint, "save", save_then_die)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return killed

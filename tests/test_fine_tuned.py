@@ -1,5 +1,6 @@
 """Stages of the backbone that evidence has for itself: where it is cut, what they see, what training leaves alone."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from sklearn.preprocessing import StandardScaler
 
-from blemish.checkpoint import Checkpoint
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.fine_tuned import FineTuned
 from blemish.refinement import Anomalies, Training, refine
 
 SIZE = (64, 96)
-SHALLOW, MIDDLE, DEEP = 64, 40, 112  # channels of Lite0's strides 4 and 8, 8, and 16
+SHALLOW = 64  # channels of Lite0's strides 4 and 8
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def material(tuned: FineTuned, features: FeatureGrid, pixels: torch.Tensor) -> d
     covered = torch.zeros(3, *seen.shape[-2:])
     covered[:, :3, :3] = 1
     known = Anomalies(seen[3:].clone(), covered, torch.zeros(3, dtype=torch.int64))
-    return {"nominal": seen[:3].clone(), "anomalies": known, "batch": 2}
+    return {"nominal": seen[:3].clone(), "anomalies": known}
 
 
 def test_training_moves_the_stages_and_nothing_that_others_see(
@@ -128,22 +128,13 @@ def test_training_moves_the_stages_and_nothing_that_others_see(
 
 
 def test_a_killed_training_ends_in_the_same_stages(
-    features: FeatureGrid, pixels: torch.Tensor, training: Training, monkeypatch: pytest.MonkeyPatch
+    features: FeatureGrid, pixels: torch.Tensor, training: Training, killed_after: Callable
 ) -> None:
     whole = tuned_on(features)
     known = material(whole, features, pixels)
     refine(whole, **known, training=training, stage="whole")
-    save = Checkpoint.save
-
-    def save_then_die(self: Checkpoint, tensors: dict, numbers: dict) -> None:
-        save(self, tensors, numbers)
-        if numbers["epoch"] == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoint, "save", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_after(2):
         refine(tuned_on(features), **known, training=training, stage="killed")
-    monkeypatch.undo()
     resumed = tuned_on(features)
     refine(resumed, **known, training=training, stage="killed")
     torch.testing.assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)

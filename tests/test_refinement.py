@@ -1,6 +1,7 @@
 """Training small networks on cached features: what is drawn, what is learned, where a killed run goes on."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from blemish import refinement
-from blemish.checkpoint import Checkpoint
 from blemish.networks.cells import CellNetwork
 from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
 
@@ -93,24 +93,13 @@ def test_progress_counts_epochs(training: Training) -> None:
 
 
 @pytest.mark.parametrize("died_after", [1, 3, 4], ids=["first", "third", "last"])
-def test_a_killed_run_ends_in_the_same_weights(
-    training: Training, monkeypatch: pytest.MonkeyPatch, died_after: int
-) -> None:
+def test_a_killed_run_ends_in_the_same_weights(training: Training, killed_after: Callable, died_after: int) -> None:
     nominal, known = nominal_features(20), anomalies_of([0] * 30)
     whole = network()
     refine(whole, nominal=nominal, anomalies=known, training=training, stage="whole")
 
-    save = Checkpoint.save
-
-    def save_then_die(self: Checkpoint, tensors: dict, numbers: dict) -> None:
-        save(self, tensors, numbers)
-        if numbers["epoch"] == died_after:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoint, "save", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_after(died_after):
         refine(network(), nominal=nominal, anomalies=known, training=training, stage="killed")
-    monkeypatch.undo()
     told: list[str] = []
     resumed = CellNetwork(channels=C, hidden=8)
     told_to = replace(training, notify=told.append)

@@ -1,5 +1,6 @@
 """Training end to end on small drawn images: the file, its seeds, its split, its resume, its parity with torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from blemish import evidence, gate, learning, training_anomalies
-from blemish.checkpoint import Checkpoint
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector, ScoredImage
 from blemish.errors import BlemishError
@@ -303,7 +303,7 @@ def test_synthetic_anomalies_and_outliers(parts: Path, tmp_path: Path, few: None
 
 
 def test_a_training_killed_in_one_stage_then_the_other_goes_on_to_the_same_file(
-    labelled_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: None
+    labelled_parts: Path, tmp_path: Path, killed_after: Callable, few: None
 ) -> None:
     def train_in(name: str) -> list[str]:
         told: list[str] = []
@@ -312,18 +312,10 @@ def test_a_training_killed_in_one_stage_then_the_other_goes_on_to_the_same_file(
         return told
 
     def die_in(stage: str) -> None:
-        def save_then_die(self: Checkpoint, tensors: dict, numbers: dict) -> None:
-            save_state(self, tensors, numbers)
-            if stage in self.folder.name and numbers["epoch"] == 2:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(Checkpoint, "save", save_then_die)
-        with pytest.raises(KeyboardInterrupt):
+        with killed_after(2, stage=stage):
             train_in("killed")
-        monkeypatch.setattr(Checkpoint, "save", save_state)
         assert not (tmp_path / "killed" / "m.onnx").exists()
 
-    save_state = Checkpoint.save
     assert train_in("whole") == []
     die_in("gate")
     die_in("evidence")

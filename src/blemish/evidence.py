@@ -12,20 +12,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blemish.networks.cells import LogitNetwork
+from blemish.networks.cells import CellNetwork, LogitNetwork
+from blemish.networks.features import FeatureGrid
 from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.heads import Head
 from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
 from blemish.synthetic.turned import Freedom
 from blemish.training_anomalies import Anomaly, nominal_copies
 
-Extract = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Tensor]]
+WithMiddle = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Tensor]]
 
 MOST_NOMINAL = 500  # images whose features are kept, up to 360 KB each at 256 px
 COPIES = 240  # of nominal images, turned and relit as the defects are
 HIDDEN = 64
-SMALL_BATCH = 8  # where stages of the backbone learn: as many images in all, in twice as many steps
 RARE = 0.9  # the quantile of nominal images' largest values at which gate and evidence are made to agree
+
+
+def evidence_network(features: FeatureGrid, *, fine_tune: bool) -> LogitNetwork:
+    """A network that has learned nothing yet; if asked to, it will fine-tune the backbone's last stages.
+
+    Where the backbone has none that can be cut off, it takes the features as they are all the same.
+    """
+    tuned = FineTuned.of(features, hidden=HIDDEN) if fine_tune else None
+    return CellNetwork(channels=features.channels, hidden=HIDDEN, wide=True) if tuned is None else tuned
 
 
 def learn_evidence(
@@ -37,7 +46,7 @@ def learn_evidence(
     anomalies: Sequence[Anomaly],
     *,
     freedom: Freedom,
-    extract: Extract,
+    extract: WithMiddle,
     training: Training,
 ) -> None:
     """Trains the evidence network, in place, and brings it to the scale of the head's own norm.
@@ -72,7 +81,6 @@ def learn_evidence(
         anomalies=Anomalies(shown, masks, kinds),
         training=training,
         stage="evidence",
-        batch=SMALL_BATCH if isinstance(evidence, FineTuned) else BATCH,
     )
     evidence.eval()
     held_back = [images[index] for index in validation] or good

@@ -27,13 +27,11 @@ from torch import Tensor
 from blemish.align import learn_alignment, turn
 from blemish.closed_form import CrossFit
 from blemish.datasets.pixels import Pixels
-from blemish.evidence import HIDDEN, learn_evidence
+from blemish.evidence import WithMiddle, evidence_network, learn_evidence
 from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.networks.backbones import Backbone
-from blemish.networks.cells import CellNetwork, LogitNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
@@ -166,8 +164,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
         fine_tune = upright is None and len(material.labelled) >= ENOUGH_LABELLED
-        evidence: LogitNetwork | None = FineTuned.of(features, hidden=HIDDEN) if fine_tune else None
-        evidence = evidence or CellNetwork(channels=features.channels, hidden=HIDDEN, wide=True)
+        evidence = evidence_network(features, fine_tune=fine_tune)
         learn_evidence(
             evidence,
             head,
@@ -204,7 +201,7 @@ def _in_one(features: FeatureGrid) -> Callable[[Tensor], Tensor]:
     return lambda pixels: torch.cat(features.with_middle(pixels), dim=1)
 
 
-def _in_two(extract: Extract, channels: int) -> Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Tensor]]:
+def _in_two(extract: Extract, channels: int) -> WithMiddle:
     """The same, apart again behind so many channels."""
 
     def both(images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:

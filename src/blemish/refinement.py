@@ -21,7 +21,7 @@ from blemish.networks.cells import LogitNetwork
 from blemish.objectives import cell_loss
 from blemish.ranks import ALONE, Ranks
 
-BATCH = 16  # nominal and as many anomalous images
+BATCH = 16  # images at a time that pass through a network
 LEARNING_RATE = 2e-3  # at its highest
 WARM_UP = 0.3  # of all steps
 WEIGHT_DECAY = 1e-2
@@ -78,7 +78,6 @@ def refine(
     anomalies: Anomalies,
     training: Training,
     stage: str,
-    batch: int = BATCH,
 ) -> None:
     """Trains the network, in place, to tell anomalous cells from nominal ones.
 
@@ -88,16 +87,13 @@ def refine(
         anomalies: what to tell them from.
         training: how.
         stage: its name, for progress and checkpoint.
-        batch: nominal and as many anomalous images a step.
     """
     if training.ranks.first:
-        _refine(network, nominal=nominal, anomalies=anomalies, training=training, stage=stage, batch=batch)
+        _refine(network, nominal=nominal, anomalies=anomalies, training=training, stage=stage)
     training.ranks.take_over(network.to(training.fabric.device).state_dict())
 
 
-def _refine(
-    network: LogitNetwork, *, nominal: Tensor, anomalies: Anomalies, training: Training, stage: str, batch: int
-) -> None:
+def _refine(network: LogitNetwork, *, nominal: Tensor, anomalies: Anomalies, training: Training, stage: str) -> None:
     fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
     network.to(fabric.device).standardise_by(nominal)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -106,13 +102,13 @@ def _refine(
     first = _resume(checkpoint, network, optimiser)
     if first:
         training.notify(f"{stage}: resumed after epoch {first} of {epochs}")
-    steps = math.ceil(len(anomalies.features) / batch)
+    steps = math.ceil(len(anomalies.features) / network.batch)
     for epoch in range(first, epochs):
         generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = LEARNING_RATE * _warmth((epoch * steps + step) / (epochs * steps))
-            features, coverage = _batch(nominal, anomalies, batch, generator)
+            features, coverage = _batch(nominal, anomalies, network.batch, generator)
             loss = cell_loss(wrapped(fabric.to_device(features)), fabric.to_device(coverage))
             optimiser.zero_grad()
             fabric.backward(loss)

@@ -1,6 +1,7 @@
 """Small networks on a grid of features: what the FCDD objective trains beside the closed form."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,13 @@ SLOPE = 0.1  # of the leaky units
 
 
 class LogitNetwork(nn.Module, ABC):
-    """A network trained with the FCDD objective: a logit a cell, high where anomalous, and how it is read."""
+    """A network trained with the FCDD objective: a logit a cell, high where anomalous, and how it is read.
 
+    Attributes:
+        batch: nominal and as many anomalous images that it learns from a step.
+    """
+
+    batch: ClassVar[int] = 16
     centre: Tensor  # a usual logit of nominal cells
     spread: Tensor  # the unit in which logits are read
 
