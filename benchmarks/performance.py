@@ -47,6 +47,7 @@ from blemish.networks.features import FeatureGrid
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.networks.wide_cells import WideCells
 from blemish.runtimes import Graph, open_graph
 from blemish.training import STRIDES
 
@@ -102,6 +103,7 @@ def detector_model(
     second: bool = True,
     evidence: Literal["none", "frozen", "fine-tuned"] = "none",
     upright: bool = False,
+    wide: bool = False,
 ) -> bytes:
     """A detector as it is before it has learned anything; without further options the default one.
 
@@ -110,7 +112,8 @@ def detector_model(
     torch.manual_seed(0)
     trunk = Backbone(backbone, strides=strides, pretrained=backbone == DEFAULT_BACKBONE)
     features = FeatureGrid(trunk, size=size, stride=8 if 8 in strides else strides[0]).eval()
-    channels, grid = features.channels, features.field.grid
+    cells = WideCells(features) if wide else None
+    channels, grid = (features.channels, features.field.grid) if cells is None else (cells.channels, cells.grid)
     part = torch.ones(grid, dtype=torch.bool)
     part[grid[0] // 4 :] = not upright
     gaussian = GaussianHead(channels=channels, grid=grid, part=part)
@@ -123,6 +126,7 @@ def detector_model(
             numbers.normal_()
     head = Head(
         gaussian,
+        wide=cells,
         second=opinion,
         gate=CellNetwork(channels=channels + 1) if gate else None,
         evidence=None if evidence == "none" else evidence_network(features, fine_tune=evidence == "fine-tuned"),

@@ -166,14 +166,18 @@ def test_the_card_says_what_else_the_calibration_images_do(
     assert (sentence in Text(tmp_path / "card.html").text) == second_opinion
 
 
-@pytest.mark.parametrize("aligned", [False, True])
-def test_the_card_says_whether_parts_are_turned(aligned: bool, model: Path, tmp_path: Path, run: Callable) -> None:
+@pytest.mark.parametrize("which", ["aligned", "wide_cells"])
+@pytest.mark.parametrize("so", [False, True])
+def test_the_card_says_how_images_are_compared(
+    which: str, so: bool, model: Path, tmp_path: Path, run: Callable
+) -> None:
     from test_batches import with_changes
 
-    changed = with_changes(model, tmp_path / "m.onnx", aligned=aligned)
-    assert ("turns parts upright" in run("info", changed, "-o", tmp_path / "card.html").out) == aligned
-    assert run("info", changed, "--json").json["aligned"] == aligned
-    assert ("turns parts upright" in Text(tmp_path / "card.html").text) == aligned
+    words = {"aligned": "turns parts upright", "wide_cells": "by wider cells"}[which]
+    changed = with_changes(model, tmp_path / "m.onnx", **{which: so})
+    assert (words in run("info", changed, "-o", tmp_path / "card.html").out) == so
+    assert run("info", changed, "--json").json[which] == so
+    assert (words in Text(tmp_path / "card.html").text) == so
 
 
 def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path, run: Callable) -> None:

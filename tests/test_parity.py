@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from blemish.calibration import Calibration
 from blemish.closed_form import CrossFit
@@ -29,6 +30,7 @@ from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.gaussian import GaussianHead
 from blemish.networks.heads import Head, with_distance
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.networks.wide_cells import WideCells
 from blemish.runtimes import open_graph
 from blemish.training import train
 from conftest import noise
@@ -76,6 +78,7 @@ PARTS = {
     "with gate": ("gate",),
     "with evidence": ("second opinion", "gate", "evidence"),
     "fine-tuned": ("second opinion", "gate", "fine-tuned evidence"),
+    "wide cells": ("wide cells", "second opinion", "gate", "evidence"),
     "upright": ("second opinion", "gate", "evidence", "alignment"),
 }
 
@@ -85,16 +88,23 @@ def fitted_network(*parts: str) -> DetectorNetwork:
     features = FeatureGrid(Backbone(), size=SIZE).eval()
     part = torch.ones(features.field.grid, dtype=torch.bool)
     part[:, 4:] = "alignment" not in parts
-    head = Head(GaussianHead(channels=features.channels, grid=features.field.grid, part=part))
+    wide = WideCells(features) if "wide cells" in parts else None
+    seen_by_closed_form = features if wide is None else nn.Sequential(features, wide)
+    if wide is None:
+        gaussian = GaussianHead(channels=features.channels, grid=features.field.grid, part=part)
+    else:
+        gaussian = GaussianHead(channels=wide.channels, grid=wide.grid)
+    head = Head(gaussian, wide=wide)
     with torch.no_grad():
         pixels = torch.randint(0, 256, (40, *SIZE, 3), dtype=torch.uint8)
         cross_fit = CrossFit(head.gaussian)
-        cross_fit.fit(features(some) for some in pixels.split(8))
+        cross_fit.fit(seen_by_closed_form(some) for some in pixels.split(8))
         if "second opinion" in parts:
-            head.second = cross_fit.second_opinion([features(torch.randint(0, 256, (8, *SIZE, 3), dtype=torch.uint8))])
+            held_back = torch.randint(0, 256, (8, *SIZE, 3), dtype=torch.uint8)
+            head.second = cross_fit.second_opinion([seen_by_closed_form(held_back)])
         nominal, middle = features.with_middle(pixels[:8])
         if "gate" in parts:
-            whitened = head.gaussian.whiten(nominal)
+            whitened = head.gaussian.whiten(seen_by_closed_form(pixels[:8]))
             seen = with_distance(whitened, head.gaussian.distance(whitened))
             head.gate = standing(CellNetwork(channels=seen.shape[1]), seen, unit=1.0)
         if "evidence" in parts:

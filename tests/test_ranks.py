@@ -227,7 +227,7 @@ def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_two_processes_with_gate_and_evidence_train_the_model_of_one(tmp_path: Path, nodes: int) -> None:
+def test_two_processes_with_evidence_train_the_model_of_one(tmp_path: Path, nodes: int) -> None:
     """Learning by gradient enlarges what rounding differs by: as much as another size of batches does."""
     folder = write_parts(tmp_path / "parts", good=15, labelled=3)
     options = (folder, "--size", SIZE, "--epochs", "2", "--device", "cpu")

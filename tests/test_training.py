@@ -277,11 +277,11 @@ def test_no_used_image_counts_in_an_evaluation(closed_form: Trained, tmp_path: P
 @pytest.mark.parametrize(
     ("labelled", "masks"), [(3, True), (3, False), (10, True)], ids=["masks", "no masks", "enough to fine-tune"]
 )
-def test_labelled_defects_are_learned_from(labelled: int, masks: bool, tmp_path: Path, few: None) -> None:
+def test_labelled_defects_are_learned_from_in_the_place_of_a_gate(
+    labelled: int, masks: bool, tmp_path: Path, few: None
+) -> None:
     parts, stages = write_parts(tmp_path / "parts", labelled=labelled, masks=masks), []
-    detector = train(
-        parts, tmp_path / "m.onnx", **CLOSED_FORM, epochs=12, progress=lambda stage, *_: stages.append(stage)
-    )
+    detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=12, progress=lambda stage, *_: stages.append(stage))
     told = f"good images + {labelled} labelled defects ({labelled if masks else 'no'} masks)"
     assert detector.metadata.supervision == told
     nodes = onnx.load(tmp_path / "m.onnx").graph.node
@@ -293,22 +293,49 @@ def test_labelled_defects_are_learned_from(labelled: int, masks: bool, tmp_path:
     assert evaluation.metrics["pixel_auroc"] > 0.95
 
 
-def test_synthetic_anomalies_and_outliers(parts: Path, tmp_path: Path, few: None) -> None:
+def write_others(folder: Path) -> Path:
     for index in range(3):
-        save(tmp_path / "others" / f"{index}.png", np.random.default_rng(index).integers(0, 255, (50, 80, 3), np.uint8))
-    options = {"size": SIZE, "epochs": 1, "anomalies": "confetti", "outliers": tmp_path / "others"}
+        save(folder / f"{index}.png", np.random.default_rng(index).integers(0, 255, (50, 80, 3), np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("differ", "options", "wide"),
+    [(True, {}, True), (False, {}, False), (True, {"cells": "small"}, False), (False, {"cells": "wide"}, True)],
+    ids=["differ", "alike", "small asked for", "wide asked for"],
+)
+def test_images_that_differ_as_wholes_are_compared_by_wide_cells(
+    differ: bool, options: dict[str, Any], wide: bool, tmp_path: Path
+) -> None:
+    """Noise as coarse as each image has it, or all alike."""
+    for index in range(20):
+        rng, cell = np.random.default_rng(index), 2 ** (index % 4) if differ else 2
+        pixels = np.kron(rng.integers(60, 200, (128 // cell, 128 // cell)), np.ones((cell, cell))).astype(np.uint8)
+        save(tmp_path / "parts" / f"train/good/{index}.png", pixels)
+    told: list[str] = []
+    options = CLOSED_FORM | {"size": (128, 128)} | options
+    detector = train(tmp_path / "parts", tmp_path / "m.onnx", notify=told.append, **options)
+    assert detector.metadata.wide_cells == wide
+    assert any("differ as wholes" in sentence for sentence in told) == (wide and "cells" not in options)
+
+
+def test_synthetic_anomalies_and_outliers(parts: Path, tmp_path: Path, few: None) -> None:
+    options = {"size": SIZE, "epochs": 1, "anomalies": "confetti", "outliers": write_others(tmp_path / "others")}
     detector = train(parts, tmp_path / "m.onnx", **options)
     wanted = "good images + synthetic anomalies (confetti) + outlier exposure (others)"
     assert detector.metadata.supervision == wanted
 
 
 def test_a_training_killed_in_one_stage_then_the_other_goes_on_to_the_same_file(
-    labelled_parts: Path, tmp_path: Path, killed_after: Callable, few: None
+    parts: Path, tmp_path: Path, killed_after: Callable, few: None
 ) -> None:
+    outliers = write_others(tmp_path / "others")
+
     def train_in(name: str) -> list[str]:
         told: list[str] = []
         (tmp_path / name).mkdir(exist_ok=True)
-        train(labelled_parts, tmp_path / name / "m.onnx", size=SIZE, epochs=4, notify=told.append)
+        options = {"size": SIZE, "epochs": 4, "outliers": outliers}
+        train(parts, tmp_path / name / "m.onnx", notify=told.append, **options)
         return told
 
     def die_in(stage: str) -> None:

@@ -2,8 +2,10 @@
 
 1. Parts that lie in any direction on a plain background are turned upright: `blemish.align`.
 2. Turned copies are tried: how may a good image be turned without looking wrong?
-3. The closed form: one pass gathers the statistics of `GaussianHead`. Outsiders are left out where there are many.
-4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation.
+3. The closed form: one pass gathers the statistics of `GaussianHead`, of wide cells where images differ as wholes.
+   Outsiders are left out where there are many.
+4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation. Where defects are
+   labelled there is none: they say better what matters.
 5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
    second network, whose output joins the closed form. Where ten images or more are labelled it fine-tunes the
    backbone's last stages, a copy of its own; not where parts are turned upright, which takes the time they would.
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +38,16 @@ from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork
+from blemish.networks.wide_cells import WideCells
 from blemish.outsiders import IN_ANY_POSE, UPRIGHT, holds_outsiders, insiders, ordinary
 from blemish.ranks import Extract, Ranks
 from blemish.refinement import Training, coverage
 from blemish.synthetic.turned import ANY, Freedom, Pose
 from blemish.training_anomalies import Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
+from blemish.variety import MOST, can_tell, differ_as_wholes
 
 Result = TypeVar("Result")
+Cells = Literal["auto", "small", "wide"]
 
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
 FEATURE_BATCH = 16
@@ -58,7 +63,7 @@ class Material:
 
     Nothing but the second opinion sees the images `held_back`; where there are none, there is no second opinion.
     Parts are turned upright, where that makes them alike, if `align`; nothing that the network is to be blind to turns
-    with them.
+    with them. The closed form has the `cells` asked for.
     """
 
     pixels: Pixels
@@ -70,6 +75,7 @@ class Material:
     outliers: Path | None
     interest: Interest | None
     align: bool = True
+    cells: Cells = "auto"
 
 
 def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNetwork:
@@ -101,12 +107,23 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         freedom = learn_freedom(pixels.images, fit, extract=together, channels=features.channels)
 
     # 3. The closed form
+    look = partial(_each_batch, pixels.images, function=together, progress=partial(progress, "comparing images"))
+    wide = _wide_cells(features, fit, cells=material.cells, look=look)
+    if wide is not None:
+        if material.cells == "auto":
+            training.notify(
+                "good images differ as wholes, each with a look of its own: they are compared by wider cells; "
+                "--cells small finds smaller defects in images that are more alike"
+            )
+        alone = partial(_extract, lambda some: wide(features(some)), interest, fabric)
+        together = ranks.together(alone)
     rounds = partial(_rounds, freedom=freedom, upright=upright is not None)
     copies = partial(_copies, pixels.images, extract=alone, freedom=freedom, seed=seed, ignored=ignored)
 
     def closed_form(fit: Sequence[int]) -> CrossFit:
-        part = None if upright is None else coverage(upright.part, features.field.grid) > 0.5
-        gaussian = GaussianHead(channels=features.channels, grid=features.field.grid, part=part).to(fabric.device)
+        channels, grid = (features.channels, features.field.grid) if wide is None else (wide.channels, wide.grid)
+        part = None if upright is None else coverage(upright.part, grid) > 0.5
+        gaussian = GaussianHead(channels=channels, grid=grid, part=part).to(fabric.device)
         cross_fit = CrossFit(gaussian, ranks=ranks)
         share = ranks.share(len(fit))
         cross_fit.fit(
@@ -137,11 +154,12 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             f"{everything - len(fit)} of {everything} good images look unlike the others and are not learned from: "
             "some may be defective"
         )
-    head = Head(cross_fit.head)
+    head = Head(cross_fit.head, wide=wide)
     network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
 
     # 4. The gate
-    if anomalies != "none" and len(fit) > 1:  # a single image leaves none to fit to when it is left out
+    # A single image leaves none to fit to when it is left out.
+    if anomalies != "none" and not material.labelled and len(fit) > 1:
         head.gate = learn_gate(
             cross_fit,
             pixels.images,
@@ -185,6 +203,17 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         return network
     alignment = upright.alignment.to(fabric.device)
     return DetectorNetwork(features, head, sigma=SIGMA, alignment=alignment).eval().to(fabric.device)
+
+
+def _wide_cells(
+    features: FeatureGrid, fit: Sequence[int], *, cells: Cells, look: Callable[[Sequence[int]], Iterator[Tensor]]
+) -> WideCells | None:
+    """Wide cells, where they are asked for or the images `fit` differ as wholes; `look` gives features in batches."""
+    wide = WideCells(features).to(features.backbone.mean.device)
+    if cells == "auto" and can_tell(len(fit), wide.grid):
+        some = [fit[place] for place in np.linspace(0, len(fit) - 1, min(MOST, len(fit))).round().astype(int)]
+        cells = "wide" if differ_as_wholes(torch.cat([wide(batch) for batch in look(some)])) else "small"
+    return wide if cells == "wide" else None
 
 
 def _extract(

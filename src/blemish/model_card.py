@@ -63,6 +63,7 @@ class ModelCard:
             "precision": metadata.precision,
             "ignored": None if ignored is None else {name: ignored[name] for name in ("mask", "everywhere", "share")},
             "aligned": metadata.aligned,
+            "wide_cells": metadata.wide_cells,
             "calibration_images": calibration.images,
             "false_alarm_rate": calibration.false_alarm_rate,
             "held_rate": calibration.held_rate,

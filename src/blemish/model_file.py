@@ -39,6 +39,7 @@ class ModelMetadata:
         second_opinion: whether there is one, see `blemish.networks.gaussian.SecondOpinion`: it knows the calibration
             images, and the calibration is that of the first opinion.
         aligned: whether parts are turned upright first, see `blemish.networks.alignment`.
+        wide_cells: whether the closed form has cells of twice the side, see `blemish.networks.wide_cells`.
     """
 
     size: tuple[int, int]
@@ -57,6 +58,7 @@ class ModelMetadata:
     ignored: Mapping[str, Any] | None = None
     second_opinion: bool = False
     aligned: bool = False
+    wide_cells: bool = False
 
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""

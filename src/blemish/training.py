@@ -30,7 +30,7 @@ from blemish.export import export_onnx
 from blemish.files import printable, refuse_unfit
 from blemish.held_back import HeldBack, calibrate, measure, watch
 from blemish.ignore import Ignore, as_record, filling
-from blemish.learning import SIGMA, Material, learn
+from blemish.learning import SIGMA, Cells, Material, learn
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.interest import Interest
@@ -61,6 +61,7 @@ def train(
     ignore: Path | None = None,
     cross_conformal: int | None = None,
     align: bool = True,
+    cells: Cells = "auto",
     epochs: int = 6,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     devices: int = 1,
@@ -82,8 +83,9 @@ def train(
         backbone: a timm model name.
         weights: a local weights file for it.
         download: let timm fetch its weights.
-        anomalies: synthetic anomalies painted on good images to learn the gate from: "scars" are small defects in the
-            images' own texture, "confetti" is the paper's noise, "none" leaves the closed form as it is.
+        anomalies: synthetic anomalies painted on good images to learn the gate from, where no defects are labelled:
+            "scars" are small defects in the images' own texture, "confetti" is the paper's noise, "none" leaves the
+            closed form as it is.
         outliers: a folder of any other images, for outlier exposure.
         ignore: a mask, white where images do not count: for all of them, and then it stays in the model file; or a
             folder with a mask an image, see `blemish.ignore`.
@@ -91,6 +93,8 @@ def train(
             the file and of a weaker guarantee, see `blemish.cross_calibration`. For small sets.
         align: turn parts upright where the good images show them in all directions on a plain background; then what
             lies in the background counts for less. Not with `ignore`, whose masks lie still.
+        cells: what the closed form is made of: "small" cells of 8 pixels with all features, "wide" ones of 16 with the
+            deepest alone, averaged far, or "auto", wide ones where good images differ as wholes, see `blemish.variety`.
         epochs: passes over the anomalies, synthetic or known.
         device: where to train.
         devices: processes on this machine, a device each. They run the calling program again from its start, and each
@@ -150,6 +154,7 @@ def train(
         "ignore": away.fingerprint if away else None,
         "cross_conformal": cross_conformal,
         "align": align,
+        "cells": cells,
     }
     fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
     data_fingerprint = sha256("".join(sorted(fingerprints)).encode()).hexdigest()
@@ -178,7 +183,7 @@ def train(
         known = [index for index in validation + calibration if interest or index not in pixels.ignored]
         second = [] if cross_conformal else known  # else every image is learned from anyway
         material = Material(
-            pixels, fit, validation, second, labelled, anomalies, outliers, interest, align and away is None
+            pixels, fit, validation, second, labelled, anomalies, outliers, interest, align and away is None, cells
         )
         network = learn(trunk, material, one)
         networks.append(network)
@@ -213,6 +218,7 @@ def train(
         ignored=as_record(away, size) if away else None,
         second_opinion=networks[0].head.second is not None,
         aligned=networks[0].alignment is not None,
+        wide_cells=networks[0].head.wide is not None,
         versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
     )
     export_onnx(networks[0] if len(networks) == 1 else SmallestMap(networks), metadata, output)

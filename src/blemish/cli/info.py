@@ -50,6 +50,7 @@ def _as_text(card: ModelCard, values: dict[str, Any]) -> str:
         f"  {values['supervision']}",
         f"  backbone {settings.get('backbone')}, {height} x {width} px, seed {settings.get('seed')}",
         *(["  turns parts upright; what lies in their background counts for less"] if values["aligned"] else []),
+        *(["  compares images by wider cells: good ones differ as wholes"] if values["wide_cells"] else []),
         *_ignored(values["ignored"]),
         *(f"  {sentence}" for sentence in values["guarantee"]),
         "",

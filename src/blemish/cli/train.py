@@ -57,7 +57,7 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
     type=click.Choice(["none", "confetti", "scars"]),
     default="scars",
     show_default=True,
-    help="Synthetic anomalies to learn ordinary variation by.",
+    help="Synthetic anomalies to learn ordinary variation by, where no defects are labelled.",
 )
 @click.option("--outliers", type=FILE, metavar="DIR", help="A folder of unrelated images to learn from.")
 @ignore_option
@@ -71,6 +71,13 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
     "--align/--no-align",
     default=True,
     help="Turn parts upright where they lie in any direction on a plain background. On unless said otherwise.",
+)
+@click.option(
+    "--cells",
+    type=click.Choice(["auto", "small", "wide"]),
+    default="auto",
+    show_default=True,
+    help="Cells by which images are compared: small ones, wide ones for images that differ as wholes, or as these do.",
 )
 @click.option(
     "--epochs",

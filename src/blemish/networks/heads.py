@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from blemish.networks.cells import CellNetwork, LogitNetwork
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
+from blemish.networks.wide_cells import WideCells
 from blemish.objectives import pseudo_huber
 
 
@@ -25,18 +26,21 @@ class Head(nn.Module):
         second: another one, which may have learned from the images that calibrate all the rest.
         gate: a network on v and |phi| (C + 1 channels, see `with_distance`), trained on synthetic anomalies.
         evidence: a network on the features themselves, or on stages of its own, trained on labelled defects.
+        wide: what the closed form and the gate see in the place of the features, where images differ as wholes.
     """
 
     def __init__(
         self,
         gaussian: GaussianHead,
         *,
+        wide: WideCells | None = None,
         second: SecondOpinion | None = None,
         gate: CellNetwork | None = None,
         evidence: LogitNetwork | None = None,
     ) -> None:
         super().__init__()
         self.gaussian = gaussian
+        self.wide = wide
         self.second = second
         self.gate = gate
         self.evidence = evidence
@@ -52,13 +56,13 @@ class Head(nn.Module):
 
     def squares(self, features: Tensor, middle: Tensor | None = None) -> Tensor:
         """|phi|^2 with gate and evidence, (N, h, w), of the same."""
-        whitened = self.gaussian.whiten(features)
+        whitened = self.gaussian.whiten(features if self.wide is None else self.wide(features))
         distance = least = self.gaussian.distance(whitened)
         if self.second is not None:
             least = torch.minimum(distance, self.second.distance(whitened, self.gaussian.scale))
         if self.gate is not None:
             least = least * torch.sigmoid(self.gate.standing(with_distance(whitened, distance)))
-        squares = least.square()
+        squares = (least if self.wide is None else self.wide.back(least)).square()
         if self.evidence is not None:
             seen = self.evidence.sees(features, middle)
             squares = squares + self.evidence.standing(seen).clamp(min=0).square()
@@ -66,7 +70,7 @@ class Head(nn.Module):
 
     def first_opinion(self) -> "Head":
         """The same head without its second opinion."""
-        return Head(self.gaussian, gate=self.gate, evidence=self.evidence)
+        return Head(self.gaussian, wide=self.wide, gate=self.gate, evidence=self.evidence)
 
 
 def with_distance(whitened: Tensor, distance: Tensor) -> Tensor:

@@ -1,0 +1,57 @@
+"""Whether good images differ as wholes: each with a texture, an exposure or a subject of its own.
+
+Screws, and crops of one cloth, differ in details: what one part of an image shows beyond what its place always shows
+tells nothing of the other parts. Of magnetic tiles, of which every one is ground in its own way and lit in its own way,
+or of photographs of ships, one part tells a good deal about all others. That is what is measured: the correlation of
+parts of one image that lie apart.
+"""
+
+from itertools import combinations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+PARTS = 4  # along each side
+ENOUGH = 0.13  # of wide cells: screws have -.07 to .08, magnetic tiles .18 to .23
+FEWEST = 8  # images; of fewer nothing is said
+SMALLEST = 8  # wide cells along a side, 128 px: in smaller images every cell sees most of the image
+MOST = 48  # images looked at
+
+
+def common_share(features: Tensor) -> float:
+    """The share of parts' variance that all parts of an image have in common, about -.1 to 1.
+
+    Parts are a sixteenth of the image each, and pairs count that do not touch. A pair's share is its covariance over
+    the mean of its variances. Shares are pooled over pairs, so that places where images hardly vary, such as a plain
+    background, hardly count, and averaged over channels.
+
+    Args:
+        features: (N, C, h, w) of two or more nominal images.
+    """
+    deviations = features - features.mean(0)
+    parts = F.adaptive_avg_pool2d(deviations, (PARTS, PARTS)).flatten(2)  # (N, C, 16)
+    covariance = parts.permute(1, 2, 0) @ parts.permute(1, 0, 2) / (len(parts) - 1)  # (C, 16, 16)
+    variance = covariance.diagonal(dim1=1, dim2=2)  # (C, 16)
+    apart = [pair for pair in combinations(range(PARTS**2), 2) if _apart(*pair)]
+    first, second = (list(side) for side in zip(*apart, strict=True))
+    common = covariance[:, first, second].sum(1)  # (C,)
+    whole = (variance[:, first] + variance[:, second]).sum(1) / 2
+    varies = whole > 0
+    return float((common[varies] / whole[varies]).mean()) if varies.any() else 0.0
+
+
+def can_tell(images: int, grid: tuple[int, int]) -> bool:
+    """Whether so many images on such a grid of wide cells are enough to tell."""
+    return images >= FEWEST and min(grid) >= SMALLEST
+
+
+def differ_as_wholes(features: Tensor) -> bool:
+    """Whether nominal images of these features of wide cells (N, C, h, w) do, as far as can be told."""
+    images, _, rows, columns = features.shape
+    return can_tell(images, (rows, columns)) and common_share(features) > ENOUGH
+
+
+def _apart(one: int, other: int) -> bool:
+    """Whether two parts, numbered row by row, do not touch."""
+    down, right = abs(one // PARTS - other // PARTS), abs(one % PARTS - other % PARTS)
+    return max(down, right) > 1
