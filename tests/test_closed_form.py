@@ -255,7 +255,7 @@ def test_the_map_is_nowhere_larger_with_a_second_opinion(
         if gate is not None:  # which knows of the first one only
             weight = torch.sigmoid(gate.standing(with_distance(whitened, gaussian(new)))).double().numpy()
         if evidence is not None:
-            learned = evidence.standing(new).clamp(min=0).double().numpy()
+            learned = evidence.loudness(new).double().numpy()
     assert (both <= alone * (1 + 1e-6) + 1e-6).all()
     expected = np.sqrt((weight * np.minimum(*distances)) ** 2 + learned**2 + 1) - 1
     np.testing.assert_allclose(both, expected, rtol=1e-4, atol=1e-5)
@@ -358,11 +358,12 @@ def test_blocks_come_back_where_they_were() -> None:
 # What stands beside the closed form
 
 
-def cell_network(channels: int, seed: int, *, centre: float, spread: float) -> CellNetwork:
+def cell_network(channels: int, seed: int, *, centre: float, spread: float, usual: float = 0.5) -> CellNetwork:
     torch.manual_seed(seed)
     network = CellNetwork(channels=channels).eval()
     network.centre.fill_(centre)
     network.spread.fill_(spread)
+    network.usual.fill_(usual)
     return network
 
 
@@ -372,7 +373,7 @@ def test_the_head_is_its_formula(with_gate: bool, with_evidence: bool) -> None:
     gaussian = new_head()
     CrossFit(gaussian).fit([features()])
     gate = cell_network(C + 1, 1, centre=0.1, spread=0.2) if with_gate else None
-    evidence = cell_network(C, 2, centre=-0.3, spread=0.7) if with_evidence else None
+    evidence = cell_network(C, 2, centre=-0.3, spread=0.7, usual=0.4) if with_evidence else None
     new = features(seed=2)
     with torch.inference_mode():
         whitened = gaussian.whiten(new).double().numpy()
@@ -383,9 +384,11 @@ def test_the_head_is_its_formula(with_gate: bool, with_evidence: bool) -> None:
             weight = expit((logits.double().numpy() - 0.1) / 0.2)
             assert weight.std() > 0.01  # or the test would not see it
         if evidence is not None:
-            learned = np.maximum(0, (evidence(new).double().numpy() + 0.3) / 0.7)
-            assert (learned > 0).any()
-            assert (learned == 0).any()
+            standing = (evidence(new).double().numpy() + 0.3) / 0.7
+            # Slope .75 up to the usual standing, 1.5 beyond it.
+            learned = np.interp(standing, [0, 0.4, 1000.4], [0, 0.3, 1500.3])
+            for some in (standing < 0, (standing > 0) & (standing < 0.4), standing > 0.4):
+                assert some.any()
         got = Head(gaussian, gate=gate, evidence=evidence)(new).numpy()
     expected = np.sqrt((weight * norm) ** 2 + learned**2 + 1) - 1
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)

@@ -174,6 +174,7 @@ def test_evidence_reaches_on_rare_good_images_what_the_norm_reaches(
     assert np.median(standing) == pytest.approx(0, abs=0.01)
     loud, usual = (np.quantile(values.max((1, 2)), 0.9) for values in (standing, norms))
     assert loud == pytest.approx(usual, rel=1e-3)
+    assert float(learned.usual) == pytest.approx(usual, rel=1e-3)
 
 
 def test_evidence_is_learned_wherever_the_defect_lies(images: np.ndarray, training: Training, few: None) -> None:

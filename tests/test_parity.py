@@ -128,6 +128,7 @@ def standing(network: LogitNetwork, seen: torch.Tensor, *, unit: float) -> Logit
     logits = network(seen)
     network.centre.fill_(logits.mean())
     network.spread.fill_(unit * logits.std())
+    network.usual.fill_(1 / unit)
     return network
 
 

@@ -106,3 +106,4 @@ def _scale(evidence: LogitNetwork, head: Head, nominal: Iterable[tuple[Tensor, T
     usual = torch.quantile(norms.amax((1, 2)), RARE)
     evidence.centre.fill_(centre)
     evidence.spread.fill_((loud / usual.clamp(min=1e-6)).clamp(min=1e-6))
+    evidence.usual.fill_(usual)

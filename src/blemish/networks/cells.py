@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 DILATIONS = (2, 4)  # of the layers that look around
 SLOPE = 0.1  # of the leaky units
+QUIET, LOUD = 0.75, 1.5  # what counts of evidence that good images reach, too, and of what goes beyond it
 
 
 class LogitNetwork(nn.Module, ABC):
@@ -21,11 +22,13 @@ class LogitNetwork(nn.Module, ABC):
     batch: ClassVar[int] = 16
     centre: Tensor  # a usual logit of nominal cells
     spread: Tensor  # the unit in which logits are read
+    usual: Tensor  # the standing that rare nominal images reach somewhere
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("centre", torch.tensor(0.0))
         self.register_buffer("spread", torch.tensor(1.0))
+        self.register_buffer("usual", torch.tensor(0.0))
 
     @abstractmethod
     def standardise_by(self, nominal: Tensor) -> None:
@@ -38,6 +41,14 @@ class LogitNetwork(nn.Module, ABC):
     def standing(self, features: Tensor) -> Tensor:
         """Logits (N, h, w) above the usual, in units of the spread."""
         return (self(features) - self.centre) / self.spread
+
+    def loudness(self, features: Tensor) -> Tensor:
+        """What counts as evidence, (N, h, w) >= 0: the standing, quieter up to the usual one, louder beyond it.
+
+        What nominal images reach as well is little evidence, and drowns defects that were never learned from.
+        """
+        standing = self.standing(features).clamp(min=0)
+        return QUIET * standing + (LOUD - QUIET) * (standing - self.usual).clamp(min=0)
 
 
 class CellNetwork(LogitNetwork):

@@ -65,7 +65,7 @@ class Head(nn.Module):
         squares = (least if self.wide is None else self.wide.back(least)).square()
         if self.evidence is not None:
             seen = self.evidence.sees(features, middle)
-            squares = squares + self.evidence.standing(seen).clamp(min=0).square()
+            squares = squares + self.evidence.loudness(seen).square()
         return squares
 
     def first_opinion(self) -> "Head":
