@@ -39,7 +39,7 @@ from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork
 from blemish.networks.wide_cells import WideCells
-from blemish.outsiders import IN_ANY_POSE, UPRIGHT, holds_outsiders, insiders, ordinary
+from blemish.outsiders import BY_WIDE_CELLS, IN_ANY_POSE, UPRIGHT, holds_outsiders, insiders, ordinary
 from blemish.ranks import Extract, Ranks
 from blemish.refinement import Training, coverage
 from blemish.synthetic.turned import ANY, Freedom, Pose
@@ -143,7 +143,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
 
     cross_fit, farthest = closed_form(fit), math.inf
     # Where more images are fitted to than were looked at, all the others would have to be taken on trust.
-    suspicion = IN_ANY_POSE if upright is None else UPRIGHT
+    suspicion = UPRIGHT if upright is not None else IN_ANY_POSE if wide is None else BY_WIDE_CELLS
     if len(cross_fit.farthest) == len(fit) and holds_outsiders(cross_fit.farthest.numpy(), suspicion):
         everything = len(fit)
         for _ in range(suspicion.rounds):

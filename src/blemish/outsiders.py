@@ -3,7 +3,8 @@
 Images in rare poses lie far out, too, and without them others in such poses would be alarms. So nothing is left out of
 a set in which hardly any image lies far out, as in clean ones. Where some lie very far out, a part of the images is
 something else than the rest, and what lies beyond the ordinary is then left out. Parts that were turned upright have no
-rare poses any more: there, fewer images that lie less far out are enough.
+rare poses any more: there, fewer images that lie less far out are enough. Wide cells see no poses either, and good
+images of that kind lie less far apart.
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Suspicion:
 
 IN_ANY_POSE = Suspicion(far=1.7, many=0.035, ordinary=1.3, rounds=2)
 UPRIGHT = Suspicion(far=1.4, many=0.02, ordinary=1.2, rounds=4)
+BY_WIDE_CELLS = Suspicion(far=1.7, many=0.0225, ordinary=1.2, rounds=2)
 FEWEST = 60  # images; with fewer, a share of a few per cent is one or two images
 
 
