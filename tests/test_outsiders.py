@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.outsiders import FEWEST, IN_ANY_POSE, UPRIGHT, Suspicion, holds_outsiders, insiders
+from blemish.outsiders import (
+    BY_WIDE_CELLS,
+    FEWEST,
+    IN_ANY_POSE,
+    UPRIGHT,
+    Suspicion,
+    holds_outsiders,
+    insiders,
+)
 
 
 def distances(*, ordinary: int, far: int, seed: int = 0) -> np.ndarray:
@@ -29,7 +37,10 @@ def test_some_are_rare_and_many_are_something_else(ordinary: int, far: int, expe
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(0.5, 4, width=32), min_size=1, max_size=200), st.sampled_from([IN_ANY_POSE, UPRIGHT]))
+@given(
+    st.lists(st.floats(0.5, 4, width=32), min_size=1, max_size=200),
+    st.sampled_from([IN_ANY_POSE, UPRIGHT, BY_WIDE_CELLS]),
+)
 def test_what_is_ordinary_stays_in_its_order(values: list[float], suspicion: Suspicion) -> None:
     farthest = np.array(values, np.float32)
     kept = insiders(farthest, suspicion)
@@ -46,7 +57,7 @@ def test_what_is_ordinary_stays_in_its_order(values: list[float], suspicion: Sus
 @given(st.integers(0, 1000), st.floats(0.1, 100))
 def test_the_unit_does_not_matter(seed: int, unit: float) -> None:
     farthest = distances(ordinary=150, far=10, seed=seed)
-    for suspicion in (IN_ANY_POSE, UPRIGHT):
+    for suspicion in (IN_ANY_POSE, UPRIGHT, BY_WIDE_CELLS):
         assert holds_outsiders(farthest, suspicion) == holds_outsiders(farthest * np.float32(unit), suspicion)
         assert suspicion.far > suspicion.ordinary
 
