@@ -112,8 +112,9 @@ def detector_model(
     torch.manual_seed(0)
     trunk = Backbone(backbone, strides=strides, pretrained=backbone == DEFAULT_BACKBONE)
     features = FeatureGrid(trunk, size=size, stride=8 if 8 in strides else strides[0]).eval()
-    cells = WideCells(features) if wide else None
-    channels, grid = (features.channels, features.field.grid) if cells is None else (cells.channels, cells.grid)
+    wider = WideCells(features) if wide else None
+    seen = features if wider is None else wider
+    channels, grid = seen.channels, seen.grid
     part = torch.ones(grid, dtype=torch.bool)
     part[grid[0] // 4 :] = not upright
     gaussian = GaussianHead(channels=channels, grid=grid, part=part)
@@ -126,7 +127,7 @@ def detector_model(
             numbers.normal_()
     head = Head(
         gaussian,
-        wide=cells,
+        wide=wider,
         second=opinion,
         gate=CellNetwork(channels=channels + 1) if gate else None,
         evidence=None if evidence == "none" else evidence_network(features, fine_tune=evidence == "fine-tuned"),

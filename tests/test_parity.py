@@ -86,12 +86,12 @@ PARTS = {
 def fitted_network(*parts: str) -> DetectorNetwork:
     torch.manual_seed(0)
     features = FeatureGrid(Backbone(), size=SIZE).eval()
-    part = torch.ones(features.field.grid, dtype=torch.bool)
+    part = torch.ones(features.grid, dtype=torch.bool)
     part[:, 4:] = "alignment" not in parts
     wide = WideCells(features) if "wide cells" in parts else None
     seen_by_closed_form = features if wide is None else nn.Sequential(features, wide)
     if wide is None:
-        gaussian = GaussianHead(channels=features.channels, grid=features.field.grid, part=part)
+        gaussian = GaussianHead(channels=features.channels, grid=features.grid, part=part)
     else:
         gaussian = GaussianHead(channels=wide.channels, grid=wide.grid)
     head = Head(gaussian, wide=wide)

@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from blemish.datasets.pixels import Pixels, keep, kept_images
+from blemish.datasets.splits import evenly
 from blemish.networks.alignment import (
     CIRCLES,
     DIRECTIONS,
@@ -59,7 +60,7 @@ def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int]) -> Uprigh
         images: all training images, uint8 (N, H, W, 3).
         fit: indices of the good ones.
     """
-    chosen = [fit[place] for place in np.linspace(0, len(fit) - 1, min(MOST, len(fit))).round().astype(int)]
+    chosen = evenly(fit, MOST)
     size: tuple[int, int] = images.shape[1:3]
     found = _silhouettes(images, chosen, size) if len(chosen) >= FEWEST else None
     if found is None:
@@ -133,7 +134,7 @@ def _reach(shapes: Tensor, centres: Tensor, shrink: int) -> float:
 def _template(read: Tensor) -> tuple[Tensor, Tensor]:
     """The mean (DIRECTIONS, CIRCLES) of silhouettes (n, DIRECTIONS, CIRCLES) all turned alike, and their turns (n,)."""
     best, template, directions = -1.0, read[0], torch.zeros(len(read), dtype=torch.int64)
-    for start in np.linspace(0, len(read) - 1, min(STARTS, len(read))).round().astype(int):
+    for start in evenly(range(len(read)), STARTS):
         mean, shifts = read[start], directions
         for _ in range(ROUNDS):
             shifts = _shifts(read, mean)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from blemish.closed_form import GaussianStatistics
+from blemish.datasets.splits import evenly
 from blemish.networks.gaussian import GaussianHead
 from blemish.ranks import Extract
 from blemish.synthetic.turned import ANY, Freedom, Pose
@@ -34,7 +35,7 @@ def learn_freedom(images: npt.NDArray[np.uint8], fit: Sequence[int], *, extract:
         extract: features (n, C, h, w) of images (n, H, W, 3).
         channels: C.
     """
-    chosen = [fit[place] for place in np.linspace(0, len(fit) - 1, min(MOST, len(fit))).round().astype(int)]
+    chosen = evenly(fit, MOST)
     if len(chosen) < FEWEST:
         return ANY
     held = [np.asarray(images[index]) for index in chosen[::4]]

@@ -29,6 +29,7 @@ from torch import Tensor
 from blemish.align import learn_alignment, turn
 from blemish.closed_form import CrossFit
 from blemish.datasets.pixels import Pixels
+from blemish.datasets.splits import evenly
 from blemish.evidence import WithMiddle, evidence_network, learn_evidence
 from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
@@ -109,21 +110,21 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     # 3. The closed form
     look = partial(_each_batch, pixels.images, function=together, progress=partial(progress, "comparing images"))
     wide = _wide_cells(features, fit, cells=material.cells, look=look)
+    if wide is not None and material.cells == "auto":
+        training.notify(
+            "good images differ as wholes, each with a look of its own: they are compared by wider cells; "
+            "--cells small finds smaller defects in images that are more alike"
+        )
     if wide is not None:
-        if material.cells == "auto":
-            training.notify(
-                "good images differ as wholes, each with a look of its own: they are compared by wider cells; "
-                "--cells small finds smaller defects in images that are more alike"
-            )
         alone = partial(_extract, lambda some: wide(features(some)), interest, fabric)
         together = ranks.together(alone)
     rounds = partial(_rounds, freedom=freedom, upright=upright is not None)
     copies = partial(_copies, pixels.images, extract=alone, freedom=freedom, seed=seed, ignored=ignored)
 
     def closed_form(fit: Sequence[int]) -> CrossFit:
-        channels, grid = (features.channels, features.field.grid) if wide is None else (wide.channels, wide.grid)
-        part = None if upright is None else coverage(upright.part, grid) > 0.5
-        gaussian = GaussianHead(channels=channels, grid=grid, part=part).to(fabric.device)
+        cells = features if wide is None else wide
+        part = None if upright is None else coverage(upright.part, cells.grid) > 0.5
+        gaussian = GaussianHead(channels=cells.channels, grid=cells.grid, part=part).to(fabric.device)
         cross_fit = CrossFit(gaussian, ranks=ranks)
         share = ranks.share(len(fit))
         cross_fit.fit(
@@ -211,8 +212,8 @@ def _wide_cells(
     """Wide cells, where they are asked for or the images `fit` differ as wholes; `look` gives features in batches."""
     wide = WideCells(features).to(features.backbone.mean.device)
     if cells == "auto" and can_tell(len(fit), wide.grid):
-        some = [fit[place] for place in np.linspace(0, len(fit) - 1, min(MOST, len(fit))).round().astype(int)]
-        cells = "wide" if differ_as_wholes(torch.cat([wide(batch) for batch in look(some)])) else "small"
+        seen = torch.cat([wide(batch) for batch in look(evenly(fit, MOST))])
+        cells = "wide" if differ_as_wholes(seen) else "small"
     return wide if cells == "wide" else None
 
 

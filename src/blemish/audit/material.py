@@ -1,6 +1,6 @@
 """What an audit looks at: the images of a folder, training images included, with their anomaly maps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from blemish.datasets.layouts import DataSet, Sample
+from blemish.datasets.splits import evenly
 from blemish.detector import BATCH_SIZE, Detector
 from blemish.errors import BlemishError
 from blemish.ignore import of_record
@@ -80,7 +81,7 @@ def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material
     size = detector.metadata.size
     everything = (*data.test, *data.train)
     sides = [[sample for sample in everything if sample.anomalous is side] for side in (False, True)]
-    chosen = [sample for side in sides for sample in _evenly(side, MOST)]
+    chosen = [sample for side in sides for sample in evenly(side, MOST)]
     samples: list[Sample] = []
     pixels: list[npt.NDArray[np.uint8]] = []
     compared: list[npt.NDArray[np.uint8]] = []
@@ -133,8 +134,3 @@ def _read_painted(sample: Sample, own_size: tuple[int, int], size: tuple[int, in
         return np.zeros(size, dtype=bool)
     mask = Image.fromarray(read_mask(sample.mask, size=own_size).astype(np.float32))
     return np.asarray(mask.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 0
-
-
-def _evenly(samples: Sequence[Sample], most: int) -> list[Sample]:
-    places = np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(int)
-    return [samples[place] for place in places]

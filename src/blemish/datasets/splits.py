@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from blemish.calibration import images_needed
 from blemish.errors import BlemishError
+
+Thing = TypeVar("Thing")
 
 CALIBRATION_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -61,3 +64,8 @@ def split_nominal(images: int, *, false_alarm_rate: float, seed: int, validate: 
         validation=tuple(sorted(order[calibration : calibration + validation])),
         calibration=tuple(sorted(order[:calibration])),
     )
+
+
+def evenly(things: Sequence[Thing], most: int) -> list[Thing]:
+    """At most so many of them, spread evenly from the first to the last."""
+    return [things[place] for place in np.linspace(0, len(things) - 1, min(most, len(things))).round().astype(int)]

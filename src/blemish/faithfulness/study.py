@@ -12,6 +12,7 @@ import numpy as np
 
 from blemish.datasets.layouts import DataSet, Sample
 from blemish.datasets.pixels import shrink_mask
+from blemish.datasets.splits import evenly
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.faithfulness.inpainting import Nominal, Pixels, heal, inpaint
@@ -120,7 +121,8 @@ def study(
     subjects = [_subject(sample, size) for sample in _drawn(data.test, images, np.random.default_rng(seed))]
     good = [one.path for one in (*data.train, *data.test) if not one.anomalous]
     fill = Nominal(good[:: -(-len(good) // MOST_TO_FILL)], size)
-    nominal = [load(path, size)[0] for path in _evenly([one.path for one in data.test if not one.anomalous] or good)]
+    others = [one.path for one in data.test if not one.anomalous] or good
+    nominal = [load(path, size)[0] for path in evenly(others, GOOD)]
     explainers: dict[str, Explainer] = {OURS: lambda pixels, _: detector.run(pixels[None])[0][0]}
     explainers |= references(model, detector)
     steps, done, methods = len(explainers) * len(subjects), 0, {}
@@ -205,7 +207,3 @@ def _subject(sample: Sample, size: tuple[int, int]) -> _Subject:
     pixels, own = load(sample.path, size)
     mask = None if sample.mask is None else shrink_mask(read_mask(sample.mask, size=own), size)
     return _Subject(pixels, mask if mask is not None and mask.any() and not mask.all() else None)
-
-
-def _evenly(paths: Sequence[Path]) -> list[Path]:
-    return [paths[place] for place in np.linspace(0, len(paths) - 1, min(GOOD, len(paths))).round().astype(int)]

@@ -21,6 +21,7 @@ class FeatureGrid(nn.Module):
 
     Attributes:
         field: the tiles of the grid's cells, see `ReceptiveField.tiles`.
+        grid: (h, w) cells.
         stride: of the grid.
         channels: length C of a feature vector.
     """
@@ -32,6 +33,7 @@ class FeatureGrid(nn.Module):
         self.stride = stride
         fields = [field.tiles() for field in receptive_fields(backbone.trunk, size)]
         self.field: ReceptiveField = fields[backbone.strides.index(stride)]
+        self.grid = self.field.grid
         self.resamples = nn.ModuleList(
             nn.Identity() if field == self.field else linear_resampling(field, self.field) for field in fields
         )
@@ -48,6 +50,12 @@ class FeatureGrid(nn.Module):
         with torch.autocast(pixels.device.type, enabled=False):
             maps = [one.float() for one in maps]
             grid = torch.cat([f(one) for f, one in zip(self.resamples, maps, strict=True)], dim=1)
-            for _ in range(2):
-                grid = F.avg_pool2d(grid, 3, stride=1, padding=1, count_include_pad=False)
+            grid = averaged_twice(grid)
         return grid, maps[self.backbone.strides.index(self.stride)]
+
+
+def averaged_twice(cells: Tensor) -> Tensor:
+    """Features (N, C, h, w) averaged twice over 3 x 3 cells; at a border over those that there are."""
+    for _ in range(2):
+        cells = F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
+    return cells

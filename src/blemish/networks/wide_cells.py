@@ -7,12 +7,11 @@ is than about whether something is wrong. What is left to compare are deep featu
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.features import FeatureGrid
+from blemish.networks.features import FeatureGrid, averaged_twice
 from blemish.networks.receptive_field import AxisField, ReceptiveField
 from blemish.networks.upsampling import linear_resampling
 
 SIDE = 2  # of the grid's cells
-AVERAGED = 2  # times over 3 x 3 wide cells
 
 
 class WideCells(nn.Module):
@@ -24,6 +23,7 @@ class WideCells(nn.Module):
     Attributes:
         channels: length C_k of the deepest features.
         grid: (h / 2, w / 2) wide cells.
+        back: brings maps of wide cells (N, h / 2, w / 2) to the grid (N, h, w), linearly.
     """
 
     def __init__(self, features: FeatureGrid) -> None:
@@ -31,18 +31,11 @@ class WideCells(nn.Module):
         self.channels = features.backbone.channels[-1]
         field = ReceptiveField(_wide(features.field.vertical), _wide(features.field.horizontal))
         self.grid = field.grid
-        self.enlarge = linear_resampling(field, features.field)
+        self.back = linear_resampling(field, features.field)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, C, h, w) of the grid to those of wide cells (N, C_k, h / 2, w / 2)."""
-        wide = F.avg_pool2d(features[:, -self.channels :], SIDE)
-        for _ in range(AVERAGED):
-            wide = F.avg_pool2d(wide, 3, stride=1, padding=1, count_include_pad=False)
-        return wide
-
-    def back(self, maps: Tensor) -> Tensor:
-        """Maps of wide cells (N, h / 2, w / 2) to the grid (N, h, w), linearly."""
-        return self.enlarge(maps)
+        return averaged_twice(F.avg_pool2d(features[:, -self.channels :], SIDE))
 
 
 def _wide(axis: AxisField) -> AxisField:
