@@ -77,7 +77,7 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
     type=click.Choice(["auto", "small", "wide"]),
     default="auto",
     show_default=True,
-    help="Cells by which images are compared; wide ones suit good images that differ as wholes. Unless said, they decide.",
+    help="Cells by which images are compared: wide ones suit images that differ as wholes; auto asks the good ones.",
 )
 @click.option(
     "--epochs",
