@@ -44,6 +44,7 @@ from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouett
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
+from blemish.networks.focus import Focus
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
@@ -122,12 +123,14 @@ def detector_model(
         if name != "scale" and numbers.is_floating_point():
             numbers.normal_()
     opinion = SecondOpinion(gaussian) if second else None
+    focus = Focus(GaussianHead(channels=wider.channels, grid=features.grid)) if wider is not None else None
     for numbers in opinion.buffers() if opinion is not None else ():
         if numbers.is_floating_point():
             numbers.normal_()
     head = Head(
         gaussian,
         wide=wider,
+        focus=focus,
         second=opinion,
         gate=CellNetwork(channels=channels + 1) if gate else None,
         evidence=None if evidence == "none" else evidence_network(features, fine_tune=evidence == "fine-tuned"),

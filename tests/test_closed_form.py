@@ -255,7 +255,7 @@ def test_the_map_is_nowhere_larger_with_a_second_opinion(
         if gate is not None:  # which knows of the first one only
             weight = torch.sigmoid(gate.standing(with_distance(whitened, gaussian(new)))).double().numpy()
         if evidence is not None:
-            learned = evidence.loudness(new).double().numpy()
+            learned = evidence.loudness(evidence.standing(new).clamp(min=0)).double().numpy()
     assert (both <= alone * (1 + 1e-6) + 1e-6).all()
     expected = np.sqrt((weight * np.minimum(*distances)) ** 2 + learned**2 + 1) - 1
     np.testing.assert_allclose(both, expected, rtol=1e-4, atol=1e-5)

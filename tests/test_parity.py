@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from blemish.calibration import Calibration
-from blemish.closed_form import CrossFit
+from blemish.closed_form import CrossFit, fit_in_one
 from blemish.detector import Detector
 from blemish.export import export_onnx
 from blemish.exporting import TARGETS, Format, export, score
@@ -27,6 +27,7 @@ from blemish.networks.backbones import Backbone
 from blemish.networks.cells import CellNetwork, LogitNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.fine_tuned import FineTuned
+from blemish.networks.focus import Focus
 from blemish.networks.gaussian import GaussianHead
 from blemish.networks.heads import Head, with_distance
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
@@ -78,7 +79,8 @@ PARTS = {
     "with gate": ("gate",),
     "with evidence": ("second opinion", "gate", "evidence"),
     "fine-tuned": ("second opinion", "gate", "fine-tuned evidence"),
-    "wide cells": ("wide cells", "second opinion", "gate", "evidence"),
+    "wide cells": ("wide cells", "focus", "second opinion", "gate", "evidence"),
+    "wide cells, fine-tuned": ("wide cells", "focus", "second opinion", "fine-tuned evidence"),
     "upright": ("second opinion", "gate", "evidence", "alignment"),
 }
 
@@ -99,6 +101,10 @@ def fitted_network(*parts: str) -> DetectorNetwork:
         pixels = torch.randint(0, 256, (40, *SIZE, 3), dtype=torch.uint8)
         cross_fit = CrossFit(head.gaussian)
         cross_fit.fit(seen_by_closed_form(some) for some in pixels.split(8))
+        if wide is not None and "focus" in parts:
+            small = GaussianHead(channels=wide.channels, grid=features.grid)
+            fit_in_one(small, (wide.deepest(features(some)) for some in pixels.split(8)))
+            head.focus = Focus(small)
         if "second opinion" in parts:
             held_back = torch.randint(0, 256, (8, *SIZE, 3), dtype=torch.uint8)
             head.second = cross_fit.second_opinion([seen_by_closed_form(held_back)])

@@ -96,6 +96,27 @@ def _set_variances(variances: Variances, covariance: Tensor) -> None:
     variances.rest.copy_(1 / rest)
 
 
+@torch.inference_mode()
+def fit_in_one(
+    head: GaussianHead,
+    batches: Iterable[Tensor],
+    *,
+    copies: Iterable[Iterable[Tensor]] = (),
+    ranks: Ranks = ALONE,
+) -> None:
+    """Fits a head, in place, to nominal features (N, C, h, w) with all their copies, without folds or a scale."""
+    statistics: GaussianStatistics | None = None
+    for some in chain([batches], copies):
+        for features in some:
+            if statistics is None:
+                statistics = GaussianStatistics(ranks.same(features[0].clone()))
+            statistics.update(features)
+    if statistics is None:
+        raise ValueError("no features to fit to")
+    statistics.add_up(ranks)
+    statistics.fit(head)
+
+
 class CrossFit:
     """The statistics of nominal images in folds, and what a head fitted to all other folds makes of each.
 

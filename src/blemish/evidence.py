@@ -99,7 +99,7 @@ def _scale(evidence: LogitNetwork, head: Head, nominal: Iterable[tuple[Tensor, T
 
     The objective leaves the scale of a logit open; so neither of the two drowns the other's nominal noise.
     """
-    seen = [(evidence(evidence.sees(*some)), head.squares(*some).sqrt()) for some in nominal]
+    seen = [(evidence(evidence.sees(*some)), head.norms(*some)[0]) for some in nominal]
     logits, norms = (torch.cat(parts) for parts in zip(*seen, strict=True))
     centre = logits.median()
     loud = torch.quantile((logits - centre).amax((1, 2)), RARE)

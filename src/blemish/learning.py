@@ -3,7 +3,7 @@
 1. Parts that lie in any direction on a plain background are turned upright: `blemish.align`.
 2. Turned copies are tried: how may a good image be turned without looking wrong?
 3. The closed form: one pass gathers the statistics of `GaussianHead`, of wide cells where images differ as wholes.
-   Outsiders are left out where there are many.
+   Outsiders are left out where there are many. Small cells bring into focus what wide ones find.
 4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation. Where defects are
    labelled there is none: they say better what matters.
 5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
@@ -27,7 +27,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from blemish.align import learn_alignment, turn
-from blemish.closed_form import CrossFit
+from blemish.closed_form import CrossFit, fit_in_one
 from blemish.datasets.pixels import Pixels
 from blemish.datasets.splits import evenly
 from blemish.evidence import WithMiddle, evidence_network, learn_evidence
@@ -35,6 +35,7 @@ from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
+from blemish.networks.focus import Focus
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
@@ -43,7 +44,7 @@ from blemish.networks.wide_cells import WideCells
 from blemish.outsiders import BY_WIDE_CELLS, IN_ANY_POSE, UPRIGHT, holds_outsiders, insiders, ordinary
 from blemish.ranks import Extract, Ranks
 from blemish.refinement import Training, coverage
-from blemish.synthetic.turned import ANY, Freedom, Pose
+from blemish.synthetic.turned import ANY, Freedom, Pose, exposed
 from blemish.training_anomalies import Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
 from blemish.variety import MOST, can_tell, differ_as_wholes
 
@@ -118,8 +119,15 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     if wide is not None:
         alone = partial(_extract, lambda some: wide(features(some)), interest, fabric)
         together = ranks.together(alone)
-    rounds = partial(_rounds, freedom=freedom, upright=upright is not None)
-    copies = partial(_copies, pixels.images, extract=alone, freedom=freedom, seed=seed, ignored=ignored)
+    turned = partial(_turned, pixels.images, freedom=freedom, seed=seed, ignored=ignored)
+
+    def copies(some: Sequence[int], *, extract: Extract = alone, told: str = "copies") -> Iterator[Iterator[Tensor]]:
+        share, rounds = ranks.share(len(some)), _rounds(fit, freedom=freedom, upright=upright is not None)
+        yield from turned(some, extract=extract, share=share, rounds=rounds, progress=partial(progress, told))
+        if wide is not None:
+            yield _exposed(
+                pixels.images, some, extract=extract, share=share, seed=seed, progress=partial(progress, told)
+            )
 
     def closed_form(fit: Sequence[int]) -> CrossFit:
         cells = features if wide is None else wide
@@ -129,16 +137,29 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         share = ranks.share(len(fit))
         cross_fit.fit(
             _each_batch(pixels.images, fit[share], alone, partial(progress, "features")),
-            copies=copies(fit, share=share, rounds=rounds(fit), progress=partial(progress, "copies")),
+            copies=copies(fit),
             first=share.start,
         )
         return cross_fit
+
+    def focus(wide: WideCells, fit: Sequence[int]) -> Focus:
+        deepest = partial(_extract, lambda some: wide.deepest(features(some)), interest, fabric)
+        part = None if upright is None else coverage(upright.part, features.grid) > 0.5
+        gaussian = GaussianHead(channels=wide.channels, grid=features.grid, part=part).to(fabric.device)
+        share = ranks.share(len(fit))
+        fit_in_one(
+            gaussian,
+            _each_batch(pixels.images, fit[share], deepest, partial(progress, "small cells")),
+            copies=copies(fit, extract=deepest),
+            ranks=ranks,
+        )
+        return Focus(gaussian)
 
     def second_opinion(cross_fit: CrossFit, held_back: Sequence[int], *, farthest: float) -> SecondOpinion:
         share = ranks.share(len(held_back))
         return cross_fit.second_opinion(
             _each_batch(pixels.images, held_back[share], alone, partial(progress, "held back")),
-            copies=copies(held_back, share=share, rounds=rounds(fit), progress=partial(progress, "copies held back")),
+            copies=copies(held_back, told="copies held back"),
             farthest=farthest,
         )
 
@@ -155,7 +176,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             f"{everything - len(fit)} of {everything} good images look unlike the others and are not learned from: "
             "some may be defective"
         )
-    head = Head(cross_fit.head, wide=wide)
+    head = Head(cross_fit.head, wide=wide, focus=None if wide is None else focus(wide, fit))
     network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest).eval().to(fabric.device)
 
     # 4. The gate
@@ -168,6 +189,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             kind=anomalies,
             extract=together,
             training=training,
+            each_its_own=wide is not None,
             ignored=ignored if background is None else background,
         )
 
@@ -263,7 +285,7 @@ def _rounds(fit: Sequence[int], *, freedom: Freedom, upright: bool) -> int:
     return int(enough - 1) // len(fit)
 
 
-def _copies(
+def _turned(
     images: npt.NDArray[np.uint8],
     chosen: Sequence[int],
     *,
@@ -296,6 +318,24 @@ def _copies(
         for _ in range(share.start):  # the draws for the images before this share
             freedom.copy(number, rng, images.shape[1:3])
         yield _each_batch(images, own, partial(turn, number), partial(told, number))
+
+
+def _exposed(
+    images: npt.NDArray[np.uint8],
+    chosen: Sequence[int],
+    *,
+    extract: Extract,
+    share: slice,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> Iterator[Tensor]:
+    """Features of a share of the images chosen, each under an exposure of its own."""
+    own, draws = chosen[share], iter(range(share.start, len(chosen)))
+
+    def alter(some: npt.NDArray[np.uint8]) -> Tensor:
+        return extract(np.stack([exposed(one, np.random.default_rng((seed, next(draws)))) for one in some]))
+
+    return _each_batch(images, own, alter, progress)
 
 
 def _map(

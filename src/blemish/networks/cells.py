@@ -42,12 +42,12 @@ class LogitNetwork(nn.Module, ABC):
         """Logits (N, h, w) above the usual, in units of the spread."""
         return (self(features) - self.centre) / self.spread
 
-    def loudness(self, features: Tensor) -> Tensor:
-        """What counts as evidence, (N, h, w) >= 0: the standing, quieter up to the usual one, louder beyond it.
+    def loudness(self, standing: Tensor) -> Tensor:
+        """What counts as evidence of logits that stand so high above the usual (N, h, w) >= 0, of the same shape.
 
-        What nominal images reach as well is little evidence, and drowns defects that were never learned from.
+        Quieter up to the standing that rare nominal images reach, louder beyond it: what nominal images reach as well
+        is little evidence, and drowns defects that were never learned from.
         """
-        standing = self.standing(features).clamp(min=0)
         return QUIET * standing + (LOUD - QUIET) * (standing - self.usual).clamp(min=0)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from blemish.networks.cells import CellNetwork, LogitNetwork
+from blemish.networks.focus import Focus
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.wide_cells import WideCells
 from blemish.objectives import pseudo_huber
@@ -21,12 +22,16 @@ class Head(nn.Module):
     evidence is never negative, so that what was learned from some defects takes nothing away from any others. Where
     there is a second opinion, |phi| is the smaller of both distances.
 
+    Where the closed form sees wide cells, that only says how high the map gets. Where it is high is a map of its own:
+    of the distance brought into focus by small cells, and of the evidence as it stands.
+
     Args:
         gaussian: the closed form.
         second: another one, which may have learned from the images that calibrate all the rest.
         gate: a network on v and |phi| (C + 1 channels, see `with_distance`), trained on synthetic anomalies.
         evidence: a network on the features themselves, or on stages of its own, trained on labelled defects.
         wide: what the closed form and the gate see in the place of the features, where images differ as wholes.
+        focus: what makes the map sharp again there.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class Head(nn.Module):
         gaussian: GaussianHead,
         *,
         wide: WideCells | None = None,
+        focus: Focus | None = None,
         second: SecondOpinion | None = None,
         gate: CellNetwork | None = None,
         evidence: LogitNetwork | None = None,
@@ -41,36 +47,59 @@ class Head(nn.Module):
         super().__init__()
         self.gaussian = gaussian
         self.wide = wide
+        self.focus = focus
         self.second = second
         self.gate = gate
         self.evidence = evidence
 
     def forward(self, features: Tensor, middle: Tensor | None = None) -> Tensor:
-        """Anomaly map A >= 0 (N, h, w) of features (N, C, h, w).
+        """How high the anomaly map gets, A >= 0 (N, h, w), of features (N, C, h, w).
 
         Args:
             features: of the grid.
             middle: the backbone's own map, see `FeatureGrid.with_middle`: for evidence with stages of its own.
         """
-        return pseudo_huber(self.squares(features, middle).sqrt())
+        return self.maps(features, middle)[0]
 
-    def squares(self, features: Tensor, middle: Tensor | None = None) -> Tensor:
-        """|phi|^2 with gate and evidence, (N, h, w), of the same."""
+    def maps(self, features: Tensor, middle: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The same, and where there is a focus, a second map (N, h, w) for where it is high: see `as_high_as`."""
+        return tuple(pseudo_huber(norms) for norms in self.norms(features, middle))
+
+    def norms(self, features: Tensor, middle: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The norms that these maps are of, each (N, h, w)."""
+        first, least = self._distances(features)
+        standing = loudness = None
+        if self.evidence is not None:
+            standing = self.evidence.standing(self.evidence.sees(features, middle)).clamp(min=0)
+            loudness = self.evidence.loudness(standing)
+        level = _joined(least, loudness)
+        if self.focus is None:
+            return (level,)
+        # Of the first opinion only: a second one then makes the whole map smaller, not only its largest value.
+        return level, _joined(self.focus(first, features), standing)
+
+    def _distances(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """gate |phi|, (N, h, w), of the first opinion and of both."""
         whitened = self.gaussian.whiten(features if self.wide is None else self.wide(features))
         distance = least = self.gaussian.distance(whitened)
         if self.second is not None:
             least = torch.minimum(distance, self.second.distance(whitened, self.gaussian.scale))
+        distances = [distance, least]
         if self.gate is not None:
-            least = least * torch.sigmoid(self.gate.standing(with_distance(whitened, distance)))
-        squares = (least if self.wide is None else self.wide.back(least)).square()
-        if self.evidence is not None:
-            seen = self.evidence.sees(features, middle)
-            squares = squares + self.evidence.loudness(seen).square()
-        return squares
+            weight = torch.sigmoid(self.gate.standing(with_distance(whitened, distance)))
+            distances = [weight * one for one in distances]
+        if self.wide is not None:
+            distances = [self.wide.back(one) for one in distances]
+        return distances[0], distances[1]
 
     def first_opinion(self) -> "Head":
         """The same head without its second opinion."""
-        return Head(self.gaussian, wide=self.wide, gate=self.gate, evidence=self.evidence)
+        return Head(self.gaussian, wide=self.wide, focus=self.focus, gate=self.gate, evidence=self.evidence)
+
+
+def _joined(distance: Tensor, evidence: Tensor | None) -> Tensor:
+    """The norm (N, h, w) of a vector of norm `distance` (N, h, w) with one element more, if there is one."""
+    return distance if evidence is None else (distance.square() + evidence.square()).sqrt()
 
 
 def with_distance(whitened: Tensor, distance: Tensor) -> Tensor:

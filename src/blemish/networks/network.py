@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from blemish.networks.alignment import Alignment
 from blemish.networks.features import FeatureGrid
+from blemish.networks.focus import as_high_as
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.upsampling import gaussian_upsampling
@@ -45,15 +46,22 @@ class DetectorNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Anomaly maps A' >= 0, float (N, H, W), of uint8 pixels (N, H, W, 3)."""
+        poses = None
         if self.alignment is not None:
             poses = self.alignment.poses(pixels)
-            return self.alignment.back(self._maps(self.alignment.upright(pixels, poses)), poses)
-        if self.interest is not None:
-            return self.interest(self._maps(self.interest.blind(pixels)))
-        return self._maps(pixels)
+            pixels = self.alignment.upright(pixels, poses)
+        elif self.interest is not None:
+            pixels = self.interest.blind(pixels)
+        cells = self.head.maps(*self.features.with_middle(pixels))
+        maps = [self._to_pixels(one, poses) for one in cells]
+        return maps[0] if len(maps) == 1 else as_high_as(*maps)
 
-    def _maps(self, pixels: Tensor) -> Tensor:
-        return self.upsample(self.head(*self.features.with_middle(pixels)))
+    def _to_pixels(self, cells: Tensor, poses: Tensor | None) -> Tensor:
+        """Maps (N, h, w) as those of the image as it came, (N, H, W)."""
+        maps = self.upsample(cells)
+        if self.alignment is not None and poses is not None:
+            return self.alignment.back(maps, poses)
+        return maps if self.interest is None else self.interest(maps)
 
     def first_opinion(self) -> "DetectorNetwork":
         """The same network without its second opinion: what the images held back can calibrate."""

@@ -35,7 +35,11 @@ class WideCells(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, C, h, w) of the grid to those of wide cells (N, C_k, h / 2, w / 2)."""
-        return averaged_twice(F.avg_pool2d(features[:, -self.channels :], SIDE))
+        return averaged_twice(F.avg_pool2d(self.deepest(features), SIDE))
+
+    def deepest(self, features: Tensor) -> Tensor:
+        """Features (N, C, h, w) of the grid to the deepest of them (N, C_k, h, w)."""
+        return features[:, -self.channels :]
 
 
 def _wide(axis: AxisField) -> AxisField:

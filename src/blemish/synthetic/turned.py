@@ -10,6 +10,7 @@ MOST_ZOOM = 0.15  # of the logarithm of the scale
 MOST_SHIFT = 0.05  # of the side
 CONTRAST = (0.75, 1.3)
 BRIGHTNESS = 25.0  # grey levels
+GAMMA, GAIN = 1.6, 1.4  # of other exposures, at most, or at least their inverses
 UPRIGHT = np.deg2rad(3)  # the most that something that must not be turned is out of true
 
 
@@ -92,3 +93,11 @@ def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
     mean = image.mean()
     changed = (image - mean) * rng.uniform(*CONTRAST) + mean + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
     return np.rint(changed.clip(0, 255)).astype(np.uint8)
+
+
+def exposed(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The image (H, W, 3) under another exposure: to a power of 0.6 to 1.6, times 0.7 to 1.4, both log-uniform."""
+    gamma, gain = np.exp(rng.uniform(-1, 1, size=2) * np.log((GAMMA, GAIN)))
+    levels = np.arange(256) / 255
+    changed = np.rint(255 * (gain * levels**gamma).clip(0, 1)).astype(np.uint8)
+    return changed[image]
