@@ -19,7 +19,7 @@ from blemish.networks.gaussian import GaussianHead
 from blemish.networks.heads import Head, with_distance
 from blemish.refinement import Training
 from blemish.synthetic.turned import ANY
-from blemish.training_anomalies import Anomaly
+from blemish.training_anomalies import Alteration, Anomaly
 
 SIDE, CELL, C = 32, 4, 4
 GRID = (SIDE // CELL, SIDE // CELL)
@@ -166,7 +166,17 @@ def test_evidence_reaches_on_rare_good_images_what_the_norm_reaches(
     cross_fit = cross_fit_to(images, FIT)
     head = Head(cross_fit.head, gate=learn(cross_fit) if gated else None)
     known, learned = stained(images, 0), new_evidence()
-    learn_evidence(learned, head, images, FIT, validation, known, freedom=ANY, extract=with_middle, training=training)
+    learn_evidence(
+        learned,
+        head,
+        images,
+        FIT,
+        validation,
+        known,
+        alteration=Alteration(ANY),
+        extract=with_middle,
+        training=training,
+    )
     with torch.inference_mode():
         features = extract(images[validation or FIT])
         standing = learned.standing(features).double().numpy()
@@ -181,7 +191,9 @@ def test_evidence_is_learned_wherever_the_defect_lies(images: np.ndarray, traini
     head = Head(cross_fit_to(images, FIT).head)
     longer = replace(training, epochs=25)
     known, new, learned = stained(images, 0), stained(images, 5), new_evidence()
-    learn_evidence(learned, head, images, FIT, VALIDATION, known, freedom=ANY, extract=with_middle, training=longer)
+    learn_evidence(
+        learned, head, images, FIT, VALIDATION, known, alteration=Alteration(ANY), extract=with_middle, training=longer
+    )
     with torch.inference_mode():
         standing = learned.standing(extract(np.stack([one.image for one in new]))).numpy()
     cells = np.stack([one.mask.reshape(GRID[0], CELL, GRID[1], CELL).mean((1, 3)) for one in new])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish import learning
+from blemish import copies
 from blemish.calibration import Calibration
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import fold_nominal
@@ -55,7 +55,7 @@ class Trained(Kept):
 def train_and_keep(folder: Path, path: Path, **options: Any) -> Trained:
     kept = Trained(path=path)
     with pytest.MonkeyPatch.context() as patch, keeping(kept):
-        patch.setattr(learning, "ENOUGH_IMAGES", 10)
+        patch.setattr(copies, "ENOUGH_IMAGES", 10)
         patch.setattr("blemish.gate.MOST_SYNTHETIC", 24)
         kept.detector = train(folder, path, size=SIZE, epochs=1, **options)
     return kept

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from blemish import learning
+from blemish import copies
 from blemish.closed_form import CrossFit
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector, FailedImage
@@ -68,7 +68,7 @@ def write_parts(root: Path, *, marked: Callable[[int], bool], seed: int = 0) -> 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blemish.gate.MOST_SYNTHETIC", 40)
-    monkeypatch.setattr(learning, "ENOUGH_IMAGES", 20)
+    monkeypatch.setattr(copies, "ENOUGH_IMAGES", 20)
 
 
 # Reading masks
@@ -165,7 +165,7 @@ def blind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     mask = stamp_mask(root / "mask.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("blemish.gate.MOST_SYNTHETIC", 40)
-        patch.setattr(learning, "ENOUGH_IMAGES", 20)
+        patch.setattr(copies, "ENOUGH_IMAGES", 20)
         half = write_parts(root / "half", marked=lambda number: number % 2 == 0)
         none = write_parts(root / "none", marked=lambda number: False)
         train(half, root / "half.onnx", size=SIZE, ignore=mask, epochs=2)

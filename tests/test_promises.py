@@ -51,7 +51,7 @@ def test_a_third_is_drawn_by_chance_and_the_rest_stays_in_its_order(parts: Path)
 
 def test_no_new_image_is_learned_from_and_all_are_scored(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blemish.gate.MOST_SYNTHETIC", 8)
-    monkeypatch.setattr("blemish.learning.ENOUGH_IMAGES", 1)
+    monkeypatch.setattr("blemish.copies.ENOUGH_IMAGES", 1)
     data = read_data_set(parts)
     material = prepare(data, seed=0, size=64)
     away = [sample.path for sample in keep_away(data, seed=0)[0]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish import evidence, gate, learning, training_anomalies
+from blemish import copies, evidence, gate, learning, training_anomalies
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector
 from blemish.exporting.graphs import first_opinion
@@ -46,7 +46,7 @@ def few() -> Any:
         patch.setattr(gate, "MOST_SYNTHETIC", 24)
         patch.setattr(evidence, "COPIES", 8)
         patch.setattr(training_anomalies, "MOST_LABELLED", 12)
-        patch.setattr(learning, "ENOUGH_IMAGES", 20)
+        patch.setattr(copies, "ENOUGH_IMAGES", 20)
         yield
 
 

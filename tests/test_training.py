@@ -12,16 +12,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from blemish import evidence, gate, learning, training_anomalies
+from blemish import copies, evidence, gate, training_anomalies
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector, ScoredImage
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.files import fingerprint
 from blemish.networks.backbones import Backbone
-from blemish.synthetic.turned import ANY, Freedom
+from blemish.synthetic.turned import ANY, Freedom, exposed
 from blemish.training import train
 from hammers import pictures
+from keeping import Kept, keeping
 
 SIZE = (64, 96)  # a rectangle: nothing may assume a square
 CLOSED_FORM = {"size": SIZE, "anomalies": "none"}  # for what has nothing to do with the gate
@@ -88,7 +89,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "MOST_SYNTHETIC", 40)
     monkeypatch.setattr(evidence, "COPIES", 20)
     monkeypatch.setattr(training_anomalies, "MOST_LABELLED", 60)
-    monkeypatch.setattr(learning, "ENOUGH_IMAGES", 20)
+    monkeypatch.setattr(copies, "ENOUGH_IMAGES", 20)
 
 
 def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, tmp_path: Path) -> None:
@@ -124,13 +125,13 @@ def copies_of(
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """What a training makes of images, round by round (rounds, N, H, W, 3), and the progress it tells."""
     told: list[tuple[int, int]] = []
-    rounds = learning._copies(
+    rounds = copies.turned_copies(
         images,
         fit,
         extract=torch.from_numpy,
         freedom=freedom,
         share=slice(0, len(fit)),
-        rounds=learning._rounds(fit, freedom=freedom, upright=upright),
+        rounds=copies.rounds_of_turned(len(fit), freedom=freedom, upright=upright),
         seed=0,
         progress=lambda *step: told.append(step),
     )
@@ -170,6 +171,22 @@ def test_upright_parts_take_fewer_copies(images: int, rounds: int) -> None:
     made, _ = copies_of(np.zeros((images, 4, 6, 3), np.uint8), list(range(images)), upright=True)
     assert len(made) == rounds
     assert images * (1 + rounds) >= 40
+
+
+def test_every_image_has_an_exposure_of_its_own_whoever_makes_it() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 10, 3), np.uint8)
+    chosen = list(range(1, 38))
+
+    def made(share: slice) -> np.ndarray:
+        batches = copies.exposed_copies(
+            images, chosen, extract=torch.from_numpy, share=share, seed=3, progress=lambda *_: None
+        )
+        return torch.cat(list(batches)).numpy()
+
+    whole = made(slice(0, 37))
+    expected = [exposed(images[one], np.random.default_rng((3, place))) for place, one in enumerate(chosen)]
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(np.concatenate([made(slice(0, 20)), made(slice(20, 37))]), whole)
 
 
 def test_copies_are_mirrored_then_turned_in_the_order_of_the_images() -> None:
@@ -305,17 +322,29 @@ def write_others(folder: Path) -> Path:
     ids=["differ", "alike", "small asked for", "wide asked for"],
 )
 def test_images_that_differ_as_wholes_are_compared_by_wide_cells(
-    differ: bool, options: dict[str, Any], wide: bool, tmp_path: Path
+    differ: bool, options: dict[str, Any], wide: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Noise as coarse as each image has it, or all alike."""
+    monkeypatch.setattr(copies, "ENOUGH_IMAGES", 1)  # nothing is turned
     for index in range(20):
         rng, cell = np.random.default_rng(index), 2 ** (index % 4) if differ else 2
         pixels = np.kron(rng.integers(60, 200, (128 // cell, 128 // cell)), np.ones((cell, cell))).astype(np.uint8)
         save(tmp_path / "parts" / f"train/good/{index}.png", pixels)
     told: list[str] = []
     options = CLOSED_FORM | {"size": (128, 128)} | options
-    detector = train(tmp_path / "parts", tmp_path / "m.onnx", notify=told.append, **options)
+    kept = Kept()
+    with keeping(kept):
+        detector = train(tmp_path / "parts", tmp_path / "m.onnx", notify=told.append, **options)
     assert detector.metadata.wide_cells == wide
+    (network,), (material,) = kept.networks, kept.materials
+    assert (network.head.focus is not None) == wide
+    if network.head.focus is not None:  # small cells have learned from all images, each under another exposure too
+        images, exposures = material.pixels.images[list(material.fit)], []
+        for number, image in enumerate(images):
+            exposures.append(exposed(image, np.random.default_rng((0, number))))
+        with torch.inference_mode():
+            deepest = network.features(torch.from_numpy(np.concatenate([images, np.stack(exposures)])))[:, -112:]
+        np.testing.assert_allclose(network.head.focus.gaussian.mean.numpy(), deepest.mean(0).numpy(), atol=1e-3)
     assert any("differ as wholes" in sentence for sentence in told) == (wide and "cells" not in options)
 
 

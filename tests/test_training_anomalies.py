@@ -15,6 +15,7 @@ from blemish.synthetic.turned import ANY
 from blemish.training_anomalies import (
     MOST_LABELLED,
     SUSPICIOUS,
+    Alteration,
     labelled_anomalies,
     nominal_copies,
     outlier_anomalies,
@@ -56,7 +57,9 @@ def no_suspicion(image: np.ndarray) -> np.ndarray:
 def made_of(pixels: Pixels, *, seed: int = 0, suspect=no_suspicion) -> list[training_anomalies.Anomaly]:
     labelled = list(range(NOMINAL, len(pixels.samples)))
     rng = np.random.default_rng(seed)
-    return labelled_anomalies(pixels, labelled, list(range(NOMINAL)), freedom=ANY, suspect=suspect, rng=rng)
+    return labelled_anomalies(
+        pixels, labelled, list(range(NOMINAL)), alteration=Alteration(ANY), suspect=suspect, rng=rng
+    )
 
 
 # Labelled defects
@@ -166,10 +169,43 @@ def test_scars_take_the_texture_of_nominal_images_only() -> None:
         assert made.image.max() < 200  # nothing of the third, which is not nominal
 
 
+def test_where_each_has_its_own_look_scars_show_nothing_of_another_image() -> None:
+    images = np.stack(
+        [
+            np.full((SIDE, SIDE, 3), 100, np.uint8),
+            np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8),
+        ]
+    )
+    shares = []
+    for seed in range(60):
+        made, alone = (
+            paint(some, 0, "scars", np.random.default_rng(seed), nominal=[0, len(some) - 1], each_its_own=True)
+            for some in (images, images[:1])
+        )
+        np.testing.assert_array_equal(made.image, alone.image)
+        shares.append(made.mask.mean())
+    assert max(shares) > 0.3  # whole regions
+    assert min(shares) < 0.05
+
+
+def test_copies_take_the_light_they_are_told() -> None:
+    def dark(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return image // 2
+
+    images = np.full((3, SIDE, SIDE, 3), 200, np.uint8)
+    alteration = Alteration(ANY, light=dark)
+    assert {
+        copy.mean() for copy in nominal_copies(images, [0, 2], 9, np.random.default_rng(0), alteration=alteration)
+    } == {100.0}
+
+
 def test_copies_are_of_nominal_images_only_and_of_them_all() -> None:
     images = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (40, 200, 120)])
     means = np.array(
-        [copy.mean() for copy in nominal_copies(images, [0, 2], 60, np.random.default_rng(0), freedom=ANY)]
+        [
+            copy.mean()
+            for copy in nominal_copies(images, [0, 2], 60, np.random.default_rng(0), alteration=Alteration(ANY))
+        ]
     )
     assert len(means) == 60
     near = np.abs(means[:, None] - [40, 200, 120]).argmin(1)  # flat images keep their mean but for the brightness

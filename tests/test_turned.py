@@ -6,7 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import affine_transform
 
-from blemish.synthetic.turned import ANY, BRIGHTNESS, CONTRAST, MOST_SHIFT, MOST_ZOOM, UPRIGHT, Freedom, Pose, relit
+from blemish.synthetic.turned import (
+    ANY,
+    BRIGHTNESS,
+    CONTRAST,
+    GAIN,
+    GAMMA,
+    MOST_SHIFT,
+    MOST_ZOOM,
+    UPRIGHT,
+    Freedom,
+    Pose,
+    exposed,
+    relit,
+)
 
 seeds = st.integers(0, 2**32)
 sides = st.integers(1, 60)
@@ -162,3 +175,27 @@ def test_relit_reaches_most_of_its_range() -> None:
     assert max(contrasts) == pytest.approx(CONTRAST[1], abs=0.1)
     assert min(brightness) == pytest.approx(-BRIGHTNESS, abs=2)
     assert max(brightness) == pytest.approx(BRIGHTNESS, abs=2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(sides, sides, seeds, st.booleans())
+def test_another_exposure_is_one_rising_curve_within_bounds(height: int, width: int, seed: int, grey: bool) -> None:
+    image = texture(height, width, seed=seed, grey=grey)
+    result = exposed(image, np.random.default_rng(seed))
+    assert result.dtype == np.uint8
+    assert result.shape == image.shape
+    levels = image / 255
+    bounds = [255 * np.clip(gain * levels**gamma, 0, 1) for gain in (1 / GAIN, GAIN) for gamma in (1 / GAMMA, GAMMA)]
+    assert (result >= np.min(bounds, axis=0) - 0.5).all()
+    assert (result <= np.max(bounds, axis=0) + 0.5).all()
+    order = np.argsort(image, axis=None, kind="stable")
+    assert (np.diff(result.ravel()[order].astype(int)) >= 0).all()
+
+
+def test_other_exposures_reach_most_of_their_range() -> None:
+    image = np.full((4, 4, 3), 100, np.uint8)
+    means = [exposed(image, np.random.default_rng(seed)).mean() for seed in range(300)]
+    lowest, highest = (255 * gain * (100 / 255) ** gamma for gain, gamma in ((1 / GAIN, GAMMA), (GAIN, 1 / GAMMA)))
+    assert min(means) == pytest.approx(lowest, abs=8)
+    assert max(means) == pytest.approx(highest, abs=12)
+    assert np.median(means) == pytest.approx(100, abs=8)

@@ -17,8 +17,7 @@ from blemish.networks.features import FeatureGrid
 from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.heads import Head
 from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
-from blemish.synthetic.turned import Freedom
-from blemish.training_anomalies import Anomaly, nominal_copies
+from blemish.training_anomalies import Alteration, Anomaly, nominal_copies
 
 WithMiddle = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Tensor]]
 
@@ -45,7 +44,7 @@ def learn_evidence(
     validation: Sequence[int],
     anomalies: Sequence[Anomaly],
     *,
-    freedom: Freedom,
+    alteration: Alteration,
     extract: WithMiddle,
     training: Training,
 ) -> None:
@@ -59,7 +58,7 @@ def learn_evidence(
         validation: indices of nominal ones that nothing was fitted to, for the scale; where there are none, `fit` has
             to do.
         anomalies: what to tell them from.
-        freedom: how nominal images may be turned.
+        alteration: how copies of nominal images are altered, as those of the anomalies were.
         extract: what `FeatureGrid.with_middle` makes of images (n, H, W, 3).
         training: how to train.
     """
@@ -69,7 +68,7 @@ def learn_evidence(
 
     rng = np.random.default_rng(training.seed)
     good = [images[index] for index in fit[:MOST_NOMINAL]]
-    nominal = features([*good, *nominal_copies(images, fit, COPIES, rng, freedom=freedom)])
+    nominal = features([*good, *nominal_copies(images, fit, COPIES, rng, alteration=alteration)])
     shown = features(one.image for one in anomalies)
     masks = torch.stack([coverage(one.mask, shown.shape[-2:]) for one in anomalies])
     names = sorted({one.kind for one in anomalies})

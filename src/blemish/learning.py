@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from blemish import copies
 from blemish.align import learn_alignment, turn
 from blemish.closed_form import CrossFit, fit_in_one
 from blemish.datasets.pixels import Pixels
@@ -44,19 +45,14 @@ from blemish.networks.wide_cells import WideCells
 from blemish.outsiders import BY_WIDE_CELLS, IN_ANY_POSE, UPRIGHT, holds_outsiders, insiders, ordinary
 from blemish.ranks import Extract, Ranks
 from blemish.refinement import Training, coverage
-from blemish.synthetic.turned import ANY, Freedom, Pose, exposed
-from blemish.training_anomalies import Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
+from blemish.synthetic.turned import ANY, exposed, relit
+from blemish.training_anomalies import Alteration, Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
 from blemish.variety import MOST, can_tell, differ_as_wholes
 
-Result = TypeVar("Result")
 Cells = Literal["auto", "small", "wide"]
 
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
-FEATURE_BATCH = 16
-ENOUGH_IMAGES = 125  # fewer good images are made up to about this many by mirrored and turned copies
-TIMES_TURNED = 2.5  # as many where parts lie in any direction, which takes more copies to fill
 ENOUGH_LABELLED = 10  # fewer show too little of what defects look like for stages of the backbone to learn from
-ENOUGH_UPRIGHT = 40  # where parts have been turned upright, and copies only blur how well they lie
 
 
 @dataclass(frozen=True)
@@ -105,11 +101,11 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     alone: Extract = partial(_extract, features, interest, fabric)
     together = ranks.together(alone)
     freedom = ANY
-    if len(fit) < ENOUGH_IMAGES or material.labelled or material.outliers is not None:  # else nothing is turned
+    if len(fit) < copies.ENOUGH_IMAGES or material.labelled or material.outliers is not None:  # else nothing is turned
         freedom = learn_freedom(pixels.images, fit, extract=together, channels=features.channels)
 
     # 3. The closed form
-    look = partial(_each_batch, pixels.images, function=together, progress=partial(progress, "comparing images"))
+    look = partial(copies.in_batches, pixels.images, function=together, progress=partial(progress, "comparing images"))
     wide = _wide_cells(features, fit, cells=material.cells, look=look)
     if wide is not None and material.cells == "auto":
         training.notify(
@@ -119,15 +115,15 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     if wide is not None:
         alone = partial(_extract, lambda some: wide(features(some)), interest, fabric)
         together = ranks.together(alone)
-    turned = partial(_turned, pixels.images, freedom=freedom, seed=seed, ignored=ignored)
+    turned = partial(copies.turned_copies, pixels.images, freedom=freedom, seed=seed, ignored=ignored)
+    exposures = partial(copies.exposed_copies, pixels.images, seed=seed)
 
-    def copies(some: Sequence[int], *, extract: Extract = alone, told: str = "copies") -> Iterator[Iterator[Tensor]]:
-        share, rounds = ranks.share(len(some)), _rounds(fit, freedom=freedom, upright=upright is not None)
-        yield from turned(some, extract=extract, share=share, rounds=rounds, progress=partial(progress, told))
+    def altered(some: Sequence[int], *, extract: Extract = alone, told: str = "copies") -> Iterator[Iterator[Tensor]]:
+        share, told_so_far = ranks.share(len(some)), partial(progress, told)
+        rounds = copies.rounds_of_turned(len(fit), freedom=freedom, upright=upright is not None)
+        yield from turned(some, extract=extract, share=share, rounds=rounds, progress=told_so_far)
         if wide is not None:
-            yield _exposed(
-                pixels.images, some, extract=extract, share=share, seed=seed, progress=partial(progress, told)
-            )
+            yield exposures(some, extract=extract, share=share, progress=told_so_far)
 
     def closed_form(fit: Sequence[int]) -> CrossFit:
         cells = features if wide is None else wide
@@ -136,8 +132,8 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         cross_fit = CrossFit(gaussian, ranks=ranks)
         share = ranks.share(len(fit))
         cross_fit.fit(
-            _each_batch(pixels.images, fit[share], alone, partial(progress, "features")),
-            copies=copies(fit),
+            copies.in_batches(pixels.images, fit[share], alone, partial(progress, "features")),
+            copies=altered(fit),
             first=share.start,
         )
         return cross_fit
@@ -149,8 +145,8 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         share = ranks.share(len(fit))
         fit_in_one(
             gaussian,
-            _each_batch(pixels.images, fit[share], deepest, partial(progress, "small cells")),
-            copies=copies(fit, extract=deepest),
+            copies.in_batches(pixels.images, fit[share], deepest, partial(progress, "small cells")),
+            copies=altered(fit, extract=deepest),
             ranks=ranks,
         )
         return Focus(gaussian)
@@ -158,8 +154,8 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     def second_opinion(cross_fit: CrossFit, held_back: Sequence[int], *, farthest: float) -> SecondOpinion:
         share = ranks.share(len(held_back))
         return cross_fit.second_opinion(
-            _each_batch(pixels.images, held_back[share], alone, partial(progress, "held back")),
-            copies=copies(held_back, told="copies held back"),
+            copies.in_batches(pixels.images, held_back[share], alone, partial(progress, "held back")),
+            copies=altered(held_back, told="copies held back"),
             farthest=farthest,
         )
 
@@ -196,15 +192,17 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     # 5. The evidence
     known: list[Anomaly] = []
     rng = np.random.default_rng(seed)
+    fine_tune = upright is None and len(material.labelled) >= ENOUGH_LABELLED
+    # Stages that learn would take too much of their time to get used to other exposures.
+    alteration = Alteration(freedom, light=relit if wide is None or fine_tune else exposed)
     if material.labelled:
         suspect = partial(_map, network, fabric, ranks)
-        known += labelled_anomalies(pixels, material.labelled, fit, freedom=freedom, suspect=suspect, rng=rng)
+        known += labelled_anomalies(pixels, material.labelled, fit, alteration=alteration, suspect=suspect, rng=rng)
     if material.outliers is not None:
         known += outlier_anomalies(material.outliers, size, rng)
     if ignored is not None:
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
-        fine_tune = upright is None and len(material.labelled) >= ENOUGH_LABELLED
         evidence = evidence_network(features, fine_tune=fine_tune)
         learn_evidence(
             evidence,
@@ -213,7 +211,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             fit,
             material.validation,
             known,
-            freedom=freedom,
+            alteration=alteration,
             extract=_in_two(ranks.together(partial(_extract, _in_one(features), interest, fabric)), features.channels),
             training=training,
         )
@@ -261,81 +259,6 @@ def _in_two(extract: Extract, channels: int) -> WithMiddle:
         return together[:, :channels], together[:, channels:]
 
     return both
-
-
-def _each_batch(
-    images: npt.NDArray[np.uint8],
-    chosen: Sequence[int],
-    function: Callable[[npt.NDArray[np.uint8]], Result],
-    progress: Callable[[int, int], None],
-) -> Iterator[Result]:
-    for start in range(0, len(chosen), FEATURE_BATCH):
-        some = chosen[start : start + FEATURE_BATCH]
-        yield function(images[list(some)])
-        progress(start + len(some), len(chosen))
-
-
-def _rounds(fit: Sequence[int], *, freedom: Freedom, upright: bool) -> int:
-    """How many copies of each image make few images up to enough."""
-    if upright:
-        return (ENOUGH_UPRIGHT - 1) // len(fit)
-    if len(fit) >= ENOUGH_IMAGES:
-        return 0
-    enough = TIMES_TURNED * ENOUGH_IMAGES if freedom.turned else ENOUGH_IMAGES
-    return int(enough - 1) // len(fit)
-
-
-def _turned(
-    images: npt.NDArray[np.uint8],
-    chosen: Sequence[int],
-    *,
-    extract: Extract,
-    freedom: Freedom,
-    share: slice,
-    rounds: int,
-    seed: int,
-    progress: Callable[[int, int], None],
-    ignored: npt.NDArray[np.bool_] | None = None,
-) -> Iterator[Iterator[Tensor]]:
-    """Features of mirrored and turned copies of a share of the images chosen, all of them in each round."""
-    own = chosen[share]
-
-    def turn(number: int, some: npt.NDArray[np.uint8]) -> Tensor:
-        return extract(np.stack([copy(one, freedom.copy(number, rng, one.shape[:2])) for one in some]))
-
-    def copy(one: npt.NDArray[np.uint8], pose: Pose) -> npt.NDArray[np.uint8]:
-        turned = pose.apply(one)
-        if ignored is not None:  # the filling does not go to where pixels count
-            moved = pose.apply_to_mask(ignored)
-            turned[moved] = one[moved]
-        return turned
-
-    def told(number: int, done: int, _: int) -> None:
-        progress(number * len(own) + done, rounds * len(own))
-
-    for number in range(rounds):
-        rng = np.random.default_rng((seed, number))
-        for _ in range(share.start):  # the draws for the images before this share
-            freedom.copy(number, rng, images.shape[1:3])
-        yield _each_batch(images, own, partial(turn, number), partial(told, number))
-
-
-def _exposed(
-    images: npt.NDArray[np.uint8],
-    chosen: Sequence[int],
-    *,
-    extract: Extract,
-    share: slice,
-    seed: int,
-    progress: Callable[[int, int], None],
-) -> Iterator[Tensor]:
-    """Features of a share of the images chosen, each under an exposure of its own."""
-    own, draws = chosen[share], iter(range(share.start, len(chosen)))
-
-    def alter(some: npt.NDArray[np.uint8]) -> Tensor:
-        return extract(np.stack([exposed(one, np.random.default_rng((seed, next(draws)))) for one in some]))
-
-    return _each_batch(images, own, alter, progress)
 
 
 def _map(

@@ -25,6 +25,7 @@ LARGE = 0.05  # of the image: a defect of that size fits nowhere but where it is
 SUSPICIOUS = 0.75  # of an image's largest value: where a defect without a mask is taken to be
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
+Light = Callable[[npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.uint8]]  # an image (H, W, 3), its copy
 Map = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]  # image (H, W, 3) to anomaly map (H, W)
 
 
@@ -63,13 +64,29 @@ def paint(
     return made if where is None else replace(made, mask=made.mask & where)
 
 
+@dataclass(frozen=True)
+class Alteration:
+    """How copies of images are made to look like others of their kind.
+
+    Attributes:
+        freedom: how they may be turned.
+        light: what makes them brighter or darker.
+    """
+
+    freedom: Freedom
+    light: Light = relit
+
+    def apply(self, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """A copy (H, W, 3) of an image (H, W, 3)."""
+        return self.light(self.freedom.draw(rng, image.shape[:2]).apply(image), rng)
+
+
 def nominal_copies(
-    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator, *, freedom: Freedom
+    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator, *, alteration: Alteration
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Nominal images drawn at random, turned and relit."""
+    """Altered copies of nominal images drawn at random."""
     for _ in range(number):
-        image = np.asarray(images[nominal[int(rng.integers(len(nominal)))]])
-        yield relit(freedom.draw(rng, image.shape[:2]).apply(image), rng)
+        yield alteration.apply(np.asarray(images[nominal[int(rng.integers(len(nominal)))]]), rng)
 
 
 def labelled_anomalies(
@@ -77,7 +94,7 @@ def labelled_anomalies(
     labelled: Sequence[int],
     nominal: Sequence[int],
     *,
-    freedom: Freedom,
+    alteration: Alteration,
     suspect: Map,
     rng: np.random.Generator,
 ) -> list[Anomaly]:
@@ -87,7 +104,7 @@ def labelled_anomalies(
         pixels: the training images.
         labelled: indices of those labelled as defective.
         nominal: indices of nominal ones.
-        freedom: how they may be turned.
+        alteration: how they may be altered.
         suspect: the detector so far: where there is no mask, the defect is taken to be where its map is high.
         rng: decides all draws.
 
@@ -103,7 +120,7 @@ def labelled_anomalies(
             target = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
             small = one.mask.mean() < LARGE
             transplanted = small and rng.random() < 0.5
-            made.append(_transplanted(one, target, rng, freedom) if transplanted else _turned(one, rng, freedom))
+            made.append(_transplanted(one, target, rng, alteration) if transplanted else _altered(one, rng, alteration))
     return made
 
 
@@ -123,16 +140,18 @@ def _with_mask(pixels: Pixels, index: int, suspect: Map) -> Anomaly:
     return Anomaly(image, mask, kind=str(pixels.samples[index].defect))
 
 
-def _turned(one: Anomaly, rng: np.random.Generator, freedom: Freedom) -> Anomaly:
-    pose = freedom.draw(rng, one.mask.shape)
+def _altered(one: Anomaly, rng: np.random.Generator, alteration: Alteration) -> Anomaly:
+    pose = alteration.freedom.draw(rng, one.mask.shape)
     mask = pose.apply_to_mask(one.mask)
     if not mask.any():  # a defect at the edge that left the image
         return one
-    return Anomaly(relit(pose.apply(one.image), rng), mask, one.kind)
+    return Anomaly(alteration.light(pose.apply(one.image), rng), mask, one.kind)
 
 
-def _transplanted(one: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator, freedom: Freedom) -> Anomaly:
-    made = transplant(one.image, one.mask, target, rng, pose=freedom.draw(rng, one.mask.shape))
+def _transplanted(
+    one: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator, alteration: Alteration
+) -> Anomaly:
+    made = transplant(one.image, one.mask, target, rng, pose=alteration.freedom.draw(rng, one.mask.shape))
     if made is None:
-        return _turned(one, rng, freedom)
-    return Anomaly(relit(made.image, rng), made.mask, one.kind)
+        return _altered(one, rng, alteration)
+    return Anomaly(alteration.light(made.image, rng), made.mask, one.kind)
