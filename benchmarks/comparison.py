@@ -30,13 +30,14 @@ from torch import Tensor
 
 import blemish
 from blemish.closed_form import RIDGE
+from blemish.copies import BATCH
 from blemish.datasets.layouts import DataSet, Sample, read_data_set
 from blemish.datasets.pixels import read_pixels
 from blemish.errors import BlemishError
 from blemish.files import fingerprint
 from blemish.heatmaps import upscale
 from blemish.images import load, read_mask
-from blemish.learning import FEATURE_BATCH, SIGMA
+from blemish.learning import SIGMA
 from blemish.metrics import PixelMetrics, auroc
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
@@ -204,7 +205,7 @@ def fit_baselines(data_set: DataSet, *, size: int, bank: int, seed: int) -> tupl
     pixels = read_pixels(data_set.train, (size, size), progress=lambda done, total: None, notify=complain)
     grid = FeatureGrid(Backbone(strides=STRIDES), size=(size, size)).eval()
     with torch.inference_mode():
-        batches = (pixels.images[i : i + FEATURE_BATCH] for i in range(0, len(pixels.samples), FEATURE_BATCH))
+        batches = (pixels.images[i : i + BATCH] for i in range(0, len(pixels.samples), BATCH))
         features = torch.cat([grid(torch.from_numpy(np.array(batch))) for batch in batches])
     shared = time.perf_counter() - started
     models: dict[str, MemoryBank | PositionGaussians] = {
