@@ -18,7 +18,7 @@ import blemish
 from blemish.errors import BlemishError
 from regimes import Regime, link, read_source
 
-KIB_A_UNIT = 1 / 1024 if sys.platform == "darwin" else 1  # of a resident set: bytes there, KiB elsewhere
+BYTES_A_UNIT = 1 if sys.platform == "darwin" else 1024  # of a resident set, as the system gives it
 
 
 def main() -> None:
@@ -42,14 +42,14 @@ def main() -> None:
             print(f"| {name} | {masks} | {seconds:.0f} | {memory / 1e9:.1f} | {size / 1e6:.1f} |", flush=True)
 
 
-def cost(root: Path, masks: int, seed: int) -> tuple[float, float, int]:
+def cost(root: Path, masks: int, seed: int) -> tuple[float, int, int]:
     """Seconds, bytes of this process at its peak and bytes of the file of one training."""
     with tempfile.TemporaryDirectory() as folder:
         data = link(Regime(masks=masks).apply(read_source(root), seed=seed), Path(folder) / "data")
         started, model = time.perf_counter(), Path(folder) / "model.onnx"
         blemish.train(data.root, model, seed=seed)
         seconds = time.perf_counter() - started
-        peak = 1024 * KIB_A_UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = BYTES_A_UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return seconds, peak, model.stat().st_size
 
 

@@ -6,6 +6,7 @@ do not show all that there may be.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
@@ -91,9 +92,9 @@ def exposed_copies(
     progress: Callable[[int, int], None],
 ) -> Iterator[Tensor]:
     """Features of a share of the images chosen, each under an exposure of its own."""
-    own, draws = chosen[share], iter(range(share.start, len(chosen)))
+    own, places = chosen[share], count(share.start)
 
     def alter(some: npt.NDArray[np.uint8]) -> Tensor:
-        return extract(np.stack([exposed(one, np.random.default_rng((seed, next(draws)))) for one in some]))
+        return extract(np.stack([exposed(one, np.random.default_rng((seed, next(places)))) for one in some]))
 
     return in_batches(images, own, alter, progress)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blemish.closed_form import GaussianStatistics
+from blemish.closed_form import fit_in_one
 from blemish.datasets.splits import evenly
 from blemish.networks.gaussian import GaussianHead
 from blemish.ranks import Extract
@@ -40,10 +40,8 @@ def learn_freedom(images: npt.NDArray[np.uint8], fit: Sequence[int], *, extract:
         return ANY
     held = [np.asarray(images[index]) for index in chosen[::4]]
     features = extract(images[[index for place, index in enumerate(chosen) if place % 4]])
-    statistics = GaussianStatistics(features[0].clone())
-    statistics.update(features)
     head = GaussianHead(channels=channels, grid=(features.shape[2], features.shape[3])).to(features.device)
-    statistics.fit(head)
+    fit_in_one(head, [features])
 
     def distances(poses: Iterable[Pose]) -> Tensor:
         """Mean distance in the middle of each held image, (poses, images)."""

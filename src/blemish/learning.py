@@ -125,11 +125,13 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         if wide is not None:
             yield exposures(some, extract=extract, share=share, progress=told_so_far)
 
+    def gaussian(channels: int, grid: tuple[int, int]) -> GaussianHead:
+        part = None if upright is None else coverage(upright.part, grid) > 0.5
+        return GaussianHead(channels=channels, grid=grid, part=part).to(fabric.device)
+
     def closed_form(fit: Sequence[int]) -> CrossFit:
         cells = features if wide is None else wide
-        part = None if upright is None else coverage(upright.part, cells.grid) > 0.5
-        gaussian = GaussianHead(channels=cells.channels, grid=cells.grid, part=part).to(fabric.device)
-        cross_fit = CrossFit(gaussian, ranks=ranks)
+        cross_fit = CrossFit(gaussian(cells.channels, cells.grid), ranks=ranks)
         share = ranks.share(len(fit))
         cross_fit.fit(
             copies.in_batches(pixels.images, fit[share], alone, partial(progress, "features")),
@@ -140,16 +142,15 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
 
     def focus(wide: WideCells, fit: Sequence[int]) -> Focus:
         deepest = partial(_extract, lambda some: wide.deepest(features(some)), interest, fabric)
-        part = None if upright is None else coverage(upright.part, features.grid) > 0.5
-        gaussian = GaussianHead(channels=wide.channels, grid=features.grid, part=part).to(fabric.device)
+        head = gaussian(wide.channels, features.grid)
         share = ranks.share(len(fit))
         fit_in_one(
-            gaussian,
+            head,
             copies.in_batches(pixels.images, fit[share], deepest, partial(progress, "small cells")),
             copies=altered(fit, extract=deepest),
             ranks=ranks,
         )
-        return Focus(gaussian)
+        return Focus(head)
 
     def second_opinion(cross_fit: CrossFit, held_back: Sequence[int], *, farthest: float) -> SecondOpinion:
         share = ranks.share(len(held_back))

@@ -76,17 +76,14 @@ class Alteration:
     freedom: Freedom
     light: Light = relit
 
-    def apply(self, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-        """A copy (H, W, 3) of an image (H, W, 3)."""
-        return self.light(self.freedom.draw(rng, image.shape[:2]).apply(image), rng)
-
 
 def nominal_copies(
     images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator, *, alteration: Alteration
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Altered copies of nominal images drawn at random."""
     for _ in range(number):
-        yield alteration.apply(np.asarray(images[nominal[int(rng.integers(len(nominal)))]]), rng)
+        image = np.asarray(images[nominal[int(rng.integers(len(nominal)))]])
+        yield alteration.light(alteration.freedom.draw(rng, image.shape[:2]).apply(image), rng)
 
 
 def labelled_anomalies(
