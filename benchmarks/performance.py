@@ -45,7 +45,7 @@ from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus
-from blemish.networks.gaussian import GaussianHead, SecondOpinion
+from blemish.networks.gaussian import GaussianHead, SecondOpinion, View
 from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.networks.wide_cells import WideCells
@@ -115,15 +115,14 @@ def detector_model(
     features = FeatureGrid(trunk, size=size, stride=8 if 8 in strides else strides[0]).eval()
     wider = WideCells(features) if wide else None
     seen = features if wider is None else wider
-    channels, grid = seen.channels, seen.grid
-    part = torch.ones(grid, dtype=torch.bool)
-    part[grid[0] // 4 :] = not upright
-    gaussian = GaussianHead(channels=channels, grid=grid, part=part)
+    part = torch.ones(seen.grid, dtype=torch.bool)
+    part[seen.grid[0] // 4 :] = not upright
+    gaussian = GaussianHead(seen.views, grid=seen.grid, part=part)
     for name, numbers in gaussian.named_buffers():
         if name != "scale" and numbers.is_floating_point():
             numbers.normal_()
     opinion = SecondOpinion(gaussian) if second else None
-    focus = Focus(GaussianHead(channels=wider.channels, grid=features.grid)) if wider is not None else None
+    focus = Focus(GaussianHead([View.whole(wider.channels)], grid=features.grid)) if wider is not None else None
     for numbers in opinion.buffers() if opinion is not None else ():
         if numbers.is_floating_point():
             numbers.normal_()
@@ -132,7 +131,7 @@ def detector_model(
         wide=wider,
         focus=focus,
         second=opinion,
-        gate=CellNetwork(channels=channels + 1) if gate else None,
+        gate=CellNetwork(channels=gaussian.directions + 1) if gate else None,
         evidence=None if evidence == "none" else evidence_network(features, fine_tune=evidence == "fine-tuned"),
     )
     template = torch.rand(DIRECTIONS, CIRCLES)

@@ -88,14 +88,14 @@ def tiny_model(tmp_path_factory) -> Path:
     from blemish.model_file import ModelMetadata
     from blemish.networks.backbones import Backbone
     from blemish.networks.features import FeatureGrid
-    from blemish.networks.gaussian import GaussianHead
+    from blemish.networks.gaussian import GaussianHead, View
     from blemish.networks.heads import Head
     from blemish.networks.network import DetectorNetwork
 
     torch.manual_seed(0)
     with torch.no_grad():
         features = FeatureGrid(Backbone(pretrained=False, strides=(8,)), size=(SIDE, SIDE)).eval()
-        gaussian = GaussianHead(channels=features.channels, grid=(SIDE // 8, SIDE // 8))
+        gaussian = GaussianHead([View.whole(features.channels)], grid=(SIDE // 8, SIDE // 8))
         CrossFit(gaussian).fit([features(torch.from_numpy(np.stack([noise(seed) for seed in range(32)])))])
         network = DetectorNetwork(features, Head(gaussian), sigma=4).eval()
         held_back = torch.from_numpy(np.stack([noise(seed) for seed in range(100, 119)]))

@@ -12,13 +12,14 @@ from scipy.spatial.distance import mahalanobis
 from scipy.special import expit
 from scipy.stats import gmean
 from sklearn.covariance import EmpiricalCovariance
+from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from blemish import closed_form
 from blemish.closed_form import FOLDS, FREAK, RIDGE, STEADY, CrossFit
 from blemish.networks import gaussian
 from blemish.networks.cells import CellNetwork
-from blemish.networks.gaussian import GaussianHead, from_blocks, to_blocks
+from blemish.networks.gaussian import GaussianHead, View, from_blocks, to_blocks
 from blemish.networks.heads import Head, with_distance
 
 N, C, ROWS, COLUMNS = 23, 5, 4, 6
@@ -62,7 +63,7 @@ def literal_scale(originals: np.ndarray, copies: list[np.ndarray], steady: int) 
 
 
 def new_head() -> GaussianHead:
-    return GaussianHead(channels=C, grid=(ROWS, COLUMNS))
+    return GaussianHead([View.whole(C)], grid=(ROWS, COLUMNS))
 
 
 @pytest.mark.parametrize("steady", [10, STEADY], ids=["enough images", "few images"])
@@ -122,7 +123,7 @@ def test_a_block_keeps_the_variances_that_are_most_its_own(monkeypatch: pytest.M
     nominal, new = features(), features(seed=1)
     head = new_head()
     CrossFit(head).fit([nominal])
-    assert head.variances.directions.shape[-1] == 2
+    assert head.variances[0].directions.shape[-1] == 2
     expected = literal_low_rank(nominal.double().numpy(), new.double().numpy(), 2)
     np.testing.assert_allclose((head(new) * head.scale).numpy(), expected, rtol=2e-3)
     assert np.abs(expected / literal_distances(nominal.double().numpy(), new.double().numpy()) - 1).max() > 0.05
@@ -140,7 +141,7 @@ def with_background(monkeypatch: pytest.MonkeyPatch) -> tuple[CrossFit, np.ndarr
     monkeypatch.setattr(closed_form, "STEADY", 10)
     nominal = features()
     nominal[:, :, 4:] *= 3
-    cross_fit = CrossFit(GaussianHead(channels=C, grid=(ROWS, COLUMNS), part=PART))
+    cross_fit = CrossFit(GaussianHead([View.whole(C)], grid=(ROWS, COLUMNS), part=PART))
     cross_fit.fit(nominal.split(7))
     return cross_fit, nominal.double().numpy()
 
@@ -170,7 +171,7 @@ def literal_with_background(nominal: np.ndarray, new: np.ndarray) -> np.ndarray:
 def test_the_background_has_one_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
     cross_fit, nominal = with_background(monkeypatch)
     head, new = cross_fit.head, features(seed=1)
-    assert len(head.variances.alike) > 1
+    assert len(head.variances[0].alike) > 1
     expected = literal_with_background(nominal, new.double().numpy())
     np.testing.assert_allclose((head(new) * head.scale).numpy(), expected, rtol=2e-3)
     second = cross_fit.second_opinion([features(seed=7)])
@@ -425,6 +426,51 @@ def test_a_cell_network_sees_standardised_inputs() -> None:
 
 
 def test_images_that_do_not_vary_get_the_same_scale_everywhere() -> None:
-    head = GaussianHead(channels=C, grid=(ROWS, COLUMNS))
+    head = GaussianHead([View.whole(C)], grid=(ROWS, COLUMNS))
     CrossFit(head).fit([torch.full((8, C, ROWS, COLUMNS), 3.0)])
     torch.testing.assert_close(head.scale, torch.ones(ROWS, COLUMNS))
+
+
+def literal_views(nominal: np.ndarray, new: np.ndarray, views: list[View]) -> np.ndarray:
+    """Distances (N, h, w): the mean over views of squared Mahalanobis distances a direction, times all directions."""
+    away = new - nominal.mean(0)
+    centred = nominal - nominal.mean(0)
+    squares = np.zeros((len(new), ROWS, COLUMNS))
+    first = 0
+    for view in views:
+        channels = slice(first, first := first + view.channels)
+        rows = centred[:, channels].transpose(0, 2, 3, 1).reshape(-1, view.channels)
+        leading = PCA(view.directions).fit(rows).components_.T  # means of places are gone, so of cells as well
+        for r in range(0, ROWS, 2):
+            for c in range(0, COLUMNS, 2):
+                fitted, seen = (
+                    images[:, channels, r : r + 2, c : c + 2].transpose(0, 2, 3, 1).reshape(-1, view.channels)
+                    for images in (centred, away)
+                )
+                covariance = leading.T @ (fitted.T @ fitted / len(fitted) + RIDGE * np.eye(view.channels)) @ leading
+                along = seen @ leading
+                found = np.einsum("nc,cd,nd->n", along, np.linalg.inv(covariance), along) / view.directions
+                squares[:, r : r + 2, c : c + 2] += found.reshape(-1, 2, 2)
+    return np.sqrt(squares * sum(view.directions for view in views) / len(views))
+
+
+@pytest.mark.parametrize(
+    "views",
+    [[View(C, 2)], [View(2, 2), View(C - 2, C - 2)], [View(3, 1), View(C - 3, C - 3)], [View(2, 2), View(C - 2, 1)]],
+    ids=["leading", "two", "leading first", "leading last"],
+)
+def test_views_are_gaussians_of_their_own_along_leading_directions(views: list[View]) -> None:
+    nominal, further, new = features(), features(seed=7), features(seed=1)
+    head = GaussianHead(views, grid=(ROWS, COLUMNS))
+    cross_fit = CrossFit(head)
+    cross_fit.fit(nominal.split(7))
+    exact = nominal.double().numpy()
+    found = (head(new) * head.scale).numpy()
+    np.testing.assert_allclose(found, literal_views(exact, new.double().numpy(), views), rtol=3e-3)
+    assert head.whiten(new).shape[1] == head.directions == sum(view.directions for view in views)
+
+    second = cross_fit.second_opinion([further])
+    if all(view.directions == view.channels for view in views):  # else it keeps to the first one's directions
+        both = np.concatenate([exact, further.double().numpy()])
+        found = (second.distance(head.whiten(new), head.scale) * head.scale).numpy()
+        np.testing.assert_allclose(found, literal_views(both, new.double().numpy(), views), rtol=5e-3)

@@ -29,7 +29,7 @@ from blemish.files import fingerprint
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.gaussian import GaussianHead
+from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.heads import Head
 from blemish.networks.network import DetectorNetwork
 from conftest import SIDE, noise, save_image, stained
@@ -57,7 +57,7 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = np.stack([noise(number) for number in range(GOOD)])
     torch.manual_seed(0)
     features = FeatureGrid(Backbone(pretrained=False, strides=(8,)), size=(SIDE, SIDE)).eval()
-    cross_fit = CrossFit(GaussianHead(channels=features.channels, grid=(SIDE // 8, SIDE // 8)))
+    cross_fit = CrossFit(GaussianHead([View.whole(features.channels)], grid=(SIDE // 8, SIDE // 8)))
     with torch.no_grad():
         cross_fit.fit([features(torch.from_numpy(images[list(split.fit)]))])
         second = cross_fit.second_opinion([features(torch.from_numpy(images[list(split.calibration)]))])

@@ -63,19 +63,19 @@ def test_a_network_without_a_row_of_stages_has_none() -> None:
 def test_its_inputs_are_the_shallow_features_and_the_backbones_map(features: FeatureGrid, pixels: torch.Tensor) -> None:
     tuned = tuned_on(features)
     with torch.inference_mode():
-        grid, middle = features.with_middle(pixels)
+        grid, maps = features.with_maps(pixels)
         torch.testing.assert_close(grid, features(pixels))
-        torch.testing.assert_close(middle, features.backbone(pixels.permute(0, 3, 1, 2).float())[1])
-        seen = tuned.sees(grid, middle)
-    torch.testing.assert_close(seen, torch.cat([grid[:, :SHALLOW], middle], 1))
-    with pytest.raises(ValueError, match="with_middle"):
-        tuned.sees(grid, None)
+        torch.testing.assert_close(maps, features.backbone(pixels.permute(0, 3, 1, 2).float()))
+        seen = tuned.sees(grid, maps)
+    torch.testing.assert_close(seen, torch.cat([grid[:, :SHALLOW], maps[1]], 1))
+    with pytest.raises(ValueError, match="with_maps"):
+        tuned.sees(grid, ())
 
 
 def test_its_logits_are_those_of_a_literal_forward_pass(features: FeatureGrid, pixels: torch.Tensor) -> None:
     tuned = tuned_on(features)
     with torch.inference_mode():
-        seen = tuned.sees(*features.with_middle(pixels)).half()
+        seen = tuned.sees(*features.with_maps(pixels)).half()
         tuned.standardise_by(seen)
         got = tuned(seen[:2].float()).numpy()
 
@@ -105,7 +105,7 @@ def test_its_logits_are_those_of_a_literal_forward_pass(features: FeatureGrid, p
 def material(tuned: FineTuned, features: FeatureGrid, pixels: torch.Tensor) -> dict[str, Any]:
     """Three nominal images and three with a defect in a corner, for `refine`."""
     with torch.inference_mode():
-        seen = tuned.sees(*features.with_middle(pixels)).half()
+        seen = tuned.sees(*features.with_maps(pixels)).half()
     covered = torch.zeros(3, *seen.shape[-2:])
     covered[:, :3, :3] = 1
     known = Anomalies(seen[3:].clone(), covered, torch.zeros(3, dtype=torch.int64))

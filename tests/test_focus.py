@@ -13,7 +13,7 @@ from blemish.networks.backbones import Backbone
 from blemish.networks.cells import LOUD, QUIET, CellNetwork, LogitNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus, as_high_as
-from blemish.networks.gaussian import GaussianHead, SecondOpinion
+from blemish.networks.gaussian import GaussianHead, SecondOpinion, View, ViewVariances
 from blemish.networks.heads import Head, with_distance
 from blemish.networks.network import DetectorNetwork
 from blemish.networks.wide_cells import WideCells
@@ -23,26 +23,32 @@ SIZE = (64, 96)
 GRID = (8, 12)
 
 
-def random_gaussian(channels: int, grid: tuple[int, int]) -> GaussianHead:
-    gaussian = GaussianHead(channels=channels, grid=grid)
+def random_gaussian(views: list[View], grid: tuple[int, int]) -> GaussianHead:
+    gaussian = GaussianHead(views, grid=grid)
     gaussian.mean.normal_()
-    gaussian.variances.directions.normal_(std=0.1)
-    gaussian.variances.gains.uniform_(0, 2)
-    gaussian.variances.rest.uniform_(0.1, 1)
+    randomise(gaussian.variances)
     return gaussian
+
+
+def randomise(views: ViewVariances) -> None:
+    for variances in views:
+        variances.directions.normal_(std=0.1)
+        variances.gains.uniform_(0, 2)
+        variances.rest.uniform_(0.1, 1)
 
 
 def random_head(grid: FeatureGrid, *, gate: bool, evidence: bool, seed: int = 0) -> Head:
     torch.manual_seed(seed)
     wide = WideCells(grid)
-    gaussian = random_gaussian(wide.channels, wide.grid)
+    gaussian = random_gaussian(wide.views, wide.grid)
     gaussian.scale.uniform_(0.5, 2)
     second = SecondOpinion(gaussian)
     second.shift.normal_()
-    second.variances.rest.uniform_(0.1, 1)
-    head = Head(gaussian, wide=wide, second=second, focus=Focus(random_gaussian(wide.channels, grid.grid)))
+    randomise(second.variances)
+    small = random_gaussian([View.whole(wide.channels)], grid.grid)
+    head = Head(gaussian, wide=wide, second=second, focus=Focus(small))
     if gate:
-        head.gate = read_as(CellNetwork(channels=wide.channels + 1))
+        head.gate = read_as(CellNetwork(channels=gaussian.directions + 1))
     if evidence:
         head.evidence = read_as(CellNetwork(channels=grid.channels, wide=True))
     return head.eval()
@@ -65,13 +71,13 @@ def grid() -> FeatureGrid:
 @torch.inference_mode()
 def test_both_maps_are_what_the_formula_says(gate: bool, evidence: bool, grid: FeatureGrid) -> None:
     head = random_head(grid, gate=gate, evidence=evidence)
-    seen = torch.randn(2, 176, *GRID)
-    level, pattern = (one.double().numpy() for one in head.maps(seen))
+    seen, maps = torch.randn(2, 176, *GRID), [torch.randn(2, 112, 4, 6)]
+    level, pattern = (one.double().numpy() for one in head.maps(seen, maps))
 
     assert head.wide is not None
     assert head.second is not None
     assert head.focus is not None
-    whitened = head.gaussian.whiten(head.wide(seen))
+    whitened = head.gaussian.whiten(head.wide(seen, maps))
     first, second = head.gaussian.distance(whitened), head.second.distance(whitened, head.gaussian.scale)
     weight = np.ones(first.shape)
     if head.gate is not None:
@@ -127,7 +133,7 @@ def test_scores_are_those_of_wide_cells_and_no_pixel_is_higher_with_a_second_opi
 @pytest.mark.parametrize("batch", [1, 7, N])
 def test_small_cells_are_fitted_to_all_images_and_copies_without_a_scale(batch: int) -> None:
     nominal, copies, new = features(), features(seed=5), features(seed=1)
-    head = GaussianHead(channels=C, grid=(ROWS, COLUMNS))
+    head = GaussianHead([View.whole(C)], grid=(ROWS, COLUMNS))
     fit_in_one(head, nominal.split(batch), copies=[copies.split(batch + 1)])
     fitted = torch.cat([nominal, copies]).double().numpy()
     np.testing.assert_allclose(head(new).numpy(), literal_distances(fitted, new.double().numpy()), rtol=2e-3)
@@ -136,4 +142,4 @@ def test_small_cells_are_fitted_to_all_images_and_copies_without_a_scale(batch: 
 
 def test_nothing_to_fit_to_is_said() -> None:
     with pytest.raises(ValueError, match="no features to fit to"):
-        fit_in_one(GaussianHead(channels=C, grid=(ROWS, COLUMNS)), [])
+        fit_in_one(GaussianHead([View.whole(C)], grid=(ROWS, COLUMNS)), [])

@@ -15,7 +15,7 @@ from blemish.closed_form import FOLDS, CrossFit
 from blemish.evidence import learn_evidence
 from blemish.gate import learn_gate
 from blemish.networks.cells import CellNetwork
-from blemish.networks.gaussian import GaussianHead
+from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.heads import Head, with_distance
 from blemish.refinement import Training
 from blemish.synthetic.turned import ANY
@@ -34,10 +34,10 @@ def extract(images: np.ndarray) -> torch.Tensor:
     return 10 * torch.cat([mean, contrast], dim=1)
 
 
-def with_middle(images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def with_maps(images: np.ndarray) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The same, and a map of the backbone's that these networks do not look at."""
     features = extract(images)
-    return features, torch.full_like(features, torch.nan)
+    return features, [torch.full_like(features, torch.nan)]
 
 
 def new_evidence() -> CellNetwork:
@@ -55,7 +55,7 @@ def images() -> np.ndarray:
 
 
 def cross_fit_to(images: np.ndarray, fit: list[int]) -> CrossFit:
-    cross_fit = CrossFit(GaussianHead(channels=C, grid=GRID))
+    cross_fit = CrossFit(GaussianHead([View.whole(C)], grid=GRID))
     cross_fit.fit([extract(images[fit])])
     return cross_fit
 
@@ -174,7 +174,7 @@ def test_evidence_reaches_on_rare_good_images_what_the_norm_reaches(
         validation,
         known,
         alteration=Alteration(ANY),
-        extract=with_middle,
+        extract=with_maps,
         training=training,
     )
     with torch.inference_mode():
@@ -192,7 +192,7 @@ def test_evidence_is_learned_wherever_the_defect_lies(images: np.ndarray, traini
     longer = replace(training, epochs=25)
     known, new, learned = stained(images, 0), stained(images, 5), new_evidence()
     learn_evidence(
-        learned, head, images, FIT, VALIDATION, known, alteration=Alteration(ANY), extract=with_middle, training=longer
+        learned, head, images, FIT, VALIDATION, known, alteration=Alteration(ANY), extract=with_maps, training=longer
     )
     with torch.inference_mode():
         standing = learned.standing(extract(np.stack([one.image for one in new]))).numpy()

@@ -24,7 +24,7 @@ from blemish.images import load, read_mask
 from blemish.metrics import PixelMetrics
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.gaussian import GaussianHead
+from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
@@ -223,7 +223,7 @@ def test_module_and_graph_are_blind_alike() -> None:
     mask[40:, :20] = True
     with torch.no_grad():
         features = FeatureGrid(Backbone(pretrained=False, strides=(8,)), size=(64, 64)).eval()
-        gaussian = GaussianHead(channels=features.channels, grid=(8, 8))
+        gaussian = GaussianHead([View.whole(features.channels)], grid=(8, 8))
         CrossFit(gaussian).fit([features(torch.from_numpy(np.stack([noise(seed) for seed in range(16)])))])
         interest = Interest(mask, noise(99))
         network = DetectorNetwork(features, Head(gaussian), sigma=4, interest=interest).eval()

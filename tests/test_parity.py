@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from blemish.calibration import Calibration
 from blemish.closed_form import CrossFit, fit_in_one
@@ -28,7 +27,7 @@ from blemish.networks.cells import CellNetwork, LogitNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.focus import Focus
-from blemish.networks.gaussian import GaussianHead
+from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.heads import Head, with_distance
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.networks.wide_cells import WideCells
@@ -91,24 +90,27 @@ def fitted_network(*parts: str) -> DetectorNetwork:
     part = torch.ones(features.grid, dtype=torch.bool)
     part[:, 4:] = "alignment" not in parts
     wide = WideCells(features) if "wide cells" in parts else None
-    seen_by_closed_form = features if wide is None else nn.Sequential(features, wide)
+
+    def seen_by_closed_form(some: torch.Tensor) -> torch.Tensor:
+        return features(some) if wide is None else wide(*features.with_maps(some))
+
     if wide is None:
-        gaussian = GaussianHead(channels=features.channels, grid=features.grid, part=part)
+        gaussian = GaussianHead([View.whole(features.channels)], grid=features.grid, part=part)
     else:
-        gaussian = GaussianHead(channels=wide.channels, grid=wide.grid)
+        gaussian = GaussianHead(wide.views, grid=wide.grid)
     head = Head(gaussian, wide=wide)
     with torch.no_grad():
         pixels = torch.randint(0, 256, (40, *SIZE, 3), dtype=torch.uint8)
         cross_fit = CrossFit(head.gaussian)
         cross_fit.fit(seen_by_closed_form(some) for some in pixels.split(8))
         if wide is not None and "focus" in parts:
-            small = GaussianHead(channels=wide.channels, grid=features.grid)
+            small = GaussianHead([View.whole(wide.channels)], grid=features.grid)
             fit_in_one(small, (wide.deepest(features(some)) for some in pixels.split(8)))
             head.focus = Focus(small)
         if "second opinion" in parts:
             held_back = torch.randint(0, 256, (8, *SIZE, 3), dtype=torch.uint8)
             head.second = cross_fit.second_opinion([seen_by_closed_form(held_back)])
-        nominal, middle = features.with_middle(pixels[:8])
+        nominal, maps = features.with_maps(pixels[:8])
         if "gate" in parts:
             whitened = head.gaussian.whiten(seen_by_closed_form(pixels[:8]))
             seen = with_distance(whitened, head.gaussian.distance(whitened))
@@ -118,7 +120,7 @@ def fitted_network(*parts: str) -> DetectorNetwork:
             head.evidence = standing(evidence, nominal, unit=0.1)  # as large as the closed form's norm, or more
         if "fine-tuned evidence" in parts:
             tuned = FineTuned.of(features, hidden=16)
-            head.evidence = standing(tuned, tuned.sees(nominal, middle), unit=0.1)
+            head.evidence = standing(tuned, tuned.sees(nominal, maps), unit=0.1)
     return DetectorNetwork(features, head, sigma=4.0, alignment=turning() if "alignment" in parts else None).eval()
 
 

@@ -19,7 +19,7 @@ from blemish.closed_form import CrossFit
 from blemish.detector import Detector
 from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
-from blemish.networks.gaussian import GaussianHead
+from blemish.networks.gaussian import GaussianHead, View
 from blemish.ranks import ALONE, Ranks, launch
 from test_training import write_parts
 
@@ -108,7 +108,7 @@ def test_the_first_rank_decides() -> None:
 
 def fit_share(ranks: Ranks, nominal: torch.Tensor, copy: torch.Tensor) -> CrossFit:
     share = ranks.share(IMAGES)
-    cross_fit = CrossFit(GaussianHead(channels=C, grid=(ROWS, COLUMNS)), ranks=ranks)
+    cross_fit = CrossFit(GaussianHead([View.whole(C)], grid=(ROWS, COLUMNS)), ranks=ranks)
     cross_fit.fit(nominal[share].split(4), copies=[copy[share].split(3)], first=share.start)
     return cross_fit
 

@@ -84,4 +84,4 @@ def test_tiles_differ_as_wholes_and_screws_do_not(name: str, expected: bool, fir
     wide = WideCells(features)
     with torch.inference_mode():
         pixels = torch.from_numpy(np.stack([load(path, (256, 256))[0] for path in paths]))
-        assert differ_as_wholes(wide(features(pixels))) == expected
+        assert differ_as_wholes(wide.of_the_grid(features(pixels))) == expected

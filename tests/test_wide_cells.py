@@ -1,12 +1,13 @@
-"""Wide cells against loops over cells, and their maps against numpy's interpolation."""
+"""Wide cells against loops over cells, what lies beyond against timm, and maps against numpy's interpolation."""
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.gaussian import GaussianHead
+from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.heads import Head
 from blemish.networks.wide_cells import WideCells
 
@@ -15,8 +16,18 @@ GRID = (8, 12)
 
 
 @pytest.fixture(scope="module")
-def wide() -> WideCells:
-    return WideCells(FeatureGrid(Backbone(pretrained=False), size=SIZE))
+def features() -> FeatureGrid:
+    return FeatureGrid(Backbone(), size=SIZE).eval()
+
+
+@pytest.fixture(scope="module")
+def wide(features: FeatureGrid) -> WideCells:
+    return WideCells(features).eval()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    return torch.randint(0, 256, (2, *SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def averaged(cells: np.ndarray) -> np.ndarray:
@@ -27,33 +38,83 @@ def averaged(cells: np.ndarray) -> np.ndarray:
     )
 
 
-def test_they_are_means_of_four_averaged_twice_of_the_deepest_features(wide: WideCells) -> None:
-    features = torch.randn(2, 176, *GRID)
-    got = wide(features).numpy()
+def between(cells: np.ndarray, to: tuple[int, int]) -> np.ndarray:
+    """Cells (h, w) at the centres of a grid twice as fine (H, W), linearly; beyond the outermost as these."""
+    rows, columns = (2 * np.arange(side) + 0.5 for side in cells.shape)  # in cells of the fine grid
+    along = np.array([np.interp(np.arange(to[1]), columns, row) for row in cells])
+    return np.array([np.interp(np.arange(to[0]), rows, column) for column in along.T]).T
+
+
+@torch.inference_mode()
+def test_one_view_is_of_means_of_four_averaged_twice_of_the_deepest_features(wide: WideCells) -> None:
+    seen = torch.randn(2, 176, *GRID)
+    got = wide.of_the_grid(seen).numpy()
     assert got.shape == (2, wide.channels, *wide.grid) == (2, 112, 4, 6)
     for image, channel in [(0, 0), (1, 57), (1, 111)]:
-        deepest = features[image, 64 + channel].double().numpy()
+        deepest = seen[image, 64 + channel].double().numpy()
         expected = averaged(averaged(deepest.reshape(4, 2, 6, 2).mean((1, 3))))
         np.testing.assert_allclose(got[image, channel], expected, atol=1e-5)
 
 
+@torch.inference_mode()
+def test_the_other_is_of_the_next_two_blocks_of_the_same_network(
+    features: FeatureGrid, wide: WideCells, pixels: torch.Tensor
+) -> None:
+    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    own = Backbone(strides=(4, 8, 16, 32)).trunk.state_dict()
+    whole.load_state_dict(own, strict=False)
+    scaled = (pixels.permute(0, 3, 1, 2).float() - 127) / 128
+    deep = whole.bn1(whole.conv_stem(scaled))
+    for stage in whole.blocks[:5]:
+        deep = stage(deep)
+    for block in whole.blocks[5][:2]:
+        deep = block(deep)
+    got = wide(*features.with_maps(pixels))
+    assert wide.views == [View.whole(112), View(192, 32)]
+    assert got.shape == (2, 112 + 192, 4, 6)
+    torch.testing.assert_close(got[:, :112], wide.of_the_grid(features(pixels)))
+    for image, channel in [(0, 0), (1, 100), (1, 191)]:
+        expected = averaged(averaged(between(deep[image, channel].double().numpy(), wide.grid)))
+        np.testing.assert_allclose(got[image, 112 + channel].numpy(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("side", "cells"), [(64, 2), (80, 3), (96, 3), (144, 5)])
+def test_what_lies_beyond_fits_images_of_any_size(side: int, cells: int) -> None:
+    grid = FeatureGrid(Backbone(pretrained=False), size=(side, 64)).eval()
+    beyond = WideCells(grid).eval()
+    assert beyond.bring.rows.shape == (side // 16, cells)
+    with torch.inference_mode():
+        made = beyond(*grid.with_maps(torch.zeros(1, side, 64, 3, dtype=torch.uint8)))
+    assert made.shape == (1, 304, side // 16, 4)
+
+
+def test_a_network_that_ends_there_has_one_view() -> None:
+    grid = FeatureGrid(Backbone(strides=(4, 8, 16, 32), pretrained=False), size=SIZE).eval()
+    alone = WideCells(grid).eval()
+    assert alone.beyond is None
+    assert alone.views == [View.whole(320)]
+    with torch.inference_mode():
+        pixels = torch.zeros(1, *SIZE, 3, dtype=torch.uint8)
+        torch.testing.assert_close(alone(*grid.with_maps(pixels)), alone.of_the_grid(grid(pixels)))
+
+
+@torch.inference_mode()
 def test_their_maps_come_back_linearly_between_the_centres(wide: WideCells) -> None:
     maps = torch.rand(1, *wide.grid)
-    rows, columns = (2 * np.arange(cells) + 0.5 for cells in wide.grid)  # centres, in cells of the grid
-    along = np.array([np.interp(np.arange(GRID[1]), columns, row) for row in maps[0].double().numpy()])
-    expected = np.array([np.interp(np.arange(GRID[0]), rows, column) for column in along.T]).T
-    np.testing.assert_allclose(wide.back(maps)[0].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(wide.back(maps)[0].numpy(), between(maps[0].double().numpy(), GRID), atol=1e-6)
 
 
-def test_a_head_compares_by_them_and_its_evidence_by_the_features(wide: WideCells) -> None:
+def test_a_head_compares_by_them_and_its_evidence_by_the_features(
+    features: FeatureGrid, wide: WideCells, pixels: torch.Tensor
+) -> None:
     torch.manual_seed(0)
-    gaussian = GaussianHead(channels=wide.channels, grid=wide.grid)
+    gaussian = GaussianHead(wide.views, grid=wide.grid)
     gaussian.mean.normal_()
     gaussian.scale.uniform_(0.5, 2)
-    features = torch.randn(2, 176, *GRID)
     head = Head(gaussian, wide=wide)
     with torch.inference_mode():
-        distances = wide.back(gaussian(wide(features)))
-        got = head(features)
+        seen = features.with_maps(pixels)
+        distances = wide.back(gaussian(wide(*seen)))
+        got = head(*seen)
         assert head.first_opinion().wide is wide
     np.testing.assert_allclose(got.numpy(), np.sqrt(distances.double().numpy() ** 2 + 1) - 1, rtol=1e-4)

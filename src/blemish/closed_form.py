@@ -1,14 +1,14 @@
 """Fitting `GaussianHead` without a gradient step, batch by batch: memory does not grow with the number of images."""
 
 import math
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.networks.gaussian import BLOCK, GaussianHead, SecondOpinion, Variances, to_blocks
+from blemish.networks.gaussian import BLOCK, GaussianHead, SecondOpinion, Variances, View, ViewVariances, to_blocks
 from blemish.ranks import ALONE, Ranks
 
 RIDGE = 0.1  # added variance, in squared feature units: small against the features' own, whose mean is near 7
@@ -60,18 +60,20 @@ class GaussianStatistics:
     def fit(self, head: GaussianHead, *, ridge: float = RIDGE) -> None:
         """Sets all of the head but its scale, which stays."""
         mean, covariance = self._moments(ridge)
-        variances, axes = torch.linalg.eigh(covariance.mean(0))
-        # The symmetric root turns vectors as little as whitening can: v's elements stay close to the features'.
-        whitening = (axes * variances.rsqrt()) @ axes.T
+        channels = [view.channels for view in head.views]
+        shared = covariance.mean(0)
+        blocks = [
+            _whitening(view, block) for view, block in zip(head.views, _diagonal_blocks(shared, channels), strict=True)
+        ]
         head.mean.copy_(mean)
-        head.whitening.copy_(whitening)
-        _set_variances(head.variances, whitening @ covariance @ whitening)
+        head.whitening.copy_(torch.block_diag(*blocks))
+        _set_variances(head.variances, head.whitening @ covariance @ head.whitening.T)
 
     def fit_second(self, second: SecondOpinion, first: GaussianHead, *, ridge: float = RIDGE) -> None:
         """Sets a second opinion, in the coordinates of the first."""
         mean, covariance = self._moments(ridge)
-        second.shift.copy_((to_blocks((mean - first.mean)[None]) @ first.whitening)[:, None])
-        _set_variances(second.variances, first.whitening @ covariance @ first.whitening)
+        second.shift.copy_((to_blocks((mean - first.mean)[None]) @ first.whitening.T)[:, None])
+        _set_variances(second.variances, first.whitening @ covariance @ first.whitening.T)
 
     def _moments(self, ridge: float) -> tuple[Tensor, Tensor]:
         """Means of cells (C, h, w) and covariances of blocks (blocks, C, C)."""
@@ -81,8 +83,30 @@ class GaussianStatistics:
         return self.origin + offset, covariance + ridge * torch.eye(covariance.shape[-1], device=covariance.device)
 
 
-def _set_variances(variances: Variances, covariance: Tensor) -> None:
-    """From covariances (blocks, C, C) in whitened coordinates."""
+def _whitening(view: View, covariance: Tensor) -> Tensor:
+    """(K, C) for a covariance (C, C): the leading directions only, where there are fewer of them."""
+    variances, axes = torch.linalg.eigh(covariance)
+    if view.directions < view.channels:
+        return (axes * variances.rsqrt())[:, -view.directions :].T
+    # The symmetric root turns vectors as little as whitening can: v's elements stay close to the features'.
+    return (axes * variances.rsqrt()) @ axes.T
+
+
+def _diagonal_blocks(matrices: Tensor, sides: Sequence[int]) -> Iterator[Tensor]:
+    """Square blocks (..., s, s) along the diagonal of matrices (..., S, S), of sides s that add up to S."""
+    for end, side in zip(accumulate(sides), sides, strict=True):
+        yield matrices[..., end - side : end, end - side : end]
+
+
+def _set_variances(views: ViewVariances, covariance: Tensor) -> None:
+    """Of all views, from covariances (blocks, K, K) in whitened coordinates."""
+    for variances, block in zip(views, _diagonal_blocks(covariance, views.directions), strict=True):
+        assert isinstance(variances, Variances)
+        _set_view_variances(variances, block)
+
+
+def _set_view_variances(variances: Variances, covariance: Tensor) -> None:
+    """Of one view, from covariances (blocks, C, C) in whitened coordinates."""
     if len(variances.alike):
         covariance = torch.cat([covariance[variances.own], covariance[variances.alike].mean(0, keepdim=True)])
     values, axes = torch.linalg.eigh(covariance)  # (blocks, C), (blocks, C, C)

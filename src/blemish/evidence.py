@@ -19,7 +19,7 @@ from blemish.networks.heads import Head
 from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
 from blemish.training_anomalies import Alteration, Anomaly, nominal_copies
 
-WithMiddle = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Tensor]]
+WithMaps = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Sequence[Tensor]]]
 
 MOST_NOMINAL = 500  # images whose features are kept, up to 360 KB each at 256 px
 COPIES = 240  # of nominal images, turned and relit as the defects are
@@ -45,7 +45,7 @@ def learn_evidence(
     anomalies: Sequence[Anomaly],
     *,
     alteration: Alteration,
-    extract: WithMiddle,
+    extract: WithMaps,
     training: Training,
 ) -> None:
     """Trains the evidence network, in place, and brings it to the scale of the head's own norm.
@@ -59,7 +59,7 @@ def learn_evidence(
             to do.
         anomalies: what to tell them from.
         alteration: how copies of nominal images are altered, as those of the anomalies were.
-        extract: what `FeatureGrid.with_middle` makes of images (n, H, W, 3).
+        extract: what `FeatureGrid.with_maps` makes of images (n, H, W, 3).
         training: how to train.
     """
 
@@ -93,7 +93,7 @@ def _stacks(images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.
 
 
 @torch.inference_mode()
-def _scale(evidence: LogitNetwork, head: Head, nominal: Iterable[tuple[Tensor, Tensor]]) -> None:
+def _scale(evidence: LogitNetwork, head: Head, nominal: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
     """Makes what one nominal image in ten reaches as large in the evidence as it is in the head's own norm.
 
     The objective leaves the scale of a logit open; so neither of the two drowns the other's nominal noise.

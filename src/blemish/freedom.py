@@ -15,7 +15,7 @@ from torch import Tensor
 
 from blemish.closed_form import fit_in_one
 from blemish.datasets.splits import evenly
-from blemish.networks.gaussian import GaussianHead
+from blemish.networks.gaussian import GaussianHead, View
 from blemish.ranks import Extract
 from blemish.synthetic.turned import ANY, Freedom, Pose
 
@@ -40,7 +40,7 @@ def learn_freedom(images: npt.NDArray[np.uint8], fit: Sequence[int], *, extract:
         return ANY
     held = [np.asarray(images[index]) for index in chosen[::4]]
     features = extract(images[[index for place, index in enumerate(chosen) if place % 4]])
-    head = GaussianHead(channels=channels, grid=(features.shape[2], features.shape[3])).to(features.device)
+    head = GaussianHead([View.whole(channels)], grid=(features.shape[2], features.shape[3])).to(features.device)
     fit_in_one(head, [features])
 
     def distances(poses: Iterable[Pose]) -> Tensor:

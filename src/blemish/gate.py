@@ -74,7 +74,7 @@ def learn_gate(
                 masks += [coverage(one.mask, gaussian.scale.shape) for one in made]
                 training.progress("synthetic anomalies", len(masks), len(sources))
         cross_fit.fit_all()
-    gate = CellNetwork(channels=gaussian.mean.shape[0] + 1)
+    gate = CellNetwork(channels=gaussian.directions + 1)
     clean = torch.cat(nominal)
     anomalies = Anomalies(torch.cat(painted), torch.stack(masks), torch.zeros(len(masks), dtype=torch.int64))
     refine(gate, nominal=clean, anomalies=anomalies, training=training, stage="gate")

@@ -31,13 +31,13 @@ from blemish.align import learn_alignment, turn
 from blemish.closed_form import CrossFit, fit_in_one
 from blemish.datasets.pixels import Pixels
 from blemish.datasets.splits import evenly
-from blemish.evidence import WithMiddle, evidence_network, learn_evidence
+from blemish.evidence import WithMaps, evidence_network, learn_evidence
 from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus
-from blemish.networks.gaussian import GaussianHead, SecondOpinion
+from blemish.networks.gaussian import GaussianHead, SecondOpinion, View
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork
@@ -113,7 +113,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             "--cells small finds smaller defects in images that are more alike"
         )
     if wide is not None:
-        alone = partial(_extract, lambda some: wide(features(some)), interest, fabric)
+        alone = partial(_extract, lambda some: wide(*features.with_maps(some)), interest, fabric)
         together = ranks.together(alone)
     turned = partial(copies.turned_copies, pixels.images, freedom=freedom, seed=seed, ignored=ignored)
     exposures = partial(copies.exposed_copies, pixels.images, seed=seed)
@@ -125,13 +125,13 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         if wide is not None:
             yield exposures(some, extract=extract, share=share, progress=told_so_far)
 
-    def gaussian(channels: int, grid: tuple[int, int]) -> GaussianHead:
+    def gaussian(views: Sequence[View], grid: tuple[int, int]) -> GaussianHead:
         part = None if upright is None else coverage(upright.part, grid) > 0.5
-        return GaussianHead(channels=channels, grid=grid, part=part).to(fabric.device)
+        return GaussianHead(views, grid=grid, part=part).to(fabric.device)
 
     def closed_form(fit: Sequence[int]) -> CrossFit:
         cells = features if wide is None else wide
-        cross_fit = CrossFit(gaussian(cells.channels, cells.grid), ranks=ranks)
+        cross_fit = CrossFit(gaussian(cells.views, cells.grid), ranks=ranks)
         share = ranks.share(len(fit))
         cross_fit.fit(
             copies.in_batches(pixels.images, fit[share], alone, partial(progress, "features")),
@@ -142,7 +142,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
 
     def focus(wide: WideCells, fit: Sequence[int]) -> Focus:
         deepest = partial(_extract, lambda some: wide.deepest(features(some)), interest, fabric)
-        head = gaussian(wide.channels, features.grid)
+        head = gaussian([View.whole(wide.channels)], features.grid)
         share = ranks.share(len(fit))
         fit_in_one(
             head,
@@ -213,7 +213,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             material.validation,
             known,
             alteration=alteration,
-            extract=_in_two(ranks.together(partial(_extract, _in_one(features), interest, fabric)), features.channels),
+            extract=_with_maps(features, ranks.together(partial(_extract, _in_one(features), interest, fabric))),
             training=training,
         )
         head.evidence = evidence
@@ -233,7 +233,7 @@ def _wide_cells(
     """Wide cells, where they are asked for or the images `fit` differ as wholes; `look` gives features in batches."""
     wide = WideCells(features).to(features.backbone.mean.device)
     if cells == "auto" and can_tell(len(fit), wide.grid):
-        seen = torch.cat([wide(batch) for batch in look(evenly(fit, MOST))])
+        seen = torch.cat([wide.of_the_grid(batch) for batch in look(evenly(fit, MOST))])
         cells = "wide" if differ_as_wholes(seen) else "small"
     return wide if cells == "wide" else None
 
@@ -248,18 +248,27 @@ def _extract(
 
 
 def _in_one(features: FeatureGrid) -> Callable[[Tensor], Tensor]:
-    """What `with_middle` gives as one tensor, which processes can share."""
-    return lambda pixels: torch.cat(features.with_middle(pixels), dim=1)
+    """What `with_maps` gives as one tensor (N, numbers), which processes can share."""
+
+    def pack(pixels: Tensor) -> Tensor:
+        grid, maps = features.with_maps(pixels)
+        return torch.cat([one.flatten(1) for one in (grid, *maps)], dim=1)
+
+    return pack
 
 
-def _in_two(extract: Extract, channels: int) -> WithMiddle:
-    """The same, apart again behind so many channels."""
+def _with_maps(features: FeatureGrid, extract: Extract) -> WithMaps:
+    """The same, apart again."""
+    backbone = features.backbone
+    shapes = [(features.channels, *features.grid)]
+    shapes += [(channels, *field.grid) for channels, field in zip(backbone.channels, features.fields, strict=True)]
 
-    def both(images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        together = extract(images)
-        return together[:, :channels], together[:, channels:]
+    def unpack(images: npt.NDArray[np.uint8]) -> tuple[Tensor, Sequence[Tensor]]:
+        parts = extract(images).split([math.prod(shape) for shape in shapes], dim=1)
+        grid, *maps = (part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True))
+        return grid, maps
 
-    return both
+    return unpack
 
 
 def _map(

@@ -32,7 +32,7 @@ class FrozenNetwork(nn.Module):
         super().__init__()
         side = max(LEAST_SIZE, -(-size // 32) * 32)
         self.features = FeatureGrid(Backbone(DEFAULT_BACKBONE, strides=STRIDES), size=(side, side))
-        self.head = Head(GaussianHead(channels=self.features.channels, grid=self.features.grid))
+        self.head = Head(GaussianHead(self.features.views, grid=self.features.grid))
 
     def extract(self, images: Tensor) -> Tensor:
         """Features (N, C, h, w)."""

@@ -8,6 +8,7 @@ when the caller allows a download.
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from blemish.errors import BlemishError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+BLOCKS_BEYOND = 2  # of a deeper stage: the rest of it takes as long again and tells no more
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.strides = strides
+        self._of_same_origin = partial(Backbone, name, weights=weights, download=download, pretrained=pretrained)
         _check_name(name)
         bundled = pretrained and name == DEFAULT_BACKBONE and weights is None
         use_hub = pretrained and download and not bundled and weights is None
@@ -89,6 +92,25 @@ class Backbone(nn.Module):
             One (N, C_k, H_k, W_k) tensor for each stride, in the order of `strides`.
         """
         return self.trunk((pixels - self.mean) / self.std)
+
+    def beyond(self) -> nn.Sequential | None:
+        """The first two blocks of the stage behind the map of the last stride, with weights of the same origin.
+
+        None where the network ends there or cannot be cut, or where its weights do not reach that far.
+        """
+        last, levels = self.strides[-1], _info(timm.create_model(self.name, features_only=True)).reduction()
+        deeper = [stride for stride in levels if stride > last]
+        if not deeper:
+            return None
+        try:
+            stages = self._of_same_origin(strides=(last, deeper[0])).behind(last)
+        except BlemishError:
+            return None  # a file that holds no more than what is in use
+        if not stages:
+            return None
+        first = stages[0]
+        blocks = first[:BLOCKS_BEYOND] if isinstance(first, nn.Sequential) else nn.Sequential(first)
+        return blocks.eval().to(self.mean.device)
 
     def behind(self, stride: int) -> nn.Sequential | None:
         """A copy of the stages that make the map of the last stride out of that of another one.

@@ -1,6 +1,7 @@
 """Small networks on a grid of features: what the FCDD objective trains beside the closed form."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -34,8 +35,8 @@ class LogitNetwork(nn.Module, ABC):
     def standardise_by(self, nominal: Tensor) -> None:
         """Takes what is usual of the inputs from those (N, C, h, w) of nominal images."""
 
-    def sees(self, grid: Tensor, middle: Tensor | None) -> Tensor:
-        """Its inputs (N, C, h, w), out of what `FeatureGrid.with_middle` makes of images."""
+    def sees(self, grid: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Its inputs (N, C, h, w), out of what `FeatureGrid.with_maps` makes of images."""
         return grid
 
     def standing(self, features: Tensor) -> Tensor:

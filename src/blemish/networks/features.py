@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.networks.backbones import Backbone
+from blemish.networks.gaussian import View
 from blemish.networks.receptive_field import ReceptiveField, receptive_fields
 from blemish.networks.upsampling import linear_resampling
 
@@ -20,10 +21,12 @@ class FeatureGrid(nn.Module):
         stride: the stride, one of the backbone's, whose grid the features take.
 
     Attributes:
-        field: the tiles of the grid's cells, see `ReceptiveField.tiles`.
+        fields: the tiles of the cells of the backbone's own maps, see `ReceptiveField.tiles`.
+        field: those of the grid's cells.
         grid: (h, w) cells.
         stride: of the grid.
         channels: length C of a feature vector.
+        views: what a closed form compares.
     """
 
     def __init__(self, backbone: Backbone, *, size: tuple[int, int], stride: int = 8) -> None:
@@ -31,27 +34,28 @@ class FeatureGrid(nn.Module):
         self.backbone = backbone
         self.size = size
         self.stride = stride
-        fields = [field.tiles() for field in receptive_fields(backbone.trunk, size)]
-        self.field: ReceptiveField = fields[backbone.strides.index(stride)]
+        self.fields = [field.tiles() for field in receptive_fields(backbone.trunk, size)]
+        self.field: ReceptiveField = self.fields[backbone.strides.index(stride)]
         self.grid = self.field.grid
         self.resamples = nn.ModuleList(
-            nn.Identity() if field == self.field else linear_resampling(field, self.field) for field in fields
+            nn.Identity() if field == self.field else linear_resampling(field, self.field) for field in self.fields
         )
         self.channels = sum(backbone.channels)
+        self.views = [View.whole(self.channels)]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (N, C, h, w) of uint8 pixels (N, H, W, 3) at network size."""
-        return self.with_middle(pixels)[0]
+        return self.with_maps(pixels)[0]
 
-    def with_middle(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """The features, and the backbone's own map (N, C_k, h, w) at the grid's stride: where deeper stages go on."""
+    def with_maps(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The features, and the backbone's own maps (N, C_k, h_k, w_k), one a stride: where deeper stages go on."""
         maps = self.backbone(pixels.permute(0, 3, 1, 2).float())
         # Float32 from here on also under mixed precision: the head's quadratic forms need the digits.
         with torch.autocast(pixels.device.type, enabled=False):
             maps = [one.float() for one in maps]
             grid = torch.cat([f(one) for f, one in zip(self.resamples, maps, strict=True)], dim=1)
             grid = averaged_twice(grid)
-        return grid, maps[self.backbone.strides.index(self.stride)]
+        return grid, maps
 
 
 def averaged_twice(cells: Tensor) -> Tensor:

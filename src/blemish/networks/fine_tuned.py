@@ -4,6 +4,7 @@ The closed form keeps the stages as they came, so that what it knows of good ima
 shows, is not touched.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -28,15 +29,17 @@ class FineTuned(LogitNetwork):
         shallow: the grid's first channels, which the network sees.
         middle: channels of the map that the stages take.
         deep: channels of the map that they make.
+        place: of the map that the stages take, among the backbone's.
         hidden: channels between its layers.
     """
 
     batch = 8  # as many images in all as others learn from, in twice as many steps
 
     def __init__(
-        self, stages: nn.Module, *, enlarge: nn.Module, shallow: int, middle: int, deep: int, hidden: int
+        self, stages: nn.Module, *, enlarge: nn.Module, shallow: int, middle: int, deep: int, place: int, hidden: int
     ) -> None:
         super().__init__()
+        self.place = place
         self.channels = (shallow, middle)
         self.stages = stages
         self.deep = Standardised(deep, hidden)
@@ -65,14 +68,15 @@ class FineTuned(LogitNetwork):
             shallow=sum(backbone.channels[: place + 1]),
             middle=backbone.channels[place],
             deep=backbone.channels[-1],
+            place=place,
             hidden=hidden,
         )
 
-    def sees(self, grid: Tensor, middle: Tensor | None) -> Tensor:
+    def sees(self, grid: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """The grid's shallow channels, then the backbone's map: (N, shallow + middle, h, w)."""
-        if middle is None:
-            raise ValueError("stages that are fine-tuned need the backbone's map: see FeatureGrid.with_middle")
-        return torch.cat([grid[:, : self.channels[0]], middle], dim=1)
+        if not maps:
+            raise ValueError("stages that are fine-tuned need the backbone's maps: see FeatureGrid.with_maps")
+        return torch.cat([grid[:, : self.channels[0]], maps[self.place]], dim=1)
 
     @torch.no_grad()
     def standardise_by(self, nominal: Tensor) -> None:

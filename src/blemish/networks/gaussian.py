@@ -5,6 +5,8 @@ pseudo-Huber loss of its norm, sqrt(|phi|^2 + 1) - 1, is the map.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,24 @@ from torch import Tensor, nn
 
 BLOCK = 2  # cells along the side of a block that shares one covariance
 RANK = 48  # directions in which a block has a variance of its own
+
+
+@dataclass(frozen=True)
+class View:
+    """Features that are compared by themselves, and along how many directions.
+
+    Attributes:
+        channels: length of their vectors.
+        directions: those along which nominal images vary most count; fewer than channels leave the others out.
+    """
+
+    channels: int
+    directions: int
+
+    @classmethod
+    def whole(cls, channels: int) -> "View":
+        """Along all directions."""
+        return cls(channels, channels)
 
 
 class Variances(nn.Module):
@@ -47,60 +67,89 @@ class Variances(nn.Module):
         self.register_buffer("order", torch.cat([own, alike]).argsort())
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """|phi| (blocks, n) of each block's vectors v (blocks, n, C)."""
+        """|phi|^2 (blocks, n) of each block's vectors v (blocks, n, C)."""
         if not len(self.alike):
-            return self._lengths(vectors, slice(None))
-        own = self._lengths(vectors[self.own], slice(len(self.own)))
+            return self._squares(vectors, slice(None))
+        own = self._squares(vectors[self.own], slice(len(self.own)))
         background = vectors[self.alike].reshape(1, -1, vectors.shape[2])
-        alike = self._lengths(background, slice(len(self.own), None)).reshape(len(self.alike), -1)
+        alike = self._squares(background, slice(len(self.own), None)).reshape(len(self.alike), -1)
         return torch.cat([own, alike])[self.order]
 
-    def _lengths(self, vectors: Tensor, sets: slice) -> Tensor:
-        """|phi| (b, n) of vectors (b, n, C), by as many sets."""
+    def _squares(self, vectors: Tensor, sets: slice) -> Tensor:
+        """|phi|^2 (b, n) of vectors (b, n, C), by as many sets."""
         along = _along(vectors, self.directions[sets])  # (b, n, K)
         squares = (along.square() @ self.gains[sets, :, None]).squeeze(-1)  # (b, n)
         squares = squares + vectors.square().sum(-1) * self.rest[sets, None]
-        return squares.clamp(min=0).sqrt()
+        return squares.clamp(min=0)
+
+
+class ViewVariances(nn.ModuleList):
+    """Those of every view: |phi|^2 is the mean over the views, each of which counts as if it had all directions.
+
+    Of many directions the noise of most drowns a deviation along a few; by itself, a view of few shows it.
+
+    Args:
+        views: in the order of their elements in v.
+        background: see `Variances`.
+    """
+
+    def __init__(self, views: Sequence[View], *, background: Tensor) -> None:
+        super().__init__(Variances(channels=view.directions, background=background) for view in views)
+        self.directions = [view.directions for view in views]
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """|phi| (blocks, n) of each block's vectors v (blocks, n, C), all views side by side."""
+        parts = vectors.split(self.directions, dim=2)
+        all_as_one = sum(self.directions) / len(parts)
+        squares = [
+            variances(part) * (all_as_one / directions)
+            for variances, part, directions in zip(self, parts, self.directions, strict=True)
+        ]
+        return reduce(torch.add, squares).sqrt()
 
 
 class GaussianHead(nn.Module):
     """One Gaussian a place, as what all places have in common and what each has of its own.
 
     Every cell has its own mean. One whitening for all places turns deviations from it into v, and `Variances` say how
-    far v may reach in each block of cells.
+    far v may reach in each block of cells. Several views of an image are taken to be independent of each other.
 
     Distances are divided by `scale`, how far nominal images that were not fitted to reach at each place relative to
     the others: where good parts vary, it takes more to stand out.
 
     Args:
-        channels: length C of the feature vectors.
+        views: what the feature vectors consist of; C channels, K directions in all.
         grid: (h, w) cells, both even.
         part: bool (h, w), the cells that show the part, where all images show it in the same place; the others are
             background.
     """
 
     mean: Tensor  # (C, h, w)
-    whitening: Tensor  # (C, C)
+    whitening: Tensor  # (K, C), a block a view
     scale: Tensor  # (h, w), mean 1
     part: Tensor  # (h, w)
 
-    def __init__(self, *, channels: int, grid: tuple[int, int], part: Tensor | None = None) -> None:
+    def __init__(self, views: Sequence[View], *, grid: tuple[int, int], part: Tensor | None = None) -> None:
         super().__init__()
         rows, columns = grid
         if rows % BLOCK or columns % BLOCK:
             raise ValueError(f"the grid must be even on both sides, not {rows} x {columns}")
-        self.register_buffer("mean", torch.zeros(channels, rows, columns))
-        self.register_buffer("whitening", torch.eye(channels))
+        self.views = tuple(views)
+        self.channels, self.directions = (
+            sum(sides) for sides in zip(*((view.channels, view.directions) for view in views), strict=True)
+        )
+        self.register_buffer("mean", torch.zeros(self.channels, rows, columns))
+        self.register_buffer("whitening", torch.eye(self.directions, self.channels))
         self.register_buffer("scale", torch.ones(rows, columns))
         self.register_buffer("part", torch.ones(rows, columns, dtype=torch.bool) if part is None else part)
-        self.variances = Variances(channels=channels, background=_background(self.part))
+        self.variances = ViewVariances(views, background=_background(self.part))
 
     def whiten(self, features: Tensor) -> Tensor:
-        """v: features (N, C, h, w) to deviations from their place's mean (N, C, h, w), whitened alike everywhere."""
+        """v: features (N, C, h, w) to deviations from their place's mean (N, K, h, w), whitened alike everywhere."""
         return F.conv2d(features - self.mean, self.whitening[:, :, None, None])
 
     def distance(self, whitened: Tensor) -> Tensor:
-        """Mahalanobis distances |phi| (N, h, w), over the scale, of `whiten`'s v (N, C, h, w)."""
+        """Mahalanobis distances |phi| (N, h, w), over the scale, of `whiten`'s v (N, K, h, w)."""
         return to_cells(self.variances(to_blocks(whitened)), self.scale.shape) / self.scale
 
     def forward(self, features: Tensor) -> Tensor:
@@ -118,19 +167,19 @@ class SecondOpinion(nn.Module):
         first: the first one, fitted or not.
     """
 
-    shift: Tensor  # (blocks, 1, 4, C), from the first one's mean to its own, whitened
+    shift: Tensor  # (blocks, 1, 4, K), from the first one's mean to its own, whitened
 
     def __init__(self, first: GaussianHead) -> None:
         super().__init__()
-        channels, rows, columns = first.mean.shape
-        self.register_buffer("shift", torch.zeros(rows * columns // BLOCK**2, 1, BLOCK**2, channels))
-        self.variances = Variances(channels=channels, background=_background(first.part))
+        rows, columns = first.scale.shape
+        self.register_buffer("shift", torch.zeros(rows * columns // BLOCK**2, 1, BLOCK**2, first.directions))
+        self.variances = ViewVariances(first.views, background=_background(first.part))
 
     def distance(self, whitened: Tensor, scale: Tensor) -> Tensor:
-        """Mahalanobis distances (N, h, w) over the first one's scale (h, w), of its v (N, C, h, w)."""
-        blocks, _, cells, channels = self.shift.shape
-        vectors = to_blocks(whitened).reshape(blocks, -1, cells, channels) - self.shift
-        return to_cells(self.variances(vectors.reshape(blocks, -1, channels)), scale.shape) / scale
+        """Mahalanobis distances (N, h, w) over the first one's scale (h, w), of its v (N, K, h, w)."""
+        blocks, _, cells, directions = self.shift.shape
+        vectors = to_blocks(whitened).reshape(blocks, -1, cells, directions) - self.shift
+        return to_cells(self.variances(vectors.reshape(blocks, -1, directions)), scale.shape) / scale
 
 
 def _background(part: Tensor) -> Tensor:

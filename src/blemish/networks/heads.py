@@ -4,6 +4,8 @@ A second closed form may have a say in the distance |phi|, and small learned net
 phi, another is one more element of it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +30,7 @@ class Head(nn.Module):
     Args:
         gaussian: the closed form.
         second: another one, which may have learned from the images that calibrate all the rest.
-        gate: a network on v and |phi| (C + 1 channels, see `with_distance`), trained on synthetic anomalies.
+        gate: a network on v and |phi| (K + 1 channels, see `with_distance`), trained on synthetic anomalies.
         evidence: a network on the features themselves, or on stages of its own, trained on labelled defects.
         wide: what the closed form and the gate see in the place of the features, where images differ as wholes.
         focus: what makes the map sharp again there.
@@ -52,25 +54,26 @@ class Head(nn.Module):
         self.gate = gate
         self.evidence = evidence
 
-    def forward(self, features: Tensor, middle: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
         """How high the anomaly map gets, A >= 0 (N, h, w), of features (N, C, h, w).
 
         Args:
             features: of the grid.
-            middle: the backbone's own map, see `FeatureGrid.with_middle`: for evidence with stages of its own.
+            maps: the backbone's own, see `FeatureGrid.with_maps`: for evidence with stages of its own, and for wide
+                cells that see deeper ones.
         """
-        return self.maps(features, middle)[0]
+        return self.maps(features, maps)[0]
 
-    def maps(self, features: Tensor, middle: Tensor | None = None) -> tuple[Tensor, ...]:
+    def maps(self, features: Tensor, maps: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """The same, and where there is a focus, a second map (N, h, w) for where it is high: see `as_high_as`."""
-        return tuple(pseudo_huber(norms) for norms in self.norms(features, middle))
+        return tuple(pseudo_huber(norms) for norms in self.norms(features, maps))
 
-    def norms(self, features: Tensor, middle: Tensor | None = None) -> tuple[Tensor, ...]:
+    def norms(self, features: Tensor, maps: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """The norms that these maps are of, each (N, h, w)."""
-        first, least = self._distances(features)
+        first, least = self._distances(features, maps)
         standing = loudness = None
         if self.evidence is not None:
-            standing = self.evidence.standing(self.evidence.sees(features, middle)).clamp(min=0)
+            standing = self.evidence.standing(self.evidence.sees(features, maps)).clamp(min=0)
             loudness = self.evidence.loudness(standing)
         level = _joined(least, loudness)
         if self.focus is None:
@@ -78,9 +81,9 @@ class Head(nn.Module):
         # Of the first opinion only: a second one then makes the whole map smaller, not only its largest value.
         return level, _joined(self.focus(first, features), standing)
 
-    def _distances(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def _distances(self, features: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """gate |phi|, (N, h, w), of the first opinion and of both."""
-        whitened = self.gaussian.whiten(features if self.wide is None else self.wide(features))
+        whitened = self.gaussian.whiten(features if self.wide is None else self.wide(features, maps))
         distance = least = self.gaussian.distance(whitened)
         if self.second is not None:
             least = torch.minimum(distance, self.second.distance(whitened, self.gaussian.scale))
@@ -103,5 +106,5 @@ def _joined(distance: Tensor, evidence: Tensor | None) -> Tensor:
 
 
 def with_distance(whitened: Tensor, distance: Tensor) -> Tensor:
-    """What a gate looks at: v (N, C, h, w) and |phi| (N, h, w) as one more channel, (N, C + 1, h, w)."""
+    """What a gate looks at: v (N, K, h, w) and |phi| (N, h, w) as one more channel, (N, K + 1, h, w)."""
     return torch.cat([whitened, distance[:, None]], dim=1)

@@ -52,7 +52,7 @@ class DetectorNetwork(nn.Module):
             pixels = self.alignment.upright(pixels, poses)
         elif self.interest is not None:
             pixels = self.interest.blind(pixels)
-        cells = self.head.maps(*self.features.with_middle(pixels))
+        cells = self.head.maps(*self.features.with_maps(pixels))
         maps = [self._to_pixels(one, poses) for one in cells]
         return maps[0] if len(maps) == 1 else as_high_as(*maps)
 

@@ -4,37 +4,63 @@ Where every good image has a texture, an exposure or a subject of its own, a sma
 is than about whether something is wrong. What is left to compare are deep features, averaged far.
 """
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.networks.features import FeatureGrid, averaged_twice
-from blemish.networks.receptive_field import AxisField, ReceptiveField
+from blemish.networks.gaussian import View
+from blemish.networks.receptive_field import AxisField, ReceptiveField, receptive_fields
 from blemish.networks.upsampling import linear_resampling
 
 SIDE = 2  # of the grid's cells
+LEADING = 32  # directions of what lies beyond the grid's features: 24 to 40 are as good, all of them much worse
 
 
 class WideCells(nn.Module):
-    """The deepest features of a grid on cells of 2 x 2 of its own, averaged twice over 3 x 3 of these.
+    """Two views on cells of 2 x 2 of a grid's own: its deepest features, and still deeper ones of the backbone.
+
+    The first are averaged twice over 3 x 3 wide cells after having been averaged on the grid, the others twice. These
+    come from the blocks behind the backbone's last map, where it has any.
 
     Args:
         features: makes the grid; even on both sides.
 
     Attributes:
-        channels: length C_k of the deepest features.
+        channels: length C_k of the deepest features of the grid.
+        views: what the vectors consist of.
         grid: (h / 2, w / 2) wide cells.
         back: brings maps of wide cells (N, h / 2, w / 2) to the grid (N, h, w), linearly.
     """
 
     def __init__(self, features: FeatureGrid) -> None:
         super().__init__()
-        self.channels = features.backbone.channels[-1]
+        backbone = features.backbone
+        self.channels = backbone.channels[-1]
+        self.views = [View.whole(self.channels)]
         field = ReceptiveField(_wide(features.field.vertical), _wide(features.field.horizontal))
         self.grid = field.grid
         self.back = linear_resampling(field, features.field)
+        self.beyond = backbone.beyond()
+        if self.beyond is not None:
+            deepest = features.fields[-1]
+            deeper = _behind(self.beyond, deepest)
+            channels = self.beyond(torch.zeros(1, self.channels, *deepest.grid, device=backbone.mean.device)).shape[1]
+            self.views.append(View(channels, min(LEADING, channels)))
+            self.bring = linear_resampling(deeper, field)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (N, C, h, w) of the grid to those of wide cells (N, C_k, h / 2, w / 2)."""
+    def forward(self, features: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Features (N, C, h, w) of the grid and the backbone's own maps to wide cells (N, C', h / 2, w / 2)."""
+        cells = self.of_the_grid(features)
+        if self.beyond is None:
+            return cells
+        deeper = self.beyond(maps[-1]).float()
+        return torch.cat([cells, averaged_twice(self.bring(deeper))], dim=1)
+
+    def of_the_grid(self, features: Tensor) -> Tensor:
+        """The first view alone: features (N, C, h, w) of the grid to (N, C_k, h / 2, w / 2)."""
         return averaged_twice(F.avg_pool2d(self.deepest(features), SIDE))
 
     def deepest(self, features: Tensor) -> Tensor:
@@ -44,3 +70,13 @@ class WideCells(nn.Module):
 
 def _wide(axis: AxisField) -> AxisField:
     return AxisField(axis.cells // SIDE, SIDE * axis.stride, SIDE * axis.extent, axis.first)
+
+
+def _behind(blocks: nn.Module, field: ReceptiveField) -> ReceptiveField:
+    """The tiles of what blocks make of a map whose cells are tiles, too."""
+    (made,) = receptive_fields(blocks, field.grid)
+    vertical, horizontal = (
+        AxisField(cells.cells, cells.stride * axis.stride, cells.stride * axis.stride)
+        for cells, axis in ((made.vertical, field.vertical), (made.horizontal, field.horizontal))
+    )
+    return ReceptiveField(vertical, horizontal)
