@@ -2,8 +2,8 @@
 
 1. Parts that lie in any direction on a plain background are turned upright: `blemish.align`.
 2. Turned copies are tried: how may a good image be turned without looking wrong?
-3. The closed form: one pass gathers the statistics of `GaussianHead`, of wide cells where images differ as wholes.
-   Outsiders are left out where there are many. Small cells bring into focus what wide ones find.
+3. The closed form: one pass gathers the statistics of `GaussianHead`; where images differ as wholes, of wide cells
+   and of the backbone's next blocks. Outsiders are left out where there are many. Small cells bring into focus what wide ones find.
 4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation. Where defects are
    labelled there is none: they say better what matters.
 5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
@@ -35,6 +35,7 @@ from blemish.evidence import WithMaps, evidence_network, learn_evidence
 from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.networks.backbones import Backbone
+from blemish.networks.cells import QUIET, QUIETER
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus
 from blemish.networks.gaussian import GaussianHead, SecondOpinion, View
@@ -205,6 +206,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
         evidence = evidence_network(features, fine_tune=fine_tune)
+        evidence.quiet = QUIET if wide is None else QUIETER
         learn_evidence(
             evidence,
             head,
