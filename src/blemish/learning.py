@@ -3,7 +3,8 @@
 1. Parts that lie in any direction on a plain background are turned upright: `blemish.align`.
 2. Turned copies are tried: how may a good image be turned without looking wrong?
 3. The closed form: one pass gathers the statistics of `GaussianHead`; where images differ as wholes, of wide cells
-   and of the backbone's next blocks. Outsiders are left out where there are many. Small cells bring into focus what wide ones find.
+   and of the backbone's next blocks. Outsiders are left out where there are many. Small cells bring into focus what
+   wide ones find.
 4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation. Where defects are
    labelled there is none: they say better what matters.
 5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
