@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from blemish.closed_form import fit_in_one
 from blemish.networks.backbones import Backbone
-from blemish.networks.cells import LOUD, QUIETER, CellNetwork, LogitNetwork
+from blemish.networks.cells import LOUD, QUIET, CellNetwork, LogitNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus, as_high_as
 from blemish.networks.gaussian import GaussianHead, SecondOpinion, View, ViewVariances
@@ -55,7 +55,6 @@ def random_head(grid: FeatureGrid, *, gate: bool, evidence: bool, seed: int = 0)
 
 
 def read_as(network: LogitNetwork) -> LogitNetwork:
-    network.quiet = QUIETER
     network.centre.fill_(0.05)
     network.spread.fill_(0.02)
     network.usual.fill_(2.0)
@@ -90,7 +89,7 @@ def test_both_maps_are_what_the_formula_says(gate: bool, evidence: bool, grid: F
     standing = np.zeros(level.shape)
     if head.evidence is not None:
         standing = np.maximum((head.evidence(seen).double().numpy() - 0.05) / 0.02, 0)
-    loudness = np.where(standing < 2, 0.5 * standing, 0.5 * 2 + LOUD * (standing - 2))
+    loudness = np.where(standing < 2, QUIET * standing, QUIET * 2 + LOUD * (standing - 2))
     small = head.focus.gaussian(seen[:, 64:]).double().numpy()  # the deepest 112 of 176 channels
     np.testing.assert_allclose(level, np.sqrt(weighed[1] ** 2 + loudness**2 + 1) - 1, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(pattern, np.sqrt(weighed[0] * small + standing**2 + 1) - 1, rtol=1e-3, atol=1e-5)

@@ -36,7 +36,6 @@ from blemish.evidence import WithMaps, evidence_network, learn_evidence
 from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.networks.backbones import Backbone
-from blemish.networks.cells import QUIET, QUIETER
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus
 from blemish.networks.gaussian import GaussianHead, SecondOpinion, View
@@ -207,7 +206,6 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
         evidence = evidence_network(features, fine_tune=fine_tune)
-        evidence.quiet = QUIET if wide is None else QUIETER
         learn_evidence(
             evidence,
             head,

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 DILATIONS = (2, 4)  # of the layers that look around
 SLOPE = 0.1  # of the leaky units
 QUIET, LOUD = 0.75, 1.5  # what counts of evidence that good images reach, too, and of what goes beyond it
-QUIETER = 0.5  # the first of these where each good image has a look of its own, and new ones reach more than known ones
 
 
 class LogitNetwork(nn.Module, ABC):
@@ -19,7 +18,6 @@ class LogitNetwork(nn.Module, ABC):
 
     Attributes:
         batch: nominal and as many anomalous images that it learns from a step.
-        quiet: what counts of evidence that good images reach, too.
     """
 
     batch: ClassVar[int] = 16
@@ -29,7 +27,6 @@ class LogitNetwork(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.quiet = QUIET
         self.register_buffer("centre", torch.tensor(0.0))
         self.register_buffer("spread", torch.tensor(1.0))
         self.register_buffer("usual", torch.tensor(0.0))
@@ -52,7 +49,7 @@ class LogitNetwork(nn.Module, ABC):
         Quieter up to the standing that rare nominal images reach, louder beyond it: what nominal images reach as well
         is little evidence, and drowns defects that were never learned from.
         """
-        return self.quiet * standing + (LOUD - self.quiet) * (standing - self.usual).clamp(min=0)
+        return QUIET * standing + (LOUD - QUIET) * (standing - self.usual).clamp(min=0)
 
 
 class CellNetwork(LogitNetwork):
