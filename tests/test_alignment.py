@@ -167,6 +167,7 @@ def test_the_upright_picture_is_the_image_turned(pose: torch.Tensor, frame: Fram
 @settings(max_examples=30, deadline=None)
 @given(pose=poses, frame=frames, row=st.integers(20, 107), column=st.integers(20, 107))
 @example(pose=pose_of(1.192092896e-07, 40.0, 40.0), frame=Frame(0.0, 0.0, 0.5), row=20, column=20)
+@example(pose=pose_of(8.0, 40.0, 40.0), frame=Frame(0.0, 0.0, 0.5), row=20, column=20)
 def test_a_map_goes_back_to_where_it_came_from(pose: torch.Tensor, frame: Frame, row: int, column: int) -> None:
     """A hill at a place of the picture becomes one at that place of the image, and there is nothing beyond."""
     half = np.arange(2 * SIDE) / 2 - 0.25
@@ -177,7 +178,8 @@ def test_a_map_goes_back_to_where_it_came_from(pose: torch.Tensor, frame: Frame,
     if (there >= 3).all() and (there < SIDE - 3).all():
         peak = np.array(np.unravel_index(found.argmax(), found.shape))
         assert abs(peak - places[:, row, column]).max() < 1.1
-        assert found.max() > 0.95
+        # Half a pixel of the image is a whole one of the picture at zoom .5, which is read to a quarter: exp(-1.25^2 / 4^2)
+        assert found.max() > 0.906
     inside = np.zeros((SIDE, SIDE), dtype=bool)
     for rounding in (-1e-3, 1e-3):  # decides what lies on the border itself
         covered = np.rint(_inverse(frame, pose) + rounding)
