@@ -178,7 +178,7 @@ def test_a_map_goes_back_to_where_it_came_from(pose: torch.Tensor, frame: Frame,
     if (there >= 3).all() and (there < SIDE - 3).all():
         peak = np.array(np.unravel_index(found.argmax(), found.shape))
         assert abs(peak - places[:, row, column]).max() < 1.1
-        # Half a pixel of the image is a whole one of the picture at zoom .5, which is read to a quarter: exp(-1.25^2 / 4^2)
+        # Half a pixel of the image is a whole one of the picture at zoom .5, read to a quarter: exp(-1.25^2 / 4^2).
         assert found.max() > 0.906
     inside = np.zeros((SIDE, SIDE), dtype=bool)
     for rounding in (-1e-3, 1e-3):  # decides what lies on the border itself
