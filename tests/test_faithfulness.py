@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,15 +151,17 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return gaussian_filter(values.astype(np.float32), 5.0, mode="nearest")
 
 
-def test_a_model_that_turns_parts_upright_can_be_differentiated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"align": False, "cells": "wide"}], ids=["turned upright", "wide cells"])
+def test_models_with_more_in_their_graphs_can_be_differentiated(options: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("onnx2torch")
     from blemish.faithfulness.differentiable import differentiable
 
     images, _, _ = pictures(24)
     for number, image in enumerate(images):
         save_image(tmp_path / f"hammers/{number}.png", image)
-    detector = train(tmp_path / "hammers", tmp_path / "m.onnx", size=(64, 64), anomalies="none")
-    assert detector.metadata.aligned
+    detector = train(tmp_path / "hammers", tmp_path / "m.onnx", size=(64, 64), anomalies="none", **options)
+    assert detector.metadata.aligned == (not options)
+    assert detector.metadata.wide_cells == bool(options)
     pixels = images[:1, ::2, ::2]
     grey = torch.from_numpy(pixels).float().requires_grad_()
     anomaly_map = differentiable(tmp_path / "m.onnx")(grey)
