@@ -113,7 +113,7 @@ def detector_model(
     torch.manual_seed(0)
     trunk = Backbone(backbone, strides=strides, pretrained=backbone == DEFAULT_BACKBONE)
     features = FeatureGrid(trunk, size=size, stride=8 if 8 in strides else strides[0]).eval()
-    wider = WideCells(features) if wide else None
+    wider = WideCells(features, beyond=trunk.beyond()) if wide else None
     seen = features if wider is None else wider
     part = torch.ones(seen.grid, dtype=torch.bool)
     part[seen.grid[0] // 4 :] = not upright

@@ -39,7 +39,7 @@ def randomise(views: ViewVariances) -> None:
 
 def random_head(grid: FeatureGrid, *, gate: bool, evidence: bool, seed: int = 0) -> Head:
     torch.manual_seed(seed)
-    wide = WideCells(grid)
+    wide = WideCells(grid, beyond=grid.backbone.beyond())
     gaussian = random_gaussian(wide.views, wide.grid)
     gaussian.scale.uniform_(0.5, 2)
     second = SecondOpinion(gaussian)

@@ -89,7 +89,7 @@ def fitted_network(*parts: str) -> DetectorNetwork:
     features = FeatureGrid(Backbone(), size=SIZE).eval()
     part = torch.ones(features.grid, dtype=torch.bool)
     part[:, 4:] = "alignment" not in parts
-    wide = WideCells(features) if "wide cells" in parts else None
+    wide = WideCells(features, beyond=features.backbone.beyond()) if "wide cells" in parts else None
 
     def seen_by_closed_form(some: torch.Tensor) -> torch.Tensor:
         return features(some) if wide is None else wide(*features.with_maps(some))

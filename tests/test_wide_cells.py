@@ -22,7 +22,7 @@ def features() -> FeatureGrid:
 
 @pytest.fixture(scope="module")
 def wide(features: FeatureGrid) -> WideCells:
-    return WideCells(features).eval()
+    return WideCells(features, beyond=features.backbone.beyond()).eval()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_other_is_of_the_next_two_blocks_of_the_same_network(
 @pytest.mark.parametrize(("side", "cells"), [(64, 2), (80, 3), (96, 3), (144, 5)])
 def test_what_lies_beyond_fits_images_of_any_size(side: int, cells: int) -> None:
     grid = FeatureGrid(Backbone(pretrained=False), size=(side, 64)).eval()
-    beyond = WideCells(grid).eval()
+    beyond = WideCells(grid, beyond=grid.backbone.beyond()).eval()
     assert beyond.bring.rows.shape == (side // 16, cells)
     with torch.inference_mode():
         made = beyond(*grid.with_maps(torch.zeros(1, side, 64, 3, dtype=torch.uint8)))
@@ -90,7 +90,7 @@ def test_what_lies_beyond_fits_images_of_any_size(side: int, cells: int) -> None
 
 def test_a_network_that_ends_there_has_one_view() -> None:
     grid = FeatureGrid(Backbone(strides=(4, 8, 16, 32), pretrained=False), size=SIZE).eval()
-    alone = WideCells(grid).eval()
+    alone = WideCells(grid, beyond=grid.backbone.beyond()).eval()
     assert alone.beyond is None
     assert alone.views == [View.whole(320)]
     with torch.inference_mode():

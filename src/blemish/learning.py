@@ -232,11 +232,13 @@ def _wide_cells(
     features: FeatureGrid, fit: Sequence[int], *, cells: Cells, look: Callable[[Sequence[int]], Iterator[Tensor]]
 ) -> WideCells | None:
     """Wide cells, where they are asked for or the images `fit` differ as wholes; `look` gives features in batches."""
-    wide = WideCells(features).to(features.backbone.mean.device)
-    if cells == "auto" and can_tell(len(fit), wide.grid):
-        seen = torch.cat([wide.of_the_grid(batch) for batch in look(evenly(fit, MOST))])
+    of_the_grid = WideCells(features, beyond=None)
+    if cells == "auto" and can_tell(len(fit), of_the_grid.grid):
+        seen = torch.cat([of_the_grid(batch) for batch in look(evenly(fit, MOST))])
         cells = "wide" if differ_as_wholes(seen) else "small"
-    return wide if cells == "wide" else None
+    if cells != "wide":
+        return None
+    return WideCells(features, beyond=features.backbone.beyond()).to(features.backbone.mean.device)
 
 
 def _extract(

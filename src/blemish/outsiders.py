@@ -19,7 +19,7 @@ class Suspicion:
 
     Attributes:
         far: times the median of all images' largest distances.
-        many: share of images that far out; in the clean sets that we know hardly half as many are.
+        many: share of images that far out; in the clean sets that we know fewer are.
         ordinary: times the median: beyond it images are then left out.
         rounds: of leaving them out: each makes the next ones stand out.
     """

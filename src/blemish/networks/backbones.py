@@ -63,6 +63,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.strides = strides
+        self._weights = weights
         self._of_same_origin = partial(Backbone, name, weights=weights, download=download, pretrained=pretrained)
         _check_name(name)
         bundled = pretrained and name == DEFAULT_BACKBONE and weights is None
@@ -102,10 +103,10 @@ class Backbone(nn.Module):
         deeper = [stride for stride in levels if stride > last]
         if not deeper:
             return None
-        try:
-            stages = self._of_same_origin(strides=(last, deeper[0])).behind(last)
-        except BlemishError:
-            return None  # a file that holds no more than what is in use
+        strides = (last, deeper[0])
+        if self._weights is not None and _missing(_create(self.name, strides, use_hub=False), _read(self._weights)):
+            return None
+        stages = self._of_same_origin(strides=strides).behind(last)
         if not stages:
             return None
         first = stages[0]
@@ -190,14 +191,22 @@ def _load_bundled_lite0(trunk: nn.Module) -> None:
 def _load_file(trunk: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise BlemishError(f"there is no weights file {path}")
+    state = _read(path)
+    if missing := _missing(trunk, state):
+        raise BlemishError(f"{path} does not fit the backbone: {missing[0]} is missing or has another shape")
+    trunk.load_state_dict({name: state[name] for name in trunk.state_dict()})
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        state = load_file(path)
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return load_file(path)
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _missing(trunk: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """What the trunk wants and the state does not hold in its shape."""
     wanted = trunk.state_dict()
-    missing = [name for name in wanted if name not in state or state[name].shape != wanted[name].shape]
-    if missing:
-        raise BlemishError(f"{path} does not fit the backbone: {missing[0]} is missing or has another shape")
-    trunk.load_state_dict({name: state[name] for name in wanted})
+    return [name for name in wanted if name not in state or state[name].shape != wanted[name].shape]

@@ -23,10 +23,11 @@ class WideCells(nn.Module):
     """Two views on cells of 2 x 2 of a grid's own: its deepest features, and still deeper ones of the backbone.
 
     The first are averaged twice over 3 x 3 wide cells after having been averaged on the grid, the others twice. These
-    come from the blocks behind the backbone's last map, where it has any.
+    come from blocks behind the backbone's last map, where there are any.
 
     Args:
         features: makes the grid; even on both sides.
+        beyond: makes the still deeper ones out of that map, see `Backbone.beyond`; None for the first view alone.
 
     Attributes:
         channels: length C_k of the deepest features of the grid.
@@ -35,23 +36,23 @@ class WideCells(nn.Module):
         back: brings maps of wide cells (N, h / 2, w / 2) to the grid (N, h, w), linearly.
     """
 
-    def __init__(self, features: FeatureGrid) -> None:
+    def __init__(self, features: FeatureGrid, *, beyond: nn.Module | None) -> None:
         super().__init__()
-        backbone = features.backbone
-        self.channels = backbone.channels[-1]
+        self.channels = features.backbone.channels[-1]
         self.views = [View.whole(self.channels)]
         field = ReceptiveField(_wide(features.field.vertical), _wide(features.field.horizontal))
         self.grid = field.grid
         self.back = linear_resampling(field, features.field)
-        self.beyond = backbone.beyond()
-        if self.beyond is not None:
+        self.beyond = beyond
+        if beyond is not None:
             deepest = features.fields[-1]
-            deeper = _behind(self.beyond, deepest)
-            channels = self.beyond(torch.zeros(1, self.channels, *deepest.grid, device=backbone.mean.device)).shape[1]
+            deeper = _behind(beyond, deepest)
+            nothing = torch.zeros(1, self.channels, *deepest.grid, device=features.backbone.mean.device)
+            channels = beyond(nothing).shape[1]
             self.views.append(View(channels, min(LEADING, channels)))
             self.bring = linear_resampling(deeper, field)
 
-    def forward(self, features: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    def forward(self, features: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
         """Features (N, C, h, w) of the grid and the backbone's own maps to wide cells (N, C', h / 2, w / 2)."""
         cells = self.of_the_grid(features)
         if self.beyond is None:
