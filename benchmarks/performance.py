@@ -44,11 +44,11 @@ from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouett
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.focus import Focus
-from blemish.networks.gaussian import GaussianHead, SecondOpinion, View
+from blemish.networks.focus import Focus, small_cells
+from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
-from blemish.networks.wide_cells import WideCells
+from blemish.networks.wide_cells import WideCells, lean
 from blemish.runtimes import Graph, open_graph
 from blemish.training import STRIDES
 
@@ -122,10 +122,12 @@ def detector_model(
         if name != "scale" and numbers.is_floating_point():
             numbers.normal_()
     opinion = SecondOpinion(gaussian) if second else None
-    focus = Focus(GaussianHead([View.whole(wider.channels)], grid=features.grid)) if wider is not None else None
+    focus = Focus(GaussianHead([small_cells(wider.channels)], grid=features.grid)) if wider is not None else None
     for numbers in opinion.buffers() if opinion is not None else ():
         if numbers.is_floating_point():
             numbers.normal_()
+    if wider is not None:
+        wider, gaussian = lean(wider, gaussian)
     head = Head(
         gaussian,
         wide=wider,

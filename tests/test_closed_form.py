@@ -17,7 +17,6 @@ from sklearn.preprocessing import StandardScaler
 
 from blemish import closed_form
 from blemish.closed_form import FOLDS, FREAK, RIDGE, STEADY, CrossFit
-from blemish.networks import gaussian
 from blemish.networks.cells import CellNetwork
 from blemish.networks.gaussian import GaussianHead, View, from_blocks, to_blocks
 from blemish.networks.heads import Head, with_distance
@@ -62,8 +61,8 @@ def literal_scale(originals: np.ndarray, copies: list[np.ndarray], steady: int) 
     return (smooth / smooth.mean()) ** min(1, N / steady)
 
 
-def new_head() -> GaussianHead:
-    return GaussianHead([View.whole(C)], grid=(ROWS, COLUMNS))
+def new_head(own: int = C) -> GaussianHead:
+    return GaussianHead([View.whole(C, own=own)], grid=(ROWS, COLUMNS))
 
 
 @pytest.mark.parametrize("steady", [10, STEADY], ids=["enough images", "few images"])
@@ -118,10 +117,9 @@ def literal_low_rank(
     return distances
 
 
-def test_a_block_keeps_the_variances_that_are_most_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaussian, "RANK", 2)
+def test_a_block_keeps_the_variances_that_are_most_its_own() -> None:
     nominal, new = features(), features(seed=1)
-    head = new_head()
+    head = new_head(own=2)
     CrossFit(head).fit([nominal])
     assert head.variances[0].directions.shape[-1] == 2
     expected = literal_low_rank(nominal.double().numpy(), new.double().numpy(), 2)
@@ -196,8 +194,8 @@ def test_what_lies_in_the_background_of_good_images_stands_out_no_more_than_thei
 # The second opinion
 
 
-def fitted(nominal: torch.Tensor) -> CrossFit:
-    cross_fit = CrossFit(new_head())
+def fitted(nominal: torch.Tensor, own: int = C) -> CrossFit:
+    cross_fit = CrossFit(new_head(own))
     cross_fit.fit(nominal.split(7))
     return cross_fit
 
@@ -218,10 +216,9 @@ def test_the_second_opinion_is_mahalanobis_of_all_images_over_the_first_ones_sca
     np.testing.assert_allclose(second.distance(first.whiten(new), first.scale).numpy(), expected, rtol=2e-3)
 
 
-def test_the_second_opinion_keeps_the_variances_that_are_most_a_blocks_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaussian, "RANK", 2)
+def test_the_second_opinion_keeps_the_variances_that_are_most_a_blocks_own() -> None:
     nominal, held_back, new = features(), features(seed=7)[:9] + 2, features(seed=1)
-    cross_fit = fitted(nominal)
+    cross_fit = fitted(nominal, own=2)
     first = cross_fit.head
     second = cross_fit.second_opinion([held_back])
     everything = torch.cat([nominal, held_back]).double().numpy()

@@ -91,7 +91,8 @@ def test_both_maps_are_what_the_formula_says(gate: bool, evidence: bool, grid: F
         standing = np.maximum((head.evidence(seen).double().numpy() - 0.05) / 0.02, 0)
     loudness = np.where(standing < 2, QUIET * standing, QUIET * 2 + LOUD * (standing - 2))
     small = head.focus.gaussian(seen[:, 64:]).double().numpy()  # the deepest 112 of 176 channels
-    np.testing.assert_allclose(level, np.sqrt(weighed[1] ** 2 + loudness**2 + 1) - 1, rtol=1e-3, atol=1e-5)
+    norms = np.linalg.norm([weighed[1], loudness], ord=4, axis=0)
+    np.testing.assert_allclose(level, np.sqrt(norms**2 + 1) - 1, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(pattern, np.sqrt(weighed[0] * small + standing**2 + 1) - 1, rtol=1e-3, atol=1e-5)
 
 

@@ -5,11 +5,12 @@ import pytest
 import timm
 import torch
 
+from blemish.closed_form import CrossFit
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.heads import Head
-from blemish.networks.wide_cells import WideCells
+from blemish.networks.wide_cells import WideCells, lean
 
 SIZE = (64, 96)
 GRID = (8, 12)
@@ -70,11 +71,11 @@ def test_the_other_is_of_the_next_two_blocks_of_the_same_network(
     for block in whole.blocks[5][:2]:
         deep = block(deep)
     got = wide(*features.with_maps(pixels))
-    assert wide.views == [View.whole(112), View(192, 32)]
+    assert wide.views == [View.whole(112), View(192, 28)]
     assert got.shape == (2, 112 + 192, 4, 6)
     torch.testing.assert_close(got[:, :112], wide.of_the_grid(features(pixels)))
     for image, channel in [(0, 0), (1, 100), (1, 191)]:
-        expected = averaged(averaged(between(deep[image, channel].double().numpy(), wide.grid)))
+        expected = averaged(averaged(averaged(between(deep[image, channel].double().numpy(), wide.grid))))
         np.testing.assert_allclose(got[image, 112 + channel].numpy(), expected, atol=1e-3)
 
 
@@ -118,3 +119,25 @@ def test_a_head_compares_by_them_and_its_evidence_by_the_features(
         got = head(*seen)
         assert head.first_opinion().wide is wide
     np.testing.assert_allclose(got.numpy(), np.sqrt(distances.double().numpy() ** 2 + 1) - 1, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_bringing_only_the_directions_that_count_changes_no_distance(
+    features: FeatureGrid, wide: WideCells, pixels: torch.Tensor
+) -> None:
+    images = torch.randint(0, 256, (12, *SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    cross_fit = CrossFit(GaussianHead(wide.views, grid=wide.grid))
+    cross_fit.fit([wide(*features.with_maps(images))])
+    fewer, gaussian = lean(wide, cross_fit.head)
+    maps = features.with_maps(pixels)
+    assert fewer(*maps).shape[1] == 112 + 28
+    whitened = cross_fit.head.whiten(wide(*maps))
+    torch.testing.assert_close(gaussian.whiten(fewer(*maps)), whitened, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(gaussian(fewer(*maps)), cross_fit.head(wide(*maps)), rtol=1e-3, atol=1e-3)
+    assert wide(*maps).shape[1] == 112 + 192  # the ones that were fitted with are as they were
+
+
+def test_a_single_view_has_nothing_to_be_made_less_of(features: FeatureGrid) -> None:
+    alone = WideCells(features, beyond=None)
+    gaussian = GaussianHead(alone.views, grid=alone.grid)
+    assert lean(alone, gaussian) == (alone, gaussian)

@@ -37,12 +37,12 @@ from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
-from blemish.networks.focus import Focus
+from blemish.networks.focus import Focus, small_cells
 from blemish.networks.gaussian import GaussianHead, SecondOpinion, View
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork
-from blemish.networks.wide_cells import WideCells
+from blemish.networks.wide_cells import WideCells, lean
 from blemish.outsiders import BY_WIDE_CELLS, IN_ANY_POSE, UPRIGHT, holds_outsiders, insiders, ordinary
 from blemish.ranks import Extract, Ranks
 from blemish.refinement import Training, coverage
@@ -143,7 +143,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
 
     def focus(wide: WideCells, fit: Sequence[int]) -> Focus:
         deepest = partial(_extract, lambda some: wide.deepest(features(some)), interest, fabric)
-        head = gaussian([View.whole(wide.channels)], features.grid)
+        head = gaussian([small_cells(wide.channels)], features.grid)
         share = ranks.share(len(fit))
         fit_in_one(
             head,
@@ -222,6 +222,8 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     # 6. The second opinion, last: nothing else may know the images held back
     if material.held_back:
         head.second = second_opinion(cross_fit, material.held_back, farthest=farthest)
+    if wide is not None:
+        head.wide, head.gaussian = lean(wide, head.gaussian)
     if upright is None:
         return network
     alignment = upright.alignment.to(fabric.device)

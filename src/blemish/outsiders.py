@@ -32,7 +32,7 @@ class Suspicion:
 
 IN_ANY_POSE = Suspicion(far=1.7, many=0.035, ordinary=1.3, rounds=2)
 UPRIGHT = Suspicion(far=1.4, many=0.02, ordinary=1.2, rounds=4)
-BY_WIDE_CELLS = Suspicion(far=1.6, many=0.03, ordinary=1.2, rounds=2)
+BY_WIDE_CELLS = Suspicion(far=1.5, many=0.045, ordinary=1.2, rounds=2)
 FEWEST = 60  # images; with fewer, a share of a few per cent is one or two images
 
 

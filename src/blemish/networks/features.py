@@ -54,12 +54,12 @@ class FeatureGrid(nn.Module):
         with torch.autocast(pixels.device.type, enabled=False):
             maps = [one.float() for one in maps]
             grid = torch.cat([f(one) for f, one in zip(self.resamples, maps, strict=True)], dim=1)
-            grid = averaged_twice(grid)
+            grid = averaged(grid, times=2)
         return grid, maps
 
 
-def averaged_twice(cells: Tensor) -> Tensor:
-    """Features (N, C, h, w) averaged twice over 3 x 3 cells; at a border over those that there are."""
-    for _ in range(2):
+def averaged(cells: Tensor, *, times: int) -> Tensor:
+    """Features (N, C, h, w) averaged a number of times over 3 x 3 cells; at a border over those that there are."""
+    for _ in range(times):
         cells = F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
     return cells

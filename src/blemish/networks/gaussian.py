@@ -13,25 +13,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCK = 2  # cells along the side of a block that shares one covariance
-RANK = 48  # directions in which a block has a variance of its own
+OWN = 48  # directions in which a block has a variance of its own
 
 
 @dataclass(frozen=True)
 class View:
-    """Features that are compared by themselves, and along how many directions.
+    """Features that are compared by themselves, along how many directions, and how closely.
 
     Attributes:
         channels: length of their vectors.
         directions: those along which nominal images vary most count; fewer than channels leave the others out.
+        own: the most of them along which a block of cells has a variance of its own, see `Variances`.
     """
 
     channels: int
     directions: int
+    own: int = OWN
 
     @classmethod
-    def whole(cls, channels: int) -> "View":
+    def whole(cls, channels: int, *, own: int = OWN) -> "View":
         """Along all directions."""
-        return cls(channels, channels)
+        return cls(channels, channels, own)
 
 
 class Variances(nn.Module):
@@ -45,6 +47,7 @@ class Variances(nn.Module):
 
     Args:
         channels: length C of the vectors v.
+        own: number K of directions, at most C.
         background: bool (blocks,), those that show no part.
     """
 
@@ -55,16 +58,16 @@ class Variances(nn.Module):
     alike: Tensor  # blocks with the last set together
     order: Tensor  # where each block is among both of these
 
-    def __init__(self, *, channels: int, background: Tensor) -> None:
+    def __init__(self, *, channels: int, own: int, background: Tensor) -> None:
         super().__init__()
-        own, alike = (~background).nonzero()[:, 0], background.nonzero()[:, 0]
-        sets, directions = len(own) + bool(len(alike)), min(RANK, channels)
+        apart, alike = (~background).nonzero()[:, 0], background.nonzero()[:, 0]
+        sets, directions = len(apart) + bool(len(alike)), min(own, channels)
         self.register_buffer("directions", torch.zeros(sets, channels, directions))
         self.register_buffer("gains", torch.zeros(sets, directions))
         self.register_buffer("rest", torch.ones(sets))
-        self.register_buffer("own", own)
+        self.register_buffer("own", apart)
         self.register_buffer("alike", alike)
-        self.register_buffer("order", torch.cat([own, alike]).argsort())
+        self.register_buffer("order", torch.cat([apart, alike]).argsort())
 
     def forward(self, vectors: Tensor) -> Tensor:
         """|phi|^2 (blocks, n) of each block's vectors v (blocks, n, C)."""
@@ -94,7 +97,7 @@ class ViewVariances(nn.ModuleList):
     """
 
     def __init__(self, views: Sequence[View], *, background: Tensor) -> None:
-        super().__init__(Variances(channels=view.directions, background=background) for view in views)
+        super().__init__(Variances(channels=view.directions, own=view.own, background=background) for view in views)
         self.directions = [view.directions for view in views]
 
     def forward(self, vectors: Tensor) -> Tensor:

@@ -24,8 +24,10 @@ class Head(nn.Module):
     evidence is never negative, so that what was learned from some defects takes nothing away from any others. Where
     there is a second opinion, |phi| is the smaller of both distances.
 
-    Where the closed form sees wide cells, that only says how high the map gets. Where it is high is a map of its own:
-    of the distance brought into focus by small cells, and of the evidence as it stands.
+    Where the closed form sees wide cells, that only says how high the map gets, and the norm is of fourth powers in
+    the place of squares, close to the larger of the two: a good image that differs as a whole is odd to both, and is
+    not to count twice. Where the map is high is a map of its own: of the distance brought into focus by small cells,
+    and of the evidence as it stands.
 
     Args:
         gaussian: the closed form.
@@ -75,7 +77,7 @@ class Head(nn.Module):
         if self.evidence is not None:
             standing = self.evidence.standing(self.evidence.sees(features, maps)).clamp(min=0)
             loudness = self.evidence.loudness(standing)
-        level = _joined(least, loudness)
+        level = _joined(least, loudness) if self.wide is None else _nearly_the_larger(least, loudness)
         if self.focus is None:
             return (level,)
         # Of the first opinion only: a second one then makes the whole map smaller, not only its largest value.
@@ -103,6 +105,11 @@ class Head(nn.Module):
 def _joined(distance: Tensor, evidence: Tensor | None) -> Tensor:
     """The norm (N, h, w) of a vector of norm `distance` (N, h, w) with one element more, if there is one."""
     return distance if evidence is None else (distance.square() + evidence.square()).sqrt()
+
+
+def _nearly_the_larger(distance: Tensor, evidence: Tensor | None) -> Tensor:
+    """The 4-norm (N, h, w) of distance and evidence (N, h, w): at most 1.19 times the larger of them."""
+    return distance if evidence is None else _joined(distance.square(), evidence.square()).sqrt()
 
 
 def with_distance(whitened: Tensor, distance: Tensor) -> Tensor:

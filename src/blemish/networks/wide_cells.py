@@ -5,25 +5,26 @@ is than about whether something is wrong. What is left to compare are deep featu
 """
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.features import FeatureGrid, averaged_twice
-from blemish.networks.gaussian import View
+from blemish.networks.features import FeatureGrid, averaged
+from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.receptive_field import AxisField, ReceptiveField, receptive_fields
 from blemish.networks.upsampling import linear_resampling
 
 SIDE = 2  # of the grid's cells
-LEADING = 32  # directions of what lies beyond the grid's features: 24 to 40 are as good, all of them much worse
+LEADING = 28  # directions of what lies beyond the grid's features: 24 to 32 are nearly as good, all of them much worse
 
 
 class WideCells(nn.Module):
     """Two views on cells of 2 x 2 of a grid's own: its deepest features, and still deeper ones of the backbone.
 
-    The first are averaged twice over 3 x 3 wide cells after having been averaged on the grid, the others twice. These
-    come from blocks behind the backbone's last map, where there are any.
+    The first are averaged twice over 3 x 3 wide cells after having been averaged on the grid, the others three times.
+    These come from blocks behind the backbone's last map, where there are any.
 
     Args:
         features: makes the grid; even on both sides.
@@ -58,15 +59,44 @@ class WideCells(nn.Module):
         if self.beyond is None:
             return cells
         deeper = self.beyond(maps[-1]).float()
-        return torch.cat([cells, averaged_twice(self.bring(deeper))], dim=1)
+        return torch.cat([cells, averaged(self.bring(deeper), times=3)], dim=1)
 
     def of_the_grid(self, features: Tensor) -> Tensor:
         """The first view alone: features (N, C, h, w) of the grid to (N, C_k, h / 2, w / 2)."""
-        return averaged_twice(F.avg_pool2d(self.deepest(features), SIDE))
+        return averaged(F.avg_pool2d(self.deepest(features), SIDE), times=2)
 
     def deepest(self, features: Tensor) -> Tensor:
         """Features (N, C, h, w) of the grid to the deepest of them (N, C_k, h, w)."""
         return features[:, -self.channels :]
+
+
+def lean(wide: WideCells, gaussian: GaussianHead) -> tuple[WideCells, GaussianHead]:
+    """The same distances by less: only the directions of a second view that count are brought to wide cells.
+
+    Enlarging and averaging are linear, and so is a whitening; which of them comes first makes no difference but in
+    time. What is learned about v stays true: a second opinion, a gate.
+
+    Args:
+        wide: what the closed form sees.
+        gaussian: the closed form, fitted.
+    """
+    if wide.beyond is None:
+        return wide, gaussian
+    first, second = wide.views
+    few = gaussian.whitening[first.directions :, first.channels :]  # (K, C)
+    along = nn.Conv2d(second.channels, second.directions, 1, bias=False).to(few.device)
+    along.weight.requires_grad_(False).copy_(few[:, :, None, None])
+
+    fewer = copy(wide)
+    fewer._modules = wide._modules | {"beyond": nn.Sequential(wide.beyond, along)}
+    fewer.views = [first, View.whole(second.directions, own=second.own)]
+
+    same = GaussianHead(fewer.views, grid=wide.grid, part=gaussian.part).to(few.device)
+    same.scale.copy_(gaussian.scale)
+    same.variances.load_state_dict(gaussian.variances.state_dict())
+    same.mean.copy_(torch.cat([gaussian.mean[: first.channels], along(gaussian.mean[first.channels :])]))
+    same.whitening[:, : first.channels] = gaussian.whitening[:, : first.channels]
+    return fewer, same
 
 
 def _wide(axis: AxisField) -> AxisField:
