@@ -16,6 +16,7 @@ from PIL import Image
 from blemish.calibration import Calibration
 from blemish.closed_form import CrossFit, fit_in_one
 from blemish.detector import Detector
+from blemish.errors import BlemishError
 from blemish.export import export_onnx
 from blemish.exporting import TARGETS, Format, export, score
 from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
@@ -26,11 +27,11 @@ from blemish.networks.backbones import Backbone
 from blemish.networks.cells import CellNetwork, LogitNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.fine_tuned import FineTuned
-from blemish.networks.focus import Focus
+from blemish.networks.focus import Focus, small_cells
 from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.heads import Head, with_distance
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
-from blemish.networks.wide_cells import WideCells
+from blemish.networks.wide_cells import WideCells, lean
 from blemish.runtimes import open_graph
 from blemish.training import train
 from conftest import noise
@@ -104,7 +105,7 @@ def fitted_network(*parts: str) -> DetectorNetwork:
         cross_fit = CrossFit(head.gaussian)
         cross_fit.fit(seen_by_closed_form(some) for some in pixels.split(8))
         if wide is not None and "focus" in parts:
-            small = GaussianHead([View.whole(wide.channels)], grid=features.grid)
+            small = GaussianHead([small_cells(wide.channels)], grid=features.grid)
             fit_in_one(small, (wide.deepest(features(some)) for some in pixels.split(8)))
             head.focus = Focus(small)
         if "second opinion" in parts:
@@ -121,6 +122,8 @@ def fitted_network(*parts: str) -> DetectorNetwork:
         if "fine-tuned evidence" in parts:
             tuned = FineTuned.of(features, hidden=16)
             head.evidence = standing(tuned, tuned.sees(nominal, maps), unit=0.1)
+        if wide is not None:
+            head.wide, head.gaussian = lean(wide, gaussian)
     return DetectorNetwork(features, head, sigma=4.0, alignment=turning() if "alignment" in parts else None).eval()
 
 
@@ -180,13 +183,18 @@ def target(request: pytest.FixtureRequest) -> Format:
     return target
 
 
-def assert_parity(reference: Detector, exported: Detector, images: list[Path], target: Format) -> None:
-    """The same maps and scores within the format's tolerance, and the same verdicts outside it."""
+def assert_parity(
+    reference: Detector, exported: Detector, images: list[Path], target: Format, *, on_the_border: float = 0
+) -> None:
+    """The same maps and scores within the format's tolerance, and the same verdicts outside it.
+
+    Of a map's pixels a share may lie `on_the_border`: halfway between two that they could be read from.
+    """
     expected = list(reference.stream(images))
     allowed, allowed_in_map = (share * np.ptp([one.score for one in expected]) for share in EXPORT_TOLERANCE[target])
     for one, there in zip(expected, exported.stream(images), strict=True):
         assert there.source == one.source
-        np.testing.assert_allclose(there.anomaly_map, one.anomaly_map, atol=allowed_in_map, rtol=0)
+        assert (np.abs(there.anomaly_map - one.anomaly_map) > allowed_in_map).mean() <= on_the_border
         assert there.score == pytest.approx(one.score, abs=allowed)
         assert there.score == there.anomaly_map.max()
         thresholds = (reference.calibration.threshold, reference.calibration.unsure_threshold)
@@ -224,13 +232,14 @@ def test_an_export_scores_as_the_model_does(tiny_model: Path, tmp_path: Path, ta
     np.testing.assert_allclose(p_values, [calibration.p_value(float(one)) for one in scores], atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+@pytest.fixture(scope="module", params=[False, True], ids=["as they lie", "upright"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     data = Path(os.environ.get("BLEMISH_DATA", ROOT.parent / "shared" / "data")) / "screw"
     if not data.is_dir():
         pytest.skip("no screw images beside the checkout; name their folder's parent in BLEMISH_DATA")
     path = tmp_path_factory.mktemp("trained") / "screw.onnx"
-    train(data, path, anomalies="none")
+    detector = train(data, path, anomalies="none", align=request.param)
+    assert detector.metadata.aligned == request.param
     return path, data
 
 
@@ -251,16 +260,23 @@ def test_an_export_of_a_trained_model_scores_as_it_does(
     trained: tuple[Path, Path], tmp_path: Path, target: Format
 ) -> None:
     model, data = trained
+    upright = Detector.load(model).metadata.aligned
+    if upright and target == "openvino-bf16":
+        with pytest.raises(BlemishError, match="decides otherwise"):
+            export(model, data, tmp_path / "export.onnx", target=target)
+        return
     made = export(model, data, tmp_path / "export.onnx", target=target)
     images = sorted((data / "test").glob("*/000.png")) + reshaped(data / "test" / "good" / "001.png", tmp_path)
-    assert_parity(Detector.load(model), Detector.load(made.file), images, target)
+    # A turned map is read at the nearest half pixel, and which that is may hang on the last digit of an angle.
+    border = 2e-3 if upright else 0
+    assert_parity(Detector.load(model), Detector.load(made.file), images, target, on_the_border=border)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_an_environment_without_torch_scores_the_same(tmp_path: Path) -> None:
     """Installs the runtime alone, from a package index, and scores in it."""
-    network = fitted_network(*PARTS["with all"])
+    network = fitted_network(*PARTS["wide cells"])
     metadata = ModelMetadata(SIZE, "good images only", {}, {}, (), Calibration((20.0, 30.0)), 0.0, 1000.0)
     export_onnx(network, metadata, tmp_path / "m.onnx")
     images = write_images(tmp_path)
