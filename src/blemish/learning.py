@@ -222,7 +222,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     # 6. The second opinion, last: nothing else may know the images held back
     if material.held_back:
         head.second = second_opinion(cross_fit, material.held_back, farthest=farthest)
-    if wide is not None:
+    if wide is not None:  # nothing is fitted to all channels any more
         head.wide, head.gaussian = lean(wide, head.gaussian)
     if upright is None:
         return network
