@@ -133,7 +133,7 @@ def detector_model(
         wide=wider,
         focus=focus,
         second=opinion,
-        gate=CellNetwork(channels=gaussian.directions + 1) if gate else None,
+        gate=CellNetwork(channels=gaussian.directions + 1) if gate and wider is None else None,
         evidence=None if evidence == "none" else evidence_network(features, fine_tune=evidence == "fine-tuned"),
     )
     template = torch.rand(DIRECTIONS, CIRCLES)

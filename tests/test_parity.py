@@ -79,7 +79,7 @@ PARTS = {
     "with gate": ("gate",),
     "with evidence": ("second opinion", "gate", "evidence"),
     "fine-tuned": ("second opinion", "gate", "fine-tuned evidence"),
-    "wide cells": ("wide cells", "focus", "second opinion", "gate", "evidence"),
+    "wide cells": ("wide cells", "focus", "second opinion", "evidence"),
     "wide cells, fine-tuned": ("wide cells", "focus", "second opinion", "fine-tuned evidence"),
     "upright": ("second opinion", "gate", "evidence", "alignment"),
 }

@@ -12,19 +12,15 @@ from scipy.ndimage import distance_transform_edt, label
 from blemish.synthetic.scars import (
     KINDS,
     VISIBLE_CHANGE,
-    WITH_REGIONS,
     blend,
     cut_paste,
-    region,
     scar,
     scratch,
     smear,
 )
 
 DATA = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
-by_kind = pytest.mark.parametrize(
-    "kind", sorted(set(WITH_REGIONS), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__
-)
+by_kind = pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
 
 
 def texture(height: int, width: int, *, seed: int = 0, grey: bool = False) -> np.ndarray:
@@ -235,30 +231,3 @@ def test_defects_on_real_parts_are_small_but_visible(name):
         change = np.abs(result.image.astype(int) - image).max(axis=2)
         assert 1e-4 < result.mask.mean() < 0.1
         assert change[result.mask].mean() > 6
-
-
-def test_a_region_is_one_side_of_a_border_or_a_corner_with_another_finish():
-    image, shares, corners = texture(128, 192, grey=True), [], 0
-    for seed in range(60):
-        patch = region(image, np.random.default_rng(seed), (60, 90), image)
-        inside = patch.alpha >= 0.5
-        pieces, count = label(inside)
-        largest = np.bincount(pieces.ravel())[1:].max()
-        assert largest >= 0.97 * inside.sum(), count  # a wavering border cuts off no more than crumbs
-        rim = [inside[0].any(), inside[-1].any(), inside[:, 0].any(), inside[:, -1].any()]
-        assert any(rim)
-        corners += sum(rim) == 2
-        shares.append(inside.mean())
-    assert min(shares) < 0.3
-    assert max(shares) > 0.45
-    assert 5 < corners < 45
-
-
-def test_a_region_takes_its_texture_from_the_source_or_keeps_its_own():
-    image, source = flat(100, 64), texture(64, 64, seed=1, grey=True)
-    own = 0
-    for seed in range(40):
-        content = region(image, np.random.default_rng(seed), (32, 32), source).content
-        assert 60 <= content.mean() <= 170  # 0.6 to 1.7 times as bright
-        own += content.std() < 1e-3  # nothing of the source in it
-    assert 8 < own < 32

@@ -169,25 +169,6 @@ def test_scars_take_the_texture_of_nominal_images_only() -> None:
         assert made.image.max() < 200  # nothing of the third, which is not nominal
 
 
-def test_where_each_has_its_own_look_scars_show_nothing_of_another_image() -> None:
-    images = np.stack(
-        [
-            np.full((SIDE, SIDE, 3), 100, np.uint8),
-            np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8),
-        ]
-    )
-    shares = []
-    for seed in range(60):
-        made, alone = (
-            paint(some, 0, "scars", np.random.default_rng(seed), nominal=[0, len(some) - 1], each_its_own=True)
-            for some in (images, images[:1])
-        )
-        np.testing.assert_array_equal(made.image, alone.image)
-        shares.append(made.mask.mean())
-    assert max(shares) > 0.3  # whole regions
-    assert min(shares) < 0.05
-
-
 def test_copies_take_the_light_they_are_told() -> None:
     def dark(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return image // 2

@@ -30,7 +30,6 @@ def learn_gate(
     kind: SyntheticKind,
     extract: Callable[[npt.NDArray[np.uint8]], Tensor],
     training: Training,
-    each_its_own: bool = False,
     ignored: npt.NDArray[np.bool_] | None = None,
 ) -> CellNetwork:
     """Trains a gate for the head of a cross-fit.
@@ -42,7 +41,6 @@ def learn_gate(
         kind: what to paint.
         extract: features (n, C, h, w) of images (n, H, W, 3).
         training: how to train.
-        each_its_own: whether good images differ as wholes, see `paint`.
         ignored: bool (H, W), where nothing is to be found.
 
     Returns:
@@ -65,7 +63,6 @@ def learn_gate(
                         kind,
                         np.random.default_rng((training.seed, number)),
                         nominal=fit,
-                        each_its_own=each_its_own,
                         ignored=ignored,
                     )
                     for number in some

@@ -6,7 +6,7 @@
    and of the backbone's next blocks. Outsiders are left out where there are many. Small cells bring into focus what
    wide ones find.
 4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation. Where defects are
-   labelled there is none: they say better what matters.
+   labelled there is none: they say better what matters. Nor is there beside wide cells, which already see little else.
 5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
    second network, whose output joins the closed form. Where ten images or more are labelled it fine-tunes the
    backbone's last stages, a copy of its own; not where parts are turned upright, which takes the time they would.
@@ -53,6 +53,7 @@ from blemish.variety import MOST, can_tell, differ_as_wholes
 Cells = Literal["auto", "small", "wide"]
 
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
+CACHED = 4  # images whose maps a processor keeps in its cache: more at a time take it nearly twice as long
 ENOUGH_LABELLED = 10  # fewer show too little of what defects look like for stages of the backbone to learn from
 
 
@@ -179,7 +180,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
 
     # 4. The gate
     # A single image leaves none to fit to when it is left out.
-    if anomalies != "none" and not material.labelled and len(fit) > 1:
+    if anomalies != "none" and not material.labelled and wide is None and len(fit) > 1:
         head.gate = learn_gate(
             cross_fit,
             pixels.images,
@@ -187,7 +188,6 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             kind=anomalies,
             extract=together,
             training=training,
-            each_its_own=wide is not None,
             ignored=ignored if background is None else background,
         )
 
@@ -247,9 +247,13 @@ def _extract(
     features: Callable[[Tensor], Tensor], interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]
 ) -> Tensor:
     """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
+    few = len(images) if fabric.device.type == "cuda" else CACHED
+    made = []
     with torch.inference_mode(), fabric.autocast():
-        on_device = fabric.to_device(torch.from_numpy(np.array(images)))
-        return features(interest.blind(on_device) if interest else on_device)
+        for some in torch.from_numpy(np.array(images)).split(few):
+            on_device = fabric.to_device(some)
+            made.append(features(interest.blind(on_device) if interest else on_device))
+    return torch.cat(made)
 
 
 def _in_one(features: FeatureGrid) -> Callable[[Tensor], Tensor]:

@@ -96,6 +96,7 @@ def refine(
 def _refine(network: LogitNetwork, *, nominal: Tensor, anomalies: Anomalies, training: Training, stage: str) -> None:
     fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
     network.to(fabric.device).standardise_by(nominal)
+    network.to(memory_format=torch.channels_last)  # a fifth to a third faster on a CPU
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     # The wrapped network runs in the device's precision; it shares its weights with `network`.
     wrapped, optimiser = fabric.setup(network, optimiser)
@@ -109,7 +110,8 @@ def _refine(network: LogitNetwork, *, nominal: Tensor, anomalies: Anomalies, tra
             for group in optimiser.param_groups:
                 group["lr"] = LEARNING_RATE * _warmth((epoch * steps + step) / (epochs * steps))
             features, coverage = _batch(nominal, anomalies, network.batch, generator)
-            loss = cell_loss(wrapped(fabric.to_device(features)), fabric.to_device(coverage))
+            features = fabric.to_device(features).contiguous(memory_format=torch.channels_last)
+            loss = cell_loss(wrapped(features), fabric.to_device(coverage))
             optimiser.zero_grad()
             fabric.backward(loss)
             optimiser.step()

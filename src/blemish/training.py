@@ -83,9 +83,9 @@ def train(
         backbone: a timm model name.
         weights: a local weights file for it.
         download: let timm fetch its weights.
-        anomalies: synthetic anomalies painted on good images to learn the gate from, where no defects are labelled:
-            "scars" are small defects in the images' own texture, "confetti" is the paper's noise, "none" leaves the
-            closed form as it is.
+        anomalies: synthetic anomalies painted on good images to learn the gate from, where no defects are labelled
+            and cells are small: "scars" are small defects in the images' own texture, "confetti" is the paper's noise,
+            "none" leaves the closed form as it is.
         outliers: a folder of any other images, for outlier exposure.
         ignore: a mask, white where images do not count: for all of them, and then it stays in the model file; or a
             folder with a mask an image, see `blemish.ignore`.

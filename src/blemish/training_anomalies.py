@@ -12,7 +12,7 @@ from blemish.datasets.pixels import Pixels
 from blemish.synthetic import Synthetic
 from blemish.synthetic.confetti import confetti
 from blemish.synthetic.outliers import OutlierFolder
-from blemish.synthetic.scars import WITH_REGIONS, scar
+from blemish.synthetic.scars import scar
 from blemish.synthetic.transplant import transplant
 from blemish.synthetic.turned import Freedom, relit
 
@@ -45,20 +45,13 @@ def paint(
     rng: np.random.Generator,
     *,
     nominal: Sequence[int],
-    each_its_own: bool = False,
     ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Synthetic:
-    """A synthetic anomaly on one of the images, where pixels are not ignored.
-
-    Scars have texture of another nominal image; where `each_its_own` look, that would be no defect: then they have
-    the image's own, and some take up whole regions.
-    """
+    """A synthetic anomaly on one of the images, where pixels are not ignored; scars have another one's texture."""
     image = np.asarray(images[index])
     where = None if ignored is None else ~ignored
     if kind == "confetti":
         made = confetti(image, rng)
-    elif each_its_own:
-        made = scar(image, rng, where=where, kinds=WITH_REGIONS)
     else:
         made = scar(image, rng, source=np.asarray(images[nominal[int(rng.integers(len(nominal)))]]), where=where)
     return made if where is None else replace(made, mask=made.mask & where)

@@ -57,7 +57,7 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
     type=click.Choice(["none", "confetti", "scars"]),
     default="scars",
     show_default=True,
-    help="Synthetic anomalies to learn ordinary variation by, where no defects are labelled.",
+    help="Synthetic anomalies to learn ordinary variation by, where no defects are labelled and cells are small.",
 )
 @click.option("--outliers", type=FILE, metavar="DIR", help="A folder of unrelated images to learn from.")
 @ignore_option

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DILATIONS = (2, 4)  # of the layers that look around
+SEEN = 5  # cells a side of what a cell's surroundings consist of
 SLOPE = 0.1  # of the leaky units
 QUIET, LOUD = 0.75, 1.5  # what counts of evidence that good images reach, too, and of what goes beyond it
 
@@ -123,13 +124,13 @@ class Surroundings(nn.Module):
 
     Args:
         channels: in and out.
-        dilation: cells from one to the next of the 5 x 5 that are seen.
+        dilation: cells from one to the next of the SEEN x SEEN that are seen.
     """
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, channels, 5, padding=2 * dilation, dilation=dilation, groups=channels),
+            Dilated(channels, channels, SEEN, padding=SEEN // 2 * dilation, dilation=dilation, groups=channels),
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(channels, channels, 1),
         )
@@ -137,3 +138,30 @@ class Surroundings(nn.Module):
     def forward(self, cells: Tensor) -> Tensor:
         """(N, C, h, w) to the same shape."""
         return cells + self.layers(cells)
+
+
+class Dilated(nn.Conv2d):
+    """A convolution over cells d apart, as the d x d ordinary ones over every d-th cell while it learns.
+
+    That is the same, and processors without AVX-512 differentiate it several times faster. Where d does not divide
+    the sides of a map it learns as it scores.
+    """
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(N, C, h, w) to the same shape."""
+        apart = self.dilation[0]
+        rows, columns = cells.shape[-2:]
+        if not self.training or rows % apart or columns % apart:
+            return super().forward(cells)
+        # The channels of a cell are taken along as they lie, side by side in memory.
+        every = cells.permute(0, 2, 3, 1).unflatten(2, (-1, apart)).unflatten(1, (-1, apart))  # (N, h/d, d, w/d, d, C)
+        every = every.permute(2, 4, 0, 1, 3, 5)  # (d, d, N, h/d, w/d, C)
+        seen = F.conv2d(
+            every.flatten(0, 2).permute(0, 3, 1, 2),
+            self.weight,
+            self.bias,
+            padding=self.kernel_size[0] // 2,
+            groups=self.groups,
+        )
+        back = seen.permute(0, 2, 3, 1).unflatten(0, every.shape[:3]).permute(2, 3, 0, 4, 1, 5)
+        return back.reshape(len(cells), rows, columns, -1).permute(0, 3, 1, 2)

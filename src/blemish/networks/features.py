@@ -16,7 +16,7 @@ class FeatureGrid(nn.Module):
     The average makes a cell's statistics those of its surroundings, so that a part may lie a few pixels off.
 
     Args:
-        backbone: the trunk; it is not trained.
+        backbone: the trunk; it is not trained, and its batch normalisation is folded away.
         size: network size (height, width).
         stride: the stride, one of the backbone's, whose grid the features take.
 
@@ -31,7 +31,7 @@ class FeatureGrid(nn.Module):
 
     def __init__(self, backbone: Backbone, *, size: tuple[int, int], stride: int = 8) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone = backbone.folded()
         self.size = size
         self.stride = stride
         self.fields = [field.tiles() for field in receptive_fields(backbone.trunk, size)]

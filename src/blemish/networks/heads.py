@@ -34,7 +34,7 @@ class Head(nn.Module):
         second: another one, which may have learned from the images that calibrate all the rest.
         gate: a network on v and |phi| (K + 1 channels, see `with_distance`), trained on synthetic anomalies.
         evidence: a network on the features themselves, or on stages of its own, trained on labelled defects.
-        wide: what the closed form and the gate see in the place of the features, where images differ as wholes.
+        wide: what the closed form sees in the place of the features, where images differ as wholes.
         focus: what makes the map sharp again there.
     """
 

@@ -74,7 +74,7 @@ def lean(wide: WideCells, gaussian: GaussianHead) -> tuple[WideCells, GaussianHe
     """The same distances by less: only the directions of a second view that count are brought to wide cells.
 
     Enlarging and averaging are linear, and so is a whitening; which of them comes first makes no difference but in
-    time. What is learned about v stays true: a second opinion, a gate.
+    time. What is learned about v stays true, such as a second opinion.
 
     Args:
         wide: what the closed form sees.

@@ -1,8 +1,8 @@
 """Scars: small artificial defects that keep the image's own texture plausible, unlike confetti.
 
-Four small kinds, after ideas of CutPaste (Li et al. 2021), DRAEM (Zavrtanik et al. 2021) and NSA (Schlüter et al.
-2022), and one of any size. Lengths in pixels are for a short side of 256 and scale with it. A grey image stays
-grey, whatever the source: colour would be a cue that no real defect gives.
+Four kinds, after ideas of CutPaste (Li et al. 2021), DRAEM (Zavrtanik et al. 2021) and NSA (Schlüter et al. 2022).
+Lengths in pixels are for a short side of 256 and scale with it. A grey image stays grey, whatever the source: colour
+would be a cue that no real defect gives.
 """
 
 from collections.abc import Callable, Sequence
@@ -141,33 +141,7 @@ def smear(image: Pixels, rng: np.random.Generator, site: Site, source: Pixels) -
     return Patch(rows, cols, np.stack(channels, axis=-1), (disc > 0).astype(np.float32))
 
 
-def region(image: Pixels, rng: np.random.Generator, site: Site, source: Pixels) -> Patch:
-    """Give all that lies on one side of a border through the site, or within a corner, another finish.
-
-    The border runs along the rows or the columns, up to a few degrees off, and wavers by a few pixels. Beyond it the
-    image has another contrast (0.6 to 2.2) and brightness (0.6 to 1.7 times), or the source's texture, shifted.
-    """
-    down, right = _offsets(slice(0, image.shape[0]), slice(0, image.shape[1]), site)
-    angle = rng.integers(4) * np.pi / 2 + rng.normal(0, 0.25)
-    inside = right * np.cos(angle) + down * np.sin(angle)  # (H, W), pixels from the border
-    inside = inside + 6 * rng.random() * _scale(image) * _smooth_noise(image.shape[:2], rng)
-    if rng.random() < 0.4:
-        other = angle + np.pi / 2 + rng.normal(0, 0.25)
-        inside = np.minimum(inside, right * np.cos(other) + down * np.sin(other))
-    alpha = np.clip(inside / (rng.uniform(0.7, 4) * _scale(image)) + 0.5, 0, 1)
-    own, texture = image.astype(np.float32), source.astype(np.float32)
-    if rng.random() < 0.5:
-        content = (own - own.mean()) * rng.uniform(0.6, 2.2) + own.mean() * rng.uniform(0.6, 1.7)
-    else:
-        shift = rng.integers(image.shape[0]), rng.integers(image.shape[1])
-        texture = np.roll(texture, shift, axis=(0, 1))[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
-        content = (texture - texture.mean()) * rng.uniform(0.7, 1.5) + own.mean() * rng.uniform(0.7, 1.5)
-    rows, cols = (slice(0, side) for side in image.shape[:2])
-    return Patch(rows, cols, content.astype(np.float32), alpha.astype(np.float32))
-
-
 KINDS: tuple[Kind, ...] = (cut_paste, scratch, blend, smear)
-WITH_REGIONS: tuple[Kind, ...] = (*KINDS, region, region)
 
 
 def scar(
