@@ -80,6 +80,7 @@ class Backbone(nn.Module):
             _load_bundled_lite0(self.trunk)
         elif pretrained and weights is not None:
             _load_file(self.trunk, weights)
+        self._as_it_came = (self.trunk,)  # in a tuple, as it is no part of this module once that runs another
         normalisation = _normalisation(name)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1), persistent=False)
@@ -97,7 +98,7 @@ class Backbone(nn.Module):
         return self.trunk((pixels - self.mean) / self.std)
 
     def folded(self) -> Self:
-        """The same with its batch normalisation folded away: quicker, and its weights are no longer those of a file."""
+        """The same with its batch normalisation folded away: quicker. Stages `behind` a stride stay as they came."""
         other = copy(self)
         other._modules = self._modules | {"trunk": folded(self.trunk)}
         return other
@@ -126,10 +127,11 @@ class Backbone(nn.Module):
 
         None where the trunk is no row of stages, one after the other, that ends in these maps.
         """
-        names = _info(self.trunk).module_name()
-        if isinstance(self.trunk, FeatureListNet):
-            row, names = dict(self.trunk.named_children()), [name.replace(".", "_") for name in names]
-        elif isinstance(blocks := getattr(self.trunk, "blocks", None), nn.Sequential):
+        (trunk,) = self._as_it_came
+        names = _info(trunk).module_name()
+        if isinstance(trunk, FeatureListNet):
+            row, names = dict(trunk.named_children()), [name.replace(".", "_") for name in names]
+        elif isinstance(blocks := getattr(trunk, "blocks", None), nn.Sequential):
             row, names = {f"blocks.{name}": block for name, block in blocks.named_children()}, list(names)
         else:
             return None

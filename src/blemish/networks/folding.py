@@ -30,8 +30,7 @@ def folded(network: Network) -> Network:
             continue
         convolution, norm = (network.get_submodule(str(one.target)) for one in (before, node))
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            fused = fuse_conv_bn_eval(convolution, norm).requires_grad_(convolution.weight.requires_grad)
-            network.set_submodule(str(before.target), fused)
+            network.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))
             # timm's normalisation has the activation in it.
             network.set_submodule(str(node.target), nn.Sequential(*norm.children()))
     return network
