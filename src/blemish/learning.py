@@ -6,7 +6,7 @@
    and of the backbone's next blocks. Outsiders are left out where there are many. Small cells bring into focus what
    wide ones find.
 4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation. Where defects are
-   labelled there is none: they say better what matters. Nor is there beside wide cells, which already see little else.
+   labelled there is none: they say better what matters. Nor is there beside wide cells, where it gains nothing.
 5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
    second network, whose output joins the closed form. Where ten images or more are labelled it fine-tunes the
    backbone's last stages, a copy of its own; not where parts are turned upright, which takes the time they would.
@@ -247,7 +247,7 @@ def _extract(
     features: Callable[[Tensor], Tensor], interest: Interest | None, fabric: Fabric, images: npt.NDArray[np.uint8]
 ) -> Tensor:
     """Features float32 (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
-    few = len(images) if fabric.device.type == "cuda" else CACHED
+    few = CACHED if fabric.device.type == "cpu" else len(images)
     made = []
     with torch.inference_mode(), fabric.autocast():
         for some in torch.from_numpy(np.array(images)).split(few):

@@ -143,7 +143,7 @@ class Surroundings(nn.Module):
 class Dilated(nn.Conv2d):
     """A convolution over cells d apart, as the d x d ordinary ones over every d-th cell while it learns.
 
-    That is the same, and processors without AVX-512 differentiate it several times faster. Where d does not divide
+    That is the same, and processors without AVX-512 learn more than twice as fast by it. Where d does not divide
     the sides of a map it learns as it scores.
     """
 
