@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -102,7 +101,7 @@ def detector_model(
     strides: tuple[int, ...] = STRIDES,
     gate: bool = True,
     second: bool = True,
-    evidence: Literal["none", "frozen", "fine-tuned"] = "none",
+    evidence: bool = False,
     upright: bool = False,
     wide: bool = False,
 ) -> bytes:
@@ -134,7 +133,7 @@ def detector_model(
         focus=focus,
         second=opinion,
         gate=CellNetwork(channels=gaussian.directions + 1) if gate and wider is None else None,
-        evidence=None if evidence == "none" else evidence_network(features, fine_tune=evidence == "fine-tuned"),
+        evidence=evidence_network(features) if evidence else None,
     )
     template = torch.rand(DIRECTIONS, CIRCLES)
     alignment = Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None

@@ -22,13 +22,10 @@ def variants() -> Iterator[tuple[str, int, bytes]]:
     yield "closed form", 256, detector_model((256, 256), gate=False, second=False)
     yield "closed form, gate", 256, detector_model((256, 256), second=False)
     yield "closed form, gate, second opinion (good images only)", 256, detector_model((256, 256))
-    yield "labels: no gate, evidence", 256, detector_model((256, 256), gate=False, evidence="frozen")
-    yield "ten labels: no gate, fine-tuned evidence", 256, detector_model((256, 256), gate=False, evidence="fine-tuned")
+    yield "labels: no gate, evidence", 256, detector_model((256, 256), gate=False, evidence=True)
     for where, options in {"wide cells": {"wide": True}, "parts turned upright": {"upright": True}}.items():
         yield f"{where}, good images only", 256, detector_model((256, 256), **options)
-        yield f"{where}, labels", 256, detector_model((256, 256), gate=False, evidence="frozen", **options)
-    tuned = detector_model((256, 256), gate=False, evidence="fine-tuned", wide=True)
-    yield "wide cells, ten labels", 256, tuned
+        yield f"{where}, labels", 256, detector_model((256, 256), gate=False, evidence=True, **options)
     yield "stride 16 only, closed form", 256, detector_model((256, 256), strides=(16,), gate=False, second=False)
     yield "the default at 320 px", 320, detector_model((320, 320))
     yield "the default at 384 px", 384, detector_model((384, 384))

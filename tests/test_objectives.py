@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from blemish.objectives import (
     anomalous_loss,
     cell_loss,
+    detection_loss,
     hypersphere_distance,
     image_loss,
     pixel_loss,
@@ -158,6 +159,25 @@ def test_cell_loss_is_finite_for_any_logit_in_float32() -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize(("grid", "worst"), [((3, 5), 1), ((32, 32), 10), ((48, 48), 23)])
+def test_the_worst_cells_of_good_images_count_once_more(grid: tuple[int, int], worst: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = 3 * torch.randn(6, *grid, generator=generator, dtype=torch.float64)
+    coverage = torch.zeros(6, *grid, dtype=torch.float64)
+    coverage[1, 0, 0], coverage[4, 1:, 2] = 0.02, 1.0  # these two are not good, however little of them is covered
+    twice = []
+    for number in (0, 2, 3, 5):
+        highest = sorted(logits[number].flatten().tolist(), reverse=True)[:worst]
+        twice.append(sum(math.log1p(math.exp(x)) for x in highest) / worst)
+    expected = cell_loss(logits, coverage).item() + 0.3 * sum(twice) / 4
+    assert detection_loss(logits, coverage).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_where_no_image_is_good_there_are_no_worst_cells() -> None:
+    coverage = torch.stack(COVERAGES["all anomalous in part"])
+    assert detection_loss(some_logits(), coverage) == cell_loss(some_logits(), coverage)
 
 
 @settings(max_examples=50, deadline=None)

@@ -26,11 +26,11 @@ from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouett
 from blemish.networks.backbones import Backbone
 from blemish.networks.cells import CellNetwork, LogitNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.focus import Focus, small_cells
 from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.heads import Head, with_distance
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.networks.sharp_cells import SharpCells
 from blemish.networks.wide_cells import WideCells, lean
 from blemish.runtimes import open_graph
 from blemish.training import train
@@ -78,9 +78,7 @@ PARTS = {
     "with a second opinion": ("second opinion",),
     "with gate": ("gate",),
     "with evidence": ("second opinion", "gate", "evidence"),
-    "fine-tuned": ("second opinion", "gate", "fine-tuned evidence"),
     "wide cells": ("wide cells", "focus", "second opinion", "evidence"),
-    "wide cells, fine-tuned": ("wide cells", "focus", "second opinion", "fine-tuned evidence"),
     "upright": ("second opinion", "gate", "evidence", "alignment"),
 }
 
@@ -117,11 +115,9 @@ def fitted_network(*parts: str) -> DetectorNetwork:
             seen = with_distance(whitened, head.gaussian.distance(whitened))
             head.gate = standing(CellNetwork(channels=seen.shape[1]), seen, unit=1.0)
         if "evidence" in parts:
-            evidence = CellNetwork(channels=features.channels, wide=True)
-            head.evidence = standing(evidence, nominal, unit=0.1)  # as large as the closed form's norm, or more
-        if "fine-tuned evidence" in parts:
-            tuned = FineTuned.of(features, hidden=16)
-            head.evidence = standing(tuned, tuned.sees(nominal, maps), unit=0.1)
+            evidence = SharpCells(features, hidden=16)
+            # As large as the closed form's norm, or more.
+            head.evidence = standing(evidence, evidence.sees(nominal, maps), unit=0.1)
         if wide is not None:
             head.wide, head.gaussian = lean(wide, gaussian)
     return DetectorNetwork(features, head, sigma=4.0, alignment=turning() if "alignment" in parts else None).eval()

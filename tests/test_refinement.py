@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -65,9 +66,7 @@ def test_it_learns_to_tell_anomalous_cells(training: Training) -> None:
     assert roc_auc_score(new.coverage.flatten() > 0, logits.flatten()) > 0.97
 
 
-def test_half_of_a_batch_is_nominal_and_every_kind_is_drawn_as_often(
-    training: Training, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_of_a_batch_is_nominal_and_every_kind_is_drawn_as_often(training: Training) -> None:
     kinds = [0] * 150 + [1] * 9 + [2]
     known = anomalies_of(kinds)
     marked = replace(known, coverage=torch.tensor(kinds)[:, None, None].expand(-1, ROWS, COLUMNS) * 0.25 + 0.25)
@@ -78,11 +77,32 @@ def test_half_of_a_batch_is_nominal_and_every_kind_is_drawn_as_often(
         drawn.update(covered[:, 0, 0].tolist())
         return logits.mean()
 
-    monkeypatch.setattr(refinement, "cell_loss", note)
-    refine(network(), nominal=nominal_features(20), anomalies=marked, training=training, stage="gate")
+    data = {"nominal": nominal_features(20), "anomalies": marked}
+    refine(network(), **data, training=training, stage="gate", objective=note)
     assert drawn[0.0] == drawn.total() / 2 == 4 * 10 * BATCH  # epochs, steps of 160 anomalies
     for kind in (0.25, 0.5, 0.75):
         assert 160 < drawn[kind] < 267  # a third of 640, six deviations to either side
+
+
+def test_a_batch_is_varied_before_it_is_learned_from(training: Training) -> None:
+    varied: list[torch.Tensor] = []
+
+    def shifted(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        varied.append(features + torch.rand(1, generator=generator))
+        return varied[-1]
+
+    class Noting(CellNetwork):
+        seen: ClassVar[list[torch.Tensor]] = []
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            self.seen.append(features.clone())
+            return super().forward(features)
+
+    data = {"nominal": nominal_features(5), "anomalies": anomalies_of([0])}
+    refine(Noting(channels=C, hidden=8), **data, training=training, stage="evidence", vary=shifted)
+    torch.testing.assert_close(Noting.seen, varied)
+    offsets = {round(float((after - before).mean()), 4) for after, before in zip(varied[1:], varied[:-1], strict=True)}
+    assert len(offsets) == 3  # another draw each epoch
 
 
 def test_progress_counts_epochs(training: Training) -> None:

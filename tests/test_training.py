@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from PIL import Image
@@ -291,9 +290,7 @@ def test_no_used_image_counts_in_an_evaluation(closed_form: Trained, tmp_path: P
     assert "again.png" not in {one.sample.path.name for one in evaluation.images}
 
 
-@pytest.mark.parametrize(
-    ("labelled", "masks"), [(3, True), (3, False), (10, True)], ids=["masks", "no masks", "enough to fine-tune"]
-)
+@pytest.mark.parametrize(("labelled", "masks"), [(3, True), (3, False), (10, True)], ids=["masks", "no masks", "many"])
 def test_labelled_defects_are_learned_from_in_the_place_of_a_gate(
     labelled: int, masks: bool, tmp_path: Path, few: None
 ) -> None:
@@ -301,8 +298,6 @@ def test_labelled_defects_are_learned_from_in_the_place_of_a_gate(
     detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=12, progress=lambda stage, *_: stages.append(stage))
     told = f"good images + {labelled} labelled defects ({labelled if masks else 'no'} masks)"
     assert detector.metadata.supervision == told
-    nodes = onnx.load(tmp_path / "m.onnx").graph.node
-    assert any("/evidence/stages/" in node.name for node in nodes) == (labelled >= 10)
     assert stages.count("evidence") == 12
     assert "gate" not in stages
     evaluation = evaluate(detector, read_data_set(parts))

@@ -1,8 +1,8 @@
 """Learning from labelled defects, masks and outlier exposure: one more output beside the closed form.
 
-A few masks go a long way when every defect is seen turned, mirrored, relit, and set into other images. The network
-sees the features as they are, not whitened place by place: a defect is one wherever it lies. Where there are more
-masks than a few, it has the backbone's last stages for itself and fine-tunes them.
+A few masks go a long way when every defect is seen turned, mirrored, relit, and set into other images, and when its
+features, and those of good images, take the looks of others. The network sees them as they are, not whitened place by
+place: a defect is one wherever it lies.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,11 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blemish.networks.cells import CellNetwork, LogitNetwork
+from blemish.networks.cells import LogitNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.fine_tuned import FineTuned
 from blemish.networks.heads import Head
-from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
+from blemish.networks.sharp_cells import SharpCells
+from blemish.objectives import detection_loss
+from blemish.refinement import BATCH, Anomalies, Training, Variation, coverage, refine
 from blemish.training_anomalies import Alteration, Anomaly, nominal_copies
 
 WithMaps = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Sequence[Tensor]]]
@@ -27,13 +28,9 @@ HIDDEN = 64
 RARE = 0.9  # the quantile of nominal images' largest values at which gate and evidence are made to agree
 
 
-def evidence_network(features: FeatureGrid, *, fine_tune: bool) -> LogitNetwork:
-    """A network that has learned nothing yet; if asked to, it will fine-tune the backbone's last stages.
-
-    Where the backbone has none that can be cut off, it takes the features as they are all the same.
-    """
-    tuned = FineTuned.of(features, hidden=HIDDEN) if fine_tune else None
-    return CellNetwork(channels=features.channels, hidden=HIDDEN, wide=True) if tuned is None else tuned
+def evidence_network(features: FeatureGrid) -> LogitNetwork:
+    """A network that has learned nothing yet."""
+    return SharpCells(features, hidden=HIDDEN)
 
 
 def learn_evidence(
@@ -47,6 +44,7 @@ def learn_evidence(
     alteration: Alteration,
     extract: WithMaps,
     training: Training,
+    vary: Variation | None = None,
 ) -> None:
     """Trains the evidence network, in place, and brings it to the scale of the head's own norm.
 
@@ -61,6 +59,7 @@ def learn_evidence(
         alteration: how copies of nominal images are altered, as those of the anomalies were.
         extract: what `FeatureGrid.with_maps` makes of images (n, H, W, 3).
         training: how to train.
+        vary: see `refine`.
     """
 
     def features(some: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
@@ -80,6 +79,8 @@ def learn_evidence(
         anomalies=Anomalies(shown, masks, kinds),
         training=training,
         stage="evidence",
+        objective=detection_loss,
+        vary=vary,
     )
     evidence.eval()
     held_back = [images[index] for index in validation] or good

@@ -8,8 +8,7 @@
 4. The gate: synthetic anomalies teach it, by the FCDD objective, what is ordinary variation. Where defects are
    labelled there is none: they say better what matters. Nor is there beside wide cells, where it gains nothing.
 5. The evidence: where there are labelled defects, masks or an outlier-exposure folder, the same objective trains a
-   second network, whose output joins the closed form. Where ten images or more are labelled it fine-tunes the
-   backbone's last stages, a copy of its own; not where parts are turned upright, which takes the time they would.
+   second network, whose output joins the closed form.
 6. The second opinion: a closed form that knows the images held back as well. It can only make the map smaller, so
    that they can still calibrate all the rest.
 """
@@ -35,6 +34,7 @@ from blemish.datasets.splits import evenly
 from blemish.evidence import WithMaps, evidence_network, learn_evidence
 from blemish.freedom import learn_freedom
 from blemish.gate import learn_gate
+from blemish.looks import in_others_looks
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus, small_cells
@@ -54,7 +54,6 @@ Cells = Literal["auto", "small", "wide"]
 
 SIGMA = 5.0  # pixels; a little over half a cell, so that neighbouring cells blend
 CACHED = 4  # images whose maps a processor keeps in its cache: more at a time take it nearly twice as long
-ENOUGH_LABELLED = 10  # fewer show too little of what defects look like for stages of the backbone to learn from
 
 
 @dataclass(frozen=True)
@@ -194,9 +193,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     # 5. The evidence
     known: list[Anomaly] = []
     rng = np.random.default_rng(seed)
-    fine_tune = upright is None and len(material.labelled) >= ENOUGH_LABELLED
-    # Stages that learn would take too much of their time to get used to other exposures.
-    alteration = Alteration(freedom, light=relit if wide is None or fine_tune else exposed)
+    alteration = Alteration(freedom, light=relit if wide is None else exposed)
     if material.labelled:
         suspect = partial(_map, network, fabric, ranks)
         known += labelled_anomalies(pixels, material.labelled, fit, alteration=alteration, suspect=suspect, rng=rng)
@@ -205,7 +202,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     if ignored is not None:
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
-        evidence = evidence_network(features, fine_tune=fine_tune)
+        evidence = evidence_network(features)
         learn_evidence(
             evidence,
             head,
@@ -216,6 +213,8 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             alteration=alteration,
             extract=_with_maps(features, ranks.together(partial(_extract, _in_one(features), interest, fabric))),
             training=training,
+            # What is exposed to is no image of the kind: its look is part of what it is told by.
+            vary=in_others_looks if material.outliers is None else None,
         )
         head.evidence = evidence
 

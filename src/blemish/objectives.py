@@ -12,6 +12,8 @@ from torch import Tensor
 # stays at a thousand instead of overflowing.
 LEAST_ANOMALY = 1e-3
 LEAST_COVERAGE = 0.15  # share of a cell that a mask covers, for the cell to count as anomalous
+WORST = 0.01  # of the cells of a nominal image: those that decide its score
+WORST_WEIGHT = 0.3
 
 
 def pseudo_huber(outputs: Tensor) -> Tensor:
@@ -82,6 +84,27 @@ def cell_loss(logits: Tensor, coverage: Tensor) -> Tensor:
     pull = torch.where(nominal, F.softplus(logits), 0.0).sum() / nominal.sum().clamp(min=1)
     push = torch.where(anomalous, F.softplus(-logits), 0.0).sum((1, 2)) / anomalous.sum((1, 2)).clamp(min=1)  # (N,)
     return pull + push.sum() / has_anomaly.sum().clamp(min=1)
+
+
+def detection_loss(logits: Tensor, coverage: Tensor) -> Tensor:
+    """`cell_loss`, and more of it for the cells that make a nominal image look anomalous.
+
+    An image is judged by the largest value of its map, which the mean over all nominal cells hardly notices. So the
+    highest WORST of the cells of each image that has no anomaly count once more, by their mean over the batch.
+
+    Args:
+        logits: x, float (N, h, w).
+        coverage: the share of each cell that is anomalous, 0..1, float (N, h, w).
+
+    Returns:
+        A scalar.
+    """
+    loss = cell_loss(logits, coverage)
+    nominal = logits[coverage.amax((1, 2)) == 0].flatten(1)  # (n, h w)
+    if not len(nominal):
+        return loss
+    worst = nominal.topk(max(1, round(WORST * nominal.shape[1]))).values
+    return loss + WORST_WEIGHT * F.softplus(worst).mean()
 
 
 def hypersphere_distance(outputs: Tensor) -> Tensor:

@@ -26,6 +26,9 @@ LEARNING_RATE = 2e-3  # at its highest
 WARM_UP = 0.3  # of all steps
 WEIGHT_DECAY = 1e-2
 
+Objective = Callable[[Tensor, Tensor], Tensor]  # logits (N, h, w) and coverage (N, h, w) to a scalar
+Variation = Callable[[Tensor, torch.Generator], Tensor]  # features (N, C, h, w) to such of other images of their kind
+
 
 @dataclass(frozen=True)
 class Anomalies:
@@ -78,6 +81,8 @@ def refine(
     anomalies: Anomalies,
     training: Training,
     stage: str,
+    objective: Objective = cell_loss,
+    vary: Variation | None = None,
 ) -> None:
     """Trains the network, in place, to tell anomalous cells from nominal ones.
 
@@ -87,13 +92,23 @@ def refine(
         anomalies: what to tell them from.
         training: how.
         stage: its name, for progress and checkpoint.
+        objective: what is to become small.
+        vary: what is made of a batch before the network learns from it; None takes it as it is.
     """
     if training.ranks.first:
-        _refine(network, nominal=nominal, anomalies=anomalies, training=training, stage=stage)
+        _refine(network, nominal, anomalies, training, stage, objective, vary)
     training.ranks.take_over(network.to(training.fabric.device).state_dict())
 
 
-def _refine(network: LogitNetwork, *, nominal: Tensor, anomalies: Anomalies, training: Training, stage: str) -> None:
+def _refine(
+    network: LogitNetwork,
+    nominal: Tensor,
+    anomalies: Anomalies,
+    training: Training,
+    stage: str,
+    objective: Objective,
+    vary: Variation | None,
+) -> None:
     fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
     network.to(fabric.device).standardise_by(nominal)
     network.to(memory_format=torch.channels_last)  # a tenth to a third faster on a CPU
@@ -103,15 +118,16 @@ def _refine(network: LogitNetwork, *, nominal: Tensor, anomalies: Anomalies, tra
     first = _resume(checkpoint, network, optimiser)
     if first:
         training.notify(f"{stage}: resumed after epoch {first} of {epochs}")
-    steps = math.ceil(len(anomalies.features) / network.batch)
+    steps = math.ceil(len(anomalies.features) / BATCH)
     for epoch in range(first, epochs):
         generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = LEARNING_RATE * _warmth((epoch * steps + step) / (epochs * steps))
-            features, coverage = _batch(nominal, anomalies, network.batch, generator)
+            features, coverage = _batch(nominal, anomalies, generator)
+            features = features if vary is None else vary(features, generator)
             features = fabric.to_device(features).contiguous(memory_format=torch.channels_last)
-            loss = cell_loss(wrapped(features), fabric.to_device(coverage))
+            loss = objective(wrapped(features), fabric.to_device(coverage))
             optimiser.zero_grad()
             fabric.backward(loss)
             optimiser.step()
@@ -144,13 +160,13 @@ def _resume(checkpoint: Checkpoint, network: LogitNetwork, optimiser: torch.opti
     return int(numbers["epoch"])
 
 
-def _batch(nominal: Tensor, anomalies: Anomalies, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _batch(nominal: Tensor, anomalies: Anomalies, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Half nominal, half anomalous: float features (2B, C, h, w) and coverage (2B, h, w)."""
     # Each kind weighs the same, however many images it has.
     weights = 1 / torch.bincount(anomalies.kinds)[anomalies.kinds].double()
-    drawn = torch.multinomial(weights, size, replacement=True, generator=generator)
-    chosen = torch.randint(len(nominal), (size,), generator=generator)
-    clean = torch.zeros(size, *anomalies.coverage.shape[1:])
+    drawn = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
+    chosen = torch.randint(len(nominal), (BATCH,), generator=generator)
+    clean = torch.zeros(BATCH, *anomalies.coverage.shape[1:])
     features = torch.cat([nominal[chosen], anomalies.features[drawn]]).float()
     return features, torch.cat([clean, anomalies.coverage[drawn]])
 

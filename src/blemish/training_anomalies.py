@@ -19,7 +19,7 @@ from blemish.synthetic.turned import Freedom, relit
 SyntheticKind = Literal["confetti", "scars"]
 AnomalyKind = Literal["none", "confetti", "scars"]
 
-MOST_LABELLED = 480  # training images made of labelled ones, over all defect types; more where there are more labels
+MOST_LABELLED = 960  # training images made of labelled ones, over all defect types; more where there are more labels
 MOST_OUTLIERS = 500
 LARGE = 0.05  # of the image: a defect of that size fits nowhere but where it is
 SUSPICIOUS = 0.75  # of an image's largest value: where a defect without a mask is taken to be

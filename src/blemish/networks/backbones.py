@@ -6,7 +6,7 @@ nothing is downloaded. Any other timm backbone can be named; its weights come fr
 when the caller allows a download.
 """
 
-from copy import copy, deepcopy
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,6 @@ class Backbone(nn.Module):
             _load_bundled_lite0(self.trunk)
         elif pretrained and weights is not None:
             _load_file(self.trunk, weights)
-        self._as_it_came = (self.trunk,)  # in a tuple, as it is no part of this module once that runs another
         normalisation = _normalisation(name)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1), persistent=False)
@@ -98,7 +97,7 @@ class Backbone(nn.Module):
         return self.trunk((pixels - self.mean) / self.std)
 
     def folded(self) -> Self:
-        """The same with its batch normalisation folded away: quicker. Stages `behind` a stride stay as they came."""
+        """The same with its batch normalisation folded away: quicker."""
         other = copy(self)
         other._modules = self._modules | {"trunk": folded(self.trunk)}
         return other
@@ -115,31 +114,31 @@ class Backbone(nn.Module):
         strides = (last, deeper[0])
         if self._weights is not None and _missing(_create(self.name, strides, use_hub=False), _read(self._weights)):
             return None
-        stages = self._of_same_origin(strides=strides).behind(last)
+        stages = _behind(self._of_same_origin(strides=strides).trunk)
         if not stages:
             return None
         first = stages[0]
         blocks = first[:BLOCKS_BEYOND] if isinstance(first, nn.Sequential) else nn.Sequential(first)
         return folded(blocks).to(self.mean.device)
 
-    def behind(self, stride: int) -> nn.Sequential | None:
-        """A copy of the stages that make the map of the last stride out of that of another one.
 
-        None where the trunk is no row of stages, one after the other, that ends in these maps.
-        """
-        (trunk,) = self._as_it_came
-        names = _info(trunk).module_name()
-        if isinstance(trunk, FeatureListNet):
-            row, names = dict(trunk.named_children()), [name.replace(".", "_") for name in names]
-        elif isinstance(blocks := getattr(trunk, "blocks", None), nn.Sequential):
-            row, names = {f"blocks.{name}": block for name, block in blocks.named_children()}, list(names)
-        else:
-            return None
-        first, last = names[self.strides.index(stride)], names[-1]
-        if first not in row or last not in row:
-            return None
-        start, end = (list(row).index(name) + 1 for name in (first, last))
-        return nn.Sequential(*map(deepcopy, list(row.values())[start:end]))
+def _behind(trunk: nn.Module) -> nn.Sequential | None:
+    """The stages of a trunk of two strides that make the map of the second one out of that of the first.
+
+    None where the trunk is no row of stages, one after the other, that ends in these maps.
+    """
+    names = _info(trunk).module_name()
+    if isinstance(trunk, FeatureListNet):
+        row, names = dict(trunk.named_children()), [name.replace(".", "_") for name in names]
+    elif isinstance(blocks := getattr(trunk, "blocks", None), nn.Sequential):
+        row, names = {f"blocks.{name}": block for name, block in blocks.named_children()}, list(names)
+    else:
+        return None
+    first, last = names
+    if first not in row or last not in row:
+        return None
+    start, end = (list(row).index(name) + 1 for name in (first, last))
+    return nn.Sequential(*list(row.values())[start:end])
 
 
 def _check_name(name: str) -> None:

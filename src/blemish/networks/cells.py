@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +14,8 @@ QUIET, LOUD = 0.75, 1.5  # what counts of evidence that good images reach, too, 
 
 
 class LogitNetwork(nn.Module, ABC):
-    """A network trained with the FCDD objective: a logit a cell, high where anomalous, and how it is read.
+    """A network trained with the FCDD objective: a logit a cell, high where anomalous, and how it is read."""
 
-    Attributes:
-        batch: nominal and as many anomalous images that it learns from a step.
-    """
-
-    batch: ClassVar[int] = 16
     centre: Tensor  # a usual logit of nominal cells
     spread: Tensor  # the unit in which logits are read
     usual: Tensor  # the standing that rare nominal images reach somewhere

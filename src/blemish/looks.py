@@ -1,0 +1,25 @@
+"""Features of images in the look of others, so that what is learned from few images holds for more of their kind.
+
+A texture, a lamp or an exposure shows in the mean and the spread of each channel over an image; where something is,
+in how a cell differs from them. The first are exchanged, the second stays (compare "Domain Generalization with
+MixStyle", Zhou et al. 2021).
+"""
+
+import torch
+from torch import Tensor
+
+SHARE = 0.25  # of the images: as many see another's look
+LEAST_SPREAD = 1e-5  # so that a channel that is the same everywhere divides nothing by zero
+
+
+def in_others_looks(features: Tensor, generator: torch.Generator) -> Tensor:
+    """Features (N, C, h, w), one image in four with the means and spreads of another one's channels.
+
+    Args:
+        features: of different images, on the CPU.
+        generator: decides which images take whose look.
+    """
+    spread, mean = torch.std_mean(features, (2, 3), keepdim=True)  # (N, C, 1, 1)
+    taken = torch.rand(len(features), generator=generator) < SHARE
+    look = torch.where(taken, torch.randperm(len(features), generator=generator), torch.arange(len(features)))
+    return (features - mean) / spread.clamp(min=LEAST_SPREAD) * spread[look] + mean[look]
