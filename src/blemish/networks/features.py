@@ -1,5 +1,7 @@
 """From pixels to one grid of feature vectors: a backbone's depths brought to a common stride."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ class FeatureGrid(nn.Module):
         fields: the tiles of the cells of the backbone's own maps, see `ReceptiveField.tiles`.
         field: those of the grid's cells.
         grid: (h, w) cells.
+        sharp: brings the backbone's maps to the grid, before they are averaged.
         stride: of the grid.
         channels: length C of a feature vector.
         views: what a closed form compares.
@@ -37,9 +40,7 @@ class FeatureGrid(nn.Module):
         self.fields = [field.tiles() for field in receptive_fields(backbone.trunk, size)]
         self.field: ReceptiveField = self.fields[backbone.strides.index(stride)]
         self.grid = self.field.grid
-        self.resamples = nn.ModuleList(
-            nn.Identity() if field == self.field else linear_resampling(field, self.field) for field in self.fields
-        )
+        self.sharp = OneGrid(self.fields, self.field)
         self.channels = sum(backbone.channels)
         self.views = [View.whole(self.channels)]
 
@@ -53,9 +54,27 @@ class FeatureGrid(nn.Module):
         # Float32 from here on also under mixed precision: the head's quadratic forms need the digits.
         with torch.autocast(pixels.device.type, enabled=False):
             maps = [one.float() for one in maps]
-            grid = torch.cat([f(one) for f, one in zip(self.resamples, maps, strict=True)], dim=1)
-            grid = averaged(grid, times=2)
+            grid = averaged(self.sharp(maps), times=2)
         return grid, maps
+
+
+class OneGrid(nn.Module):
+    """Maps of several strides on the grid of one of them.
+
+    Args:
+        fields: the tiles of the maps' cells.
+        field: those of the grid's.
+    """
+
+    def __init__(self, fields: Sequence[ReceptiveField], field: ReceptiveField) -> None:
+        super().__init__()
+        self.resamples = nn.ModuleList(
+            nn.Identity() if one == field else linear_resampling(one, field) for one in fields
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """All channels (N, C, h, w) of maps (N, C_k, h_k, w_k)."""
+        return torch.cat([bring(one) for bring, one in zip(self.resamples, maps, strict=True)], dim=1)
 
 
 def averaged(cells: Tensor, *, times: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from blemish.networks.cells import CellNetwork
@@ -19,10 +18,10 @@ class SharpCells(CellNetwork):
 
     def __init__(self, features: FeatureGrid, *, hidden: int) -> None:
         super().__init__(channels=features.channels, hidden=hidden, wide=True)
-        self.resamples = features.resamples
+        self.sharp = features.sharp
 
     def sees(self, grid: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """The backbone's maps on the grid (N, C, h, w). Raises ValueError where they are not given."""
         if not maps:
             raise ValueError("evidence on sharp cells needs the backbone's maps: see FeatureGrid.with_maps")
-        return torch.cat([bring(one) for bring, one in zip(self.resamples, maps, strict=True)], dim=1)
+        return self.sharp(maps)
