@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from blemish.closed_form import fit_in_one
 from blemish.networks.backbones import Backbone
-from blemish.networks.cells import LOUD, QUIET, CellNetwork, LogitNetwork
+from blemish.networks.cells import LOUD, QUIET, CellNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus, as_high_as
 from blemish.networks.gaussian import GaussianHead, SecondOpinion, View, ViewVariances
@@ -54,7 +54,7 @@ def random_head(grid: FeatureGrid, *, gate: bool, evidence: bool, seed: int = 0)
     return head.eval()
 
 
-def read_as(network: LogitNetwork) -> LogitNetwork:
+def read_as(network: CellNetwork) -> CellNetwork:
     network.centre.fill_(0.05)
     network.spread.fill_(0.02)
     network.usual.fill_(2.0)

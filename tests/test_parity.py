@@ -24,7 +24,7 @@ from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
 from blemish.networks.backbones import Backbone
-from blemish.networks.cells import CellNetwork, LogitNetwork
+from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus, small_cells
 from blemish.networks.gaussian import GaussianHead, View
@@ -128,7 +128,7 @@ def turning() -> Alignment:
     return Alignment(Silhouettes(SIZE, 10.0), torch.rand(DIRECTIONS, CIRCLES), reach=30.0, size=SIZE)
 
 
-def standing(network: LogitNetwork, seen: torch.Tensor, *, unit: float) -> LogitNetwork:
+def standing(network: CellNetwork, seen: torch.Tensor, *, unit: float) -> CellNetwork:
     """The network with random weights, but logits in the range that training leaves them in."""
     network.eval()
     network.standardise_by(seen)

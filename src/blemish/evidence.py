@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blemish.networks.cells import LogitNetwork
+from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import Head
 from blemish.networks.sharp_cells import SharpCells
@@ -28,13 +28,13 @@ HIDDEN = 64
 RARE = 0.9  # the quantile of nominal images' largest values at which gate and evidence are made to agree
 
 
-def evidence_network(features: FeatureGrid) -> LogitNetwork:
+def evidence_network(features: FeatureGrid) -> CellNetwork:
     """A network that has learned nothing yet."""
     return SharpCells(features, hidden=HIDDEN)
 
 
 def learn_evidence(
-    evidence: LogitNetwork,
+    evidence: CellNetwork,
     head: Head,
     images: npt.NDArray[np.uint8],
     fit: Sequence[int],
@@ -94,7 +94,7 @@ def _stacks(images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.
 
 
 @torch.inference_mode()
-def _scale(evidence: LogitNetwork, head: Head, nominal: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
+def _scale(evidence: CellNetwork, head: Head, nominal: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
     """Makes what one nominal image in ten reaches as large in the evidence as it is in the head's own norm.
 
     The objective leaves the scale of a logit open; so neither of the two drowns the other's nominal noise.

@@ -1,4 +1,4 @@
-"""Training a `LogitNetwork` with the FCDD objective on cached features.
+"""Training a `CellNetwork` with the FCDD objective on cached features.
 
 What is frozen of the backbone every image passes through once; an epoch is seconds on a CPU.
 As in the paper every batch is half nominal, half anomalous. The masks come down to the grid instead of the map going
@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
-from blemish.networks.cells import LogitNetwork
+from blemish.networks.cells import CellNetwork
 from blemish.objectives import cell_loss
 from blemish.ranks import ALONE, Ranks
 
@@ -75,7 +75,7 @@ class Training:
 
 
 def refine(
-    network: LogitNetwork,
+    network: CellNetwork,
     *,
     nominal: Tensor,
     anomalies: Anomalies,
@@ -101,7 +101,7 @@ def refine(
 
 
 def _refine(
-    network: LogitNetwork,
+    network: CellNetwork,
     nominal: Tensor,
     anomalies: Anomalies,
     training: Training,
@@ -149,7 +149,7 @@ def each_batch(features: Tensor, device: torch.device) -> Iterator[Tensor]:
         yield some.to(device).float()
 
 
-def _resume(checkpoint: Checkpoint, network: LogitNetwork, optimiser: torch.optim.Optimizer) -> int:
+def _resume(checkpoint: Checkpoint, network: CellNetwork, optimiser: torch.optim.Optimizer) -> int:
     """The number of epochs done."""
     saved = checkpoint.load()
     if saved is None:

@@ -1,6 +1,5 @@
 """Small networks on a grid of features: what the FCDD objective trains beside the closed form."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -13,42 +12,10 @@ SLOPE = 0.1  # of the leaky units
 QUIET, LOUD = 0.75, 1.5  # what counts of evidence that good images reach, too, and of what goes beyond it
 
 
-class LogitNetwork(nn.Module, ABC):
-    """A network trained with the FCDD objective: a logit a cell, high where anomalous, and how it is read."""
+class CellNetwork(nn.Module):
+    """A few layers on features that stay as they are: a logit a cell, high where anomalous, and how it is read.
 
-    centre: Tensor  # a usual logit of nominal cells
-    spread: Tensor  # the unit in which logits are read
-    usual: Tensor  # the standing that rare nominal images reach somewhere
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("centre", torch.tensor(0.0))
-        self.register_buffer("spread", torch.tensor(1.0))
-        self.register_buffer("usual", torch.tensor(0.0))
-
-    @abstractmethod
-    def standardise_by(self, nominal: Tensor) -> None:
-        """Takes what is usual of the inputs from those (N, C, h, w) of nominal images."""
-
-    def sees(self, grid: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Its inputs (N, C, h, w), out of what `FeatureGrid.with_maps` makes of images."""
-        return grid
-
-    def standing(self, features: Tensor) -> Tensor:
-        """Logits (N, h, w) above the usual, in units of the spread."""
-        return (self(features) - self.centre) / self.spread
-
-    def loudness(self, standing: Tensor) -> Tensor:
-        """What counts as evidence of logits that stand so high above the usual (N, h, w) >= 0, of the same shape.
-
-        Quieter up to the standing that rare nominal images reach, louder beyond it: what nominal images reach as well
-        is little evidence, and drowns defects that were never learned from.
-        """
-        return QUIET * standing + (LOUD - QUIET) * (standing - self.usual).clamp(min=0)
-
-
-class CellNetwork(LogitNetwork):
-    """A few layers on features that stay as they are.
+    It is trained with the FCDD objective.
 
     Args:
         channels: length C of the feature vectors.
@@ -56,8 +23,15 @@ class CellNetwork(LogitNetwork):
         wide: whether a cell sees 12 cells far, by depthwise convolutions, or 2 cells, by plain ones.
     """
 
+    centre: Tensor  # a usual logit of nominal cells
+    spread: Tensor  # the unit in which logits are read
+    usual: Tensor  # the standing that rare nominal images reach somewhere
+
     def __init__(self, *, channels: int, hidden: int = 32, wide: bool = False) -> None:
         super().__init__()
+        self.register_buffer("centre", torch.tensor(0.0))
+        self.register_buffer("spread", torch.tensor(1.0))
+        self.register_buffer("usual", torch.tensor(0.0))
         self.first = Standardised(channels, hidden)
         around = [
             Surroundings(hidden, dilation) if wide else nn.Conv2d(hidden, hidden, 3, padding=1)
@@ -79,6 +53,22 @@ class CellNetwork(LogitNetwork):
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N, h, w) of features (N, C, h, w)."""
         return self.layers(self.first(features))[:, 0]
+
+    def sees(self, grid: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Its inputs (N, C, h, w), out of what `FeatureGrid.with_maps` makes of images."""
+        return grid
+
+    def standing(self, features: Tensor) -> Tensor:
+        """Logits (N, h, w) above the usual, in units of the spread."""
+        return (self(features) - self.centre) / self.spread
+
+    def loudness(self, standing: Tensor) -> Tensor:
+        """What counts as evidence of logits that stand so high above the usual (N, h, w) >= 0, of the same shape.
+
+        Quieter up to the standing that rare nominal images reach, louder beyond it: what nominal images reach as well
+        is little evidence, and drowns defects that were never learned from.
+        """
+        return QUIET * standing + (LOUD - QUIET) * (standing - self.usual).clamp(min=0)
 
 
 class Standardised(nn.Module):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from blemish.networks.cells import CellNetwork, LogitNetwork
+from blemish.networks.cells import CellNetwork
 from blemish.networks.focus import Focus
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.wide_cells import WideCells
@@ -46,7 +46,7 @@ class Head(nn.Module):
         focus: Focus | None = None,
         second: SecondOpinion | None = None,
         gate: CellNetwork | None = None,
-        evidence: LogitNetwork | None = None,
+        evidence: CellNetwork | None = None,
     ) -> None:
         super().__init__()
         self.gaussian = gaussian
