@@ -19,7 +19,11 @@ def in_others_looks(features: Tensor, generator: torch.Generator) -> Tensor:
         features: of different images, on the CPU.
         generator: decides which images take whose look.
     """
-    spread, mean = torch.std_mean(features, (2, 3), keepdim=True)  # (N, C, 1, 1)
-    taken = torch.rand(len(features), generator=generator) < SHARE
-    look = torch.where(taken, torch.randperm(len(features), generator=generator), torch.arange(len(features)))
-    return (features - mean) / spread.clamp(min=LEAST_SPREAD) * spread[look] + mean[look]
+    taken = (torch.rand(len(features), generator=generator) < SHARE).nonzero().flatten()
+    if not len(taken):
+        return features
+    givers = torch.randperm(len(features), generator=generator)[taken]
+    own_spread, own_mean = torch.std_mean(features[taken], (2, 3), keepdim=True)  # (n, C, 1, 1)
+    spread, mean = torch.std_mean(features[givers], (2, 3), keepdim=True)
+    varied = (features[taken] - own_mean) / own_spread.clamp(min=LEAST_SPREAD) * spread + mean
+    return features.index_copy(0, taken, varied)
