@@ -137,7 +137,8 @@ def detector_model(
     )
     template = torch.rand(DIRECTIONS, CIRCLES)
     alignment = Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None
-    network = DetectorNetwork(features, head, sigma=5.0, alignment=alignment).eval()
+    seen = features if wider is None else features.deepest()
+    network = DetectorNetwork(seen, head, sigma=5.0, alignment=alignment).eval()
     return to_onnx(CalibratedNetwork(network, CALIBRATION), size)
 
 

@@ -194,6 +194,14 @@ def _inverse(frame: Frame, pose: torch.Tensor) -> np.ndarray:
     return (turned / frame.zoom + (SIDE - 1) / 2).reshape(2, SIDE, SIDE)
 
 
+def test_maps_of_more_values_than_float32_can_count_are_read_where_they_should_be() -> None:
+    side = 2080  # 4 * 2080^2 > 2^24
+    maps = torch.rand(1, 2 * side, 2 * side, generator=torch.Generator().manual_seed(0))
+    an_eighth_off = pose_of(0, (side - 1) / 2 - 0.125, (side - 1) / 2 - 0.125)
+    found = alignment(Frame(), (side, side)).back(maps, an_eighth_off)
+    torch.testing.assert_close(found, maps[:, 1::2, 1::2], rtol=0, atol=0)
+
+
 def test_masks_are_turned_with_their_images(upright: Upright) -> None:
     images, _, _ = pictures(6, seed=4)
     marks = []

@@ -47,6 +47,16 @@ def between(cells: np.ndarray, to: tuple[int, int]) -> np.ndarray:
 
 
 @torch.inference_mode()
+def test_the_deepest_features_alone_are_all_they_need(
+    features: FeatureGrid, wide: WideCells, pixels: torch.Tensor
+) -> None:
+    deepest = features.deepest()
+    assert deepest.channels == wide.channels
+    torch.testing.assert_close(deepest(pixels), features(pixels)[:, 64:], rtol=0, atol=0)
+    torch.testing.assert_close(wide(*deepest.with_maps(pixels)), wide(*features.with_maps(pixels)), rtol=0, atol=0)
+
+
+@torch.inference_mode()
 def test_one_view_is_of_means_of_four_averaged_twice_of_the_deepest_features(wide: WideCells) -> None:
     seen = torch.randn(2, 176, *GRID)
     got = wide.of_the_grid(seen).numpy()

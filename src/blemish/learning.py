@@ -223,10 +223,10 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         head.second = second_opinion(cross_fit, material.held_back, farthest=farthest)
     if wide is not None:  # nothing is fitted to all channels any more
         head.wide, head.gaussian = lean(wide, head.gaussian)
-    if upright is None:
-        return network
-    alignment = upright.alignment.to(fabric.device)
-    return DetectorNetwork(features, head, sigma=SIGMA, alignment=alignment).eval().to(fabric.device)
+        features = features.deepest()
+    alignment = None if upright is None else upright.alignment
+    network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest, alignment=alignment)
+    return network.eval().to(fabric.device)
 
 
 def _wide_cells(

@@ -81,6 +81,7 @@ class Alignment(nn.Module):
     """
 
     bank: Tensor  # (DIRECTIONS * CIRCLES, DIRECTIONS), the template turned in all directions
+    halves: Tensor  # (3 * 4, 1, 2, 2), means of a pixel and those to its right and below
     circles: Tensor  # (DIRECTIONS * CIRCLES, 2), row and column offsets in pixels
     rows: Tensor  # (H, 1)
     columns: Tensor  # (1, W)
@@ -101,6 +102,8 @@ class Alignment(nn.Module):
         turned = torch.stack([template.roll(step, 0).flatten() for step in range(DIRECTIONS)], dim=1)
         turned = turned - turned.mean(0)
         self.register_buffer("bank", turned / turned.norm(dim=0).clamp(min=1e-6))
+        halves = torch.tensor([[[4, 0], [0, 0]], [[2, 2], [0, 0]], [[2, 0], [2, 0]], [[1, 1], [1, 1]]]) / 4
+        self.register_buffer("halves", halves[:, None].repeat(3, 1, 1, 1))
         self.register_buffer("circles", circle_places(reach))
         self.register_buffer("rows", torch.arange(size[0]).float()[:, None])
         self.register_buffer("columns", torch.arange(size[1]).float()[None])
@@ -117,16 +120,15 @@ class Alignment(nn.Module):
 
     def upright(self, pixels: Tensor, poses: Tensor) -> Tensor:
         """The upright picture in grey levels, float (N, H, W, 3); beyond the image its edge is repeated."""
-        height, width = self.size
+        height = self.size[0]
         rows, columns = (
-            (2 * place).round().clamp(0, 2 * side - 2)
-            for place, side in zip(self._in_image(poses), self.size, strict=True)
+            place.round().clamp(0, 2 * side - 2)  # in half pixels
+            for place, side in zip(self._in_image(2 * poses), self.size, strict=True)
         )
         row, column = (rows / 2).floor(), (columns / 2).floor()
         phase = 2 * (rows - 2 * row) + (columns - 2 * column)  # whether between rows, between columns
-        chosen = ((phase * height + row) * width + column).long()  # (N, H, W)
-        images = _half_pixels(pixels.float()).reshape(-1, 3)  # (N * 4 * H * W, 3)
-        return images[(chosen + first_of_each(poses, 4 * height * width)).flatten()].reshape(-1, height, width, 3)
+        halves = self._half_pixels(pixels.permute(0, 3, 1, 2).float())
+        return _read(halves, phase * (height + 1) + row + 1, column + 1).permute(0, 2, 3, 1)
 
     def back(self, maps: Tensor, poses: Tensor) -> Tensor:
         """Maps (N, H, W) of the images from those of upright pictures; 0 where the picture does not reach.
@@ -134,12 +136,9 @@ class Alignment(nn.Module):
         The latter are given at half pixels, (N, 2 H, 2 W), a quarter of a pixel to both sides of each pixel's centre.
         """
         height, width = (2 * side for side in self.size)
-        rows, columns = ((2 * place + 0.5).round() for place in self._in_picture(poses))
+        rows, columns = (place.round() for place in self._in_picture(poses))
         inside = (rows > -1) & (rows < height) & (columns > -1) & (columns < width)
-        chosen = (rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)).long()
-        return (
-            maps.flatten()[(chosen + first_of_each(poses, height * width)).flatten()].reshape(-1, *self.size) * inside
-        )
+        return _read(maps[:, None], rows.clamp(0, height - 1), columns.clamp(0, width - 1))[:, 0] * inside
 
     def upright_mask(self, mask: npt.NDArray[np.bool_], pose: Tensor) -> npt.NDArray[np.bool_]:
         """The upright picture of a mask (H, W); a pixel is marked where any part of it may be."""
@@ -154,6 +153,13 @@ class Alignment(nn.Module):
         inside = (rows > -0.5) & (rows < self.size[0] - 0.5) & (columns > -0.5) & (columns < self.size[1] - 0.5)
         return self.upright(images[..., None].expand(-1, -1, -1, 3), poses)[..., 0] * inside
 
+    def _half_pixels(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) as they are, between columns, between rows and between both, one below another.
+
+        Each has a row above and a column to the left that are not to be read: (N, 3, 4 * (H + 1), W + 1).
+        """
+        return F.conv2d(images, self.halves, padding=1, groups=3).unflatten(1, (3, 4)).flatten(2, 3)
+
     def _directions(self, read: Tensor) -> Tensor:
         """Cosine and sine (N, 2) of the direction of silhouettes read along circles (N, DIRECTIONS * CIRCLES)."""
         fits = read @ self.bank  # (N, DIRECTIONS)
@@ -166,7 +172,7 @@ class Alignment(nn.Module):
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
     def _in_image(self, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and columns (N, H, W) in the image of the picture's pixels."""
+        """Rows and columns (N, H, W) in the image of the picture's pixels; twice as many of twice the poses."""
         row, column, cos, sin = poses[:, :, None, None].unbind(1)  # (N, 1, 1)
         frame = self.frame
         down = frame.rows + frame.zoom * (self.rows - (self.size[0] - 1) / 2)  # from the centre, (H, 1)
@@ -174,13 +180,13 @@ class Alignment(nn.Module):
         return row + cos * down + sin * right, column - sin * down + cos * right
 
     def _in_picture(self, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and columns (N, H, W) in the picture of the image's pixels."""
+        """Rows and columns (N, H, W) in the picture of the image's pixels, counted in the values that maps have."""
         row, column, cos, sin = poses[:, :, None, None].unbind(1)
         frame = self.frame
         down, right = self.rows - row, self.columns - column  # from the centre, (N, H, 1) and (N, 1, W)
-        first = (self.size[0] - 1) / 2 - frame.rows / frame.zoom
-        second = (self.size[1] - 1) / 2 - frame.columns / frame.zoom
-        cos, sin = cos / frame.zoom, sin / frame.zoom
+        first = self.size[0] - 0.5 - 2 * frame.rows / frame.zoom
+        second = self.size[1] - 0.5 - 2 * frame.columns / frame.zoom
+        cos, sin = 2 * cos / frame.zoom, 2 * sin / frame.zoom
         return cos * down + (first - sin * right), sin * down + (second + cos * right)
 
 
@@ -189,17 +195,13 @@ def _rounded(numbers: Tensor) -> Tensor:
     return (numbers * 16).round() / 16
 
 
-def first_of_each(poses: Tensor, length: int) -> Tensor:
-    """Where each of N images begins in a row of all, (N, 1, 1): counted, since the exporter would keep N fixed."""
-    return (torch.ones_like(poses[:, :1, None]).cumsum(0) - 1).long() * length
-
-
-def _half_pixels(images: Tensor) -> Tensor:
-    """Images (N, H, W, 3) as they are, between columns, between rows and between both: (N, 4, H, W, 3)."""
-    below = torch.cat([images[:, 1:], images[:, -1:]], dim=1)
-    between = (images + below) / 2
-    both = [(some + torch.cat([some[:, :, 1:], some[:, :, -1:]], dim=2)) / 2 for some in (images, between)]
-    return torch.stack([images, both[0], between, both[1]], dim=1)
+def _read(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Values (N, C, h, w) at rows and columns (N, H, W), whole numbers: (N, C, H, W)."""
+    channels, width = map(int, values.shape[1::2])
+    # Integers, since float32 cannot count the values of large images; narrow ones are reckoned with faster.
+    places = (rows.int() * width + columns.int()).flatten(1).long()
+    read = values.flatten(2).gather(2, places[:, None].expand(-1, channels, -1))
+    return read.reshape(-1, channels, *map(int, rows.shape[1:]))
 
 
 def centres_of(shapes: Tensor, silhouettes: Silhouettes) -> Tensor:
@@ -224,11 +226,11 @@ def polar(shapes: Tensor, centres: Tensor, circles: Tensor, silhouettes: Silhoue
     where = (centres[:, None] + circles + 0.5) / silhouettes.shrink - 0.5  # (N, n, 2)
     row, column = where[..., 0].clamp(0, height - 1), where[..., 1].clamp(0, width - 1)
     top, left = row.floor().clamp(0, height - 2), column.floor().clamp(0, width - 2)
-    first = (top * width + left).long() + first_of_each(centres, height * width)[..., 0]  # (N, n)
-    flat, down, right = shapes.flatten(), row - top, column - left
+    first = (top * width + left).long()  # (N, n)
+    flat, down, right = shapes.flatten(1), row - top, column - left
 
     def at(offset: int) -> Tensor:
-        return flat[(first + offset).flatten()].reshape(down.shape)
+        return flat.gather(1, first + offset)
 
     above = at(0) * (1 - right) + at(1) * right
     below = at(width) * (1 - right) + at(width + 1) * right

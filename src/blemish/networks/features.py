@@ -1,6 +1,8 @@
 """From pixels to one grid of feature vectors: a backbone's depths brought to a common stride."""
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -57,9 +59,17 @@ class FeatureGrid(nn.Module):
             grid = averaged(self.sharp(maps), times=2)
         return grid, maps
 
+    def deepest(self) -> Self:
+        """The same, its vectors the deepest features alone: those whose averages wide cells and their focus look at."""
+        other = copy(self)
+        other._modules = self._modules | {"sharp": OneGrid(self.fields[-1:], self.field)}
+        other.channels = self.backbone.channels[-1]
+        other.views = [View.whole(other.channels)]
+        return other
+
 
 class OneGrid(nn.Module):
-    """Maps of several strides on the grid of one of them.
+    """Maps of several strides, or of the deepest alone, on the grid of one of them.
 
     Args:
         fields: the tiles of the maps' cells.
@@ -73,8 +83,15 @@ class OneGrid(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """All channels (N, C, h, w) of maps (N, C_k, h_k, w_k)."""
-        return torch.cat([bring(one) for bring, one in zip(self.resamples, maps, strict=True)], dim=1)
+        """All channels (N, C, h, w) of the last of the maps (N, C_k, h_k, w_k)."""
+        brought = [bring(one) for bring, one in zip(self.resamples, maps[-len(self.resamples) :], strict=True)]
+        return brought[0] if len(brought) == 1 else torch.cat(brought, dim=1)
+
+
+def last(features: Tensor, channels: int) -> Tensor:
+    """The last, which are the deepest, of features (N, C, h, w): (N, channels, h, w)."""
+    # A graph would copy them even where they are all.
+    return features if int(features.shape[1]) == channels else features[:, -channels:]
 
 
 def averaged(cells: Tensor, *, times: int) -> Tensor:

@@ -6,6 +6,7 @@ where it is. A map of both is as high as the one and as sharp as the other.
 
 from torch import Tensor, nn
 
+from blemish.networks.features import last
 from blemish.networks.gaussian import GaussianHead, View
 
 LEAST = 1e-6  # of a map, so that nothing is divided by zero
@@ -32,7 +33,7 @@ class Focus(nn.Module):
 
     def forward(self, distance: Tensor, features: Tensor) -> Tensor:
         """The geometric mean (N, h, w) of distances (N, h, w) and those of small cells of features (N, C, h, w)."""
-        return (distance * self.gaussian(features[:, -self.channels :])).sqrt()
+        return (distance * self.gaussian(last(features, self.channels))).sqrt()
 
 
 def as_high_as(level: Tensor, pattern: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCK = 2  # cells along the side of a block that shares one covariance
+FEW_NUMBERS = 4096  # that a block's directions consist of: they are copied in no time
 OWN = 48  # directions in which a block has a variance of its own
 
 
@@ -150,7 +151,11 @@ class GaussianHead(nn.Module):
 
     def whiten(self, features: Tensor) -> Tensor:
         """v: features (N, C, h, w) to deviations from their place's mean (N, K, h, w), whitened alike everywhere."""
-        return F.conv2d(features - self.mean, self.whitening[:, :, None, None])
+        whitening = self.whitening[:, :, None, None]
+        # The mean is whitened by itself, once and for all, and taken off whole vectors, the order that blocks want: a
+        # graph then need not bring the features to another one for it.
+        vectors, mean = (F.conv2d(of, whitening).permute(0, 2, 3, 1) for of in (features, self.mean[None]))
+        return (vectors - mean).permute(0, 3, 1, 2)
 
     def distance(self, whitened: Tensor) -> Tensor:
         """Mahalanobis distances |phi| (N, h, w), over the scale, of `whiten`'s v (N, K, h, w)."""
@@ -193,7 +198,7 @@ def _background(part: Tensor) -> Tensor:
 
 def _along(vectors: Tensor, directions: Tensor) -> Tensor:
     """Products (b, n, K) of vectors (b, n, C) with directions (b, C, K)."""
-    if torch.onnx.is_in_onnx_export() and len(directions) > 1:
+    if torch.onnx.is_in_onnx_export() and len(directions) > 1 and directions[0].numel() > FEW_NUMBERS:
         # The same product, one vector at a time: ONNX Runtime then reads the directions where they lie. For several
         # it copies them to another order first, which takes longer than the four products of a single image.
         return (vectors[:, :, None] @ directions[:, None]).squeeze(2)
@@ -202,23 +207,16 @@ def _along(vectors: Tensor, directions: Tensor) -> Tensor:
 
 def to_blocks(features: Tensor) -> Tensor:
     """Gathers the vectors of each block: (N, C, h, w) to (h/2 * w/2, N * 4, C)."""
-    n, channels, rows, columns = features.shape
+    # Plain numbers, which a graph need not work out anew for every image.
+    channels, rows, columns = map(int, features.shape[1:])
     # First to whole vectors, then those to their blocks: at once, every number would be moved by itself.
-    cells = features.permute(0, 2, 3, 1).reshape(n, rows // BLOCK, BLOCK, columns // BLOCK, BLOCK, channels)
+    cells = features.permute(0, 2, 3, 1).reshape(-1, rows // BLOCK, BLOCK, columns // BLOCK, BLOCK, channels)
     gathered = cells.permute(1, 3, 0, 2, 4, 5)  # (h/2, w/2, N, 2, 2, C)
-    return gathered.reshape(rows * columns // BLOCK**2, n * BLOCK**2, channels)
+    return gathered.reshape(rows * columns // BLOCK**2, -1, channels)
 
 
 def to_cells(blocks: Tensor, grid: Sequence[int]) -> Tensor:
-    """One number a cell: (h/2 * w/2, N * 4) to (N, h, w)."""
-    rows, columns = grid
-    return from_blocks(blocks[..., None], n=blocks.shape[1] // BLOCK**2, grid=(rows, columns))[:, 0]
-
-
-def from_blocks(blocks: Tensor, *, n: int, grid: tuple[int, int]) -> Tensor:
-    """The inverse of `to_blocks`: (h/2 * w/2, N * 4, C) to (N, C, h, w)."""
-    rows, columns = grid
-    channels = blocks.shape[-1]
-    split = blocks.reshape(rows // BLOCK, columns // BLOCK, n, BLOCK, BLOCK, channels)
-    cells = split.permute(2, 0, 3, 1, 4, 5).reshape(n, rows, columns, channels)
-    return cells.permute(0, 3, 1, 2)
+    """One number a cell, the inverse of `to_blocks`: (h/2 * w/2, N * 4) to (N, h, w)."""
+    rows, columns = map(int, grid)
+    split = blocks.reshape(rows // BLOCK, columns // BLOCK, -1, BLOCK, BLOCK)
+    return split.permute(2, 0, 3, 1, 4).reshape(-1, rows, columns)

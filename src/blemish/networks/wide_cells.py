@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.features import FeatureGrid, averaged
+from blemish.networks.features import FeatureGrid, averaged, last
 from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.receptive_field import AxisField, ReceptiveField, receptive_fields
 from blemish.networks.upsampling import linear_resampling
@@ -67,7 +67,7 @@ class WideCells(nn.Module):
 
     def deepest(self, features: Tensor) -> Tensor:
         """Features (N, C, h, w) of the grid to the deepest of them (N, C_k, h, w)."""
-        return features[:, -self.channels :]
+        return last(features, self.channels)
 
 
 def lean(wide: WideCells, gaussian: GaussianHead) -> tuple[WideCells, GaussianHead]:
