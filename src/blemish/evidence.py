@@ -22,7 +22,7 @@ from blemish.training_anomalies import Alteration, Anomaly, nominal_copies
 
 WithMaps = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Sequence[Tensor]]]
 
-MOST_NOMINAL = 500  # images whose features are kept, up to 360 KB each at 256 px
+MOST_NOMINAL = 500  # images whose features are kept, up to 410 KB each at 256 px
 COPIES = 240  # of nominal images, turned and relit as the defects are
 HIDDEN = 64
 RARE = 0.9  # the quantile of nominal images' largest values at which gate and evidence are made to agree
