@@ -142,7 +142,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         return cross_fit
 
     def focus(wide: WideCells, fit: Sequence[int]) -> Focus:
-        deepest = partial(_extract, lambda some: wide.deepest(features(some)), interest, fabric)
+        deepest = partial(_extract, features.deepest(), interest, fabric)
         head = gaussian([small_cells(wide.channels)], features.grid)
         share = ranks.share(len(fit))
         fit_in_one(

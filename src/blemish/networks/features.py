@@ -62,7 +62,8 @@ class FeatureGrid(nn.Module):
     def deepest(self) -> Self:
         """The same, its vectors the deepest features alone: those whose averages wide cells and their focus look at."""
         other = copy(self)
-        other._modules = self._modules | {"sharp": OneGrid(self.fields[-1:], self.field)}
+        sharp = OneGrid(self.fields[-1:], self.field).to(self.backbone.mean.device)
+        other._modules = self._modules | {"sharp": sharp}
         other.channels = self.backbone.channels[-1]
         other.views = [View.whole(other.channels)]
         return other
