@@ -111,7 +111,8 @@ def detector_model(
     """
     torch.manual_seed(0)
     trunk = Backbone(backbone, strides=strides, pretrained=backbone == DEFAULT_BACKBONE)
-    features = FeatureGrid(trunk, size=size, stride=8 if 8 in strides else strides[0]).eval()
+    whole = FeatureGrid(trunk, size=size, stride=8 if 8 in strides else strides[0]).eval()
+    features = whole.deepest() if wide else whole
     wider = WideCells(features, beyond=trunk.beyond()) if wide else None
     seen = features if wider is None else wider
     part = torch.ones(seen.grid, dtype=torch.bool)
@@ -121,7 +122,7 @@ def detector_model(
         if name != "scale" and numbers.is_floating_point():
             numbers.normal_()
     opinion = SecondOpinion(gaussian) if second else None
-    focus = Focus(GaussianHead([small_cells(wider.channels)], grid=features.grid)) if wider is not None else None
+    focus = Focus(GaussianHead([small_cells(features.channels)], grid=features.grid)) if wider is not None else None
     for numbers in opinion.buffers() if opinion is not None else ():
         if numbers.is_floating_point():
             numbers.normal_()
@@ -133,12 +134,11 @@ def detector_model(
         focus=focus,
         second=opinion,
         gate=CellNetwork(channels=gaussian.directions + 1) if gate and wider is None else None,
-        evidence=evidence_network(features) if evidence else None,
+        evidence=evidence_network(whole) if evidence else None,
     )
     template = torch.rand(DIRECTIONS, CIRCLES)
     alignment = Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None
-    seen = features if wider is None else features.deepest()
-    network = DetectorNetwork(seen, head, sigma=5.0, alignment=alignment).eval()
+    network = DetectorNetwork(features, head, sigma=5.0, alignment=alignment).eval()
     return to_onnx(CalibratedNetwork(network, CALIBRATION), size)
 
 

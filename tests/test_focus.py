@@ -45,7 +45,7 @@ def random_head(grid: FeatureGrid, *, gate: bool, evidence: bool, seed: int = 0)
     second = SecondOpinion(gaussian)
     second.shift.normal_()
     randomise(second.variances)
-    small = random_gaussian([View.whole(wide.channels)], grid.grid)
+    small = random_gaussian([View.whole(grid.channels)], grid.grid)
     head = Head(gaussian, wide=wide, second=second, focus=Focus(small))
     if gate:
         head.gate = read_as(CellNetwork(channels=gaussian.directions + 1))
@@ -63,7 +63,7 @@ def read_as(network: CellNetwork) -> CellNetwork:
 
 @pytest.fixture(scope="module")
 def grid() -> FeatureGrid:
-    return FeatureGrid(Backbone(pretrained=False), size=SIZE).eval()
+    return FeatureGrid(Backbone(pretrained=False), size=SIZE).eval().deepest()
 
 
 @pytest.mark.parametrize("evidence", [False, True], ids=["no evidence", "evidence"])
@@ -71,7 +71,7 @@ def grid() -> FeatureGrid:
 @torch.inference_mode()
 def test_both_maps_are_what_the_formula_says(gate: bool, evidence: bool, grid: FeatureGrid) -> None:
     head = random_head(grid, gate=gate, evidence=evidence)
-    seen, maps = torch.randn(2, 176, *GRID), [torch.randn(2, 112, 4, 6)]
+    seen, maps = torch.randn(2, 112, *GRID), [torch.randn(2, 112, 4, 6)]
     level, pattern = (one.double().numpy() for one in head.maps(seen, maps))
 
     assert head.wide is not None
@@ -90,7 +90,7 @@ def test_both_maps_are_what_the_formula_says(gate: bool, evidence: bool, grid: F
     if head.evidence is not None:
         standing = np.maximum((head.evidence(seen).double().numpy() - 0.05) / 0.02, 0)
     loudness = np.where(standing < 2, QUIET * standing, QUIET * 2 + LOUD * (standing - 2))
-    small = head.focus.gaussian(seen[:, 64:]).double().numpy()  # the deepest 112 of 176 channels
+    small = head.focus.gaussian(seen).double().numpy()
     norms = np.linalg.norm([weighed[1], loudness], ord=4, axis=0)
     np.testing.assert_allclose(level, np.sqrt(norms**2 + 1) - 1, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(pattern, np.sqrt(weighed[0] * small + standing**2 + 1) - 1, rtol=1e-3, atol=1e-5)

@@ -85,7 +85,8 @@ PARTS = {
 
 def fitted_network(*parts: str) -> DetectorNetwork:
     torch.manual_seed(0)
-    features = FeatureGrid(Backbone(), size=SIZE).eval()
+    whole = FeatureGrid(Backbone(), size=SIZE).eval()
+    features = whole.deepest() if "wide cells" in parts else whole
     part = torch.ones(features.grid, dtype=torch.bool)
     part[:, 4:] = "alignment" not in parts
     wide = WideCells(features, beyond=features.backbone.beyond()) if "wide cells" in parts else None
@@ -103,8 +104,8 @@ def fitted_network(*parts: str) -> DetectorNetwork:
         cross_fit = CrossFit(head.gaussian)
         cross_fit.fit(seen_by_closed_form(some) for some in pixels.split(8))
         if wide is not None and "focus" in parts:
-            small = GaussianHead([small_cells(wide.channels)], grid=features.grid)
-            fit_in_one(small, (wide.deepest(features(some)) for some in pixels.split(8)))
+            small = GaussianHead([small_cells(features.channels)], grid=features.grid)
+            fit_in_one(small, (features(some) for some in pixels.split(8)))
             head.focus = Focus(small)
         if "second opinion" in parts:
             held_back = torch.randint(0, 256, (8, *SIZE, 3), dtype=torch.uint8)
@@ -115,7 +116,7 @@ def fitted_network(*parts: str) -> DetectorNetwork:
             seen = with_distance(whitened, head.gaussian.distance(whitened))
             head.gate = standing(CellNetwork(channels=seen.shape[1]), seen, unit=1.0)
         if "evidence" in parts:
-            evidence = SharpCells(features, hidden=16)
+            evidence = SharpCells(whole, hidden=16)
             # As large as the closed form's norm, or more.
             head.evidence = standing(evidence, evidence.sees(nominal, maps), unit=0.1)
         if wide is not None:

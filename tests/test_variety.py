@@ -80,7 +80,7 @@ def test_tiles_differ_as_wholes_and_screws_do_not(name: str, expected: bool, fir
     if not (DATA / name).is_dir():
         pytest.skip(f"needs the {name} images; set BLEMISH_DATA to the folder that holds {name}/")
     paths = sorted((DATA / name / "train" / "good").iterdir())[first::14]
-    features = FeatureGrid(Backbone(), size=(256, 256)).eval()
+    features = FeatureGrid(Backbone(), size=(256, 256)).eval().deepest()
     wide = WideCells(features, beyond=None)
     with torch.inference_mode():
         pixels = torch.from_numpy(np.stack([load(path, (256, 256))[0] for path in paths]))

@@ -18,7 +18,7 @@ GRID = (8, 12)
 
 @pytest.fixture(scope="module")
 def features() -> FeatureGrid:
-    return FeatureGrid(Backbone(), size=SIZE).eval()
+    return FeatureGrid(Backbone(), size=SIZE).eval().deepest()
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +47,19 @@ def between(cells: np.ndarray, to: tuple[int, int]) -> np.ndarray:
 
 
 @torch.inference_mode()
-def test_the_deepest_features_alone_are_all_they_need(
-    features: FeatureGrid, wide: WideCells, pixels: torch.Tensor
-) -> None:
-    deepest = features.deepest()
-    assert deepest.channels == wide.channels
-    torch.testing.assert_close(deepest(pixels), features(pixels)[:, 64:], rtol=0, atol=0)
-    torch.testing.assert_close(wide(*deepest.with_maps(pixels)), wide(*features.with_maps(pixels)), rtol=0, atol=0)
+def test_the_deepest_features_are_the_last_of_all(features: FeatureGrid, pixels: torch.Tensor) -> None:
+    whole = FeatureGrid(Backbone(), size=SIZE).eval()
+    assert features.channels == 112
+    torch.testing.assert_close(features(pixels), whole(pixels)[:, 64:], rtol=0, atol=0)
 
 
 @torch.inference_mode()
 def test_one_view_is_of_means_of_four_averaged_twice_of_the_deepest_features(wide: WideCells) -> None:
-    seen = torch.randn(2, 176, *GRID)
+    seen = torch.randn(2, 112, *GRID)
     got = wide.of_the_grid(seen).numpy()
-    assert got.shape == (2, wide.channels, *wide.grid) == (2, 112, 4, 6)
+    assert got.shape == (2, 112, *wide.grid) == (2, 112, 4, 6)
     for image, channel in [(0, 0), (1, 57), (1, 111)]:
-        deepest = seen[image, 64 + channel].double().numpy()
+        deepest = seen[image, channel].double().numpy()
         expected = averaged(averaged(deepest.reshape(4, 2, 6, 2).mean((1, 3))))
         np.testing.assert_allclose(got[image, channel], expected, atol=1e-5)
 
@@ -91,7 +88,7 @@ def test_the_other_is_of_the_next_two_blocks_of_the_same_network(
 
 @pytest.mark.parametrize(("side", "cells"), [(64, 2), (80, 3), (96, 3), (144, 5)])
 def test_what_lies_beyond_fits_images_of_any_size(side: int, cells: int) -> None:
-    grid = FeatureGrid(Backbone(pretrained=False), size=(side, 64)).eval()
+    grid = FeatureGrid(Backbone(pretrained=False), size=(side, 64)).eval().deepest()
     beyond = WideCells(grid, beyond=grid.backbone.beyond()).eval()
     assert beyond.bring.rows.shape == (side // 16, cells)
     with torch.inference_mode():
@@ -100,7 +97,7 @@ def test_what_lies_beyond_fits_images_of_any_size(side: int, cells: int) -> None
 
 
 def test_a_network_that_ends_there_has_one_view() -> None:
-    grid = FeatureGrid(Backbone(strides=(4, 8, 16, 32), pretrained=False), size=SIZE).eval()
+    grid = FeatureGrid(Backbone(strides=(4, 8, 16, 32), pretrained=False), size=SIZE).eval().deepest()
     alone = WideCells(grid, beyond=grid.backbone.beyond()).eval()
     assert alone.beyond is None
     assert alone.views == [View.whole(320)]

@@ -106,15 +106,23 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         freedom = learn_freedom(pixels.images, fit, extract=together, channels=features.channels)
 
     # 3. The closed form
-    look = partial(copies.in_batches, pixels.images, function=together, progress=partial(progress, "comparing images"))
-    wide = _wide_cells(features, fit, cells=material.cells, look=look)
+    deepest = features.deepest()
+    look = partial(
+        copies.in_batches,
+        pixels.images,
+        function=ranks.together(partial(_extract, deepest, interest, fabric)),
+        progress=partial(progress, "comparing images"),
+    )
+    wide = _wide_cells(deepest, fit, cells=material.cells, look=look)
     if wide is not None and material.cells == "auto":
         training.notify(
             "good images differ as wholes, each with a look of its own: they are compared by wider cells; "
             "--cells small finds smaller defects in images that are more alike"
         )
+    whole = features
     if wide is not None:
-        alone = partial(_extract, lambda some: wide(*features.with_maps(some)), interest, fabric)
+        features = deepest
+        alone = partial(_extract, lambda some: wide(*deepest.with_maps(some)), interest, fabric)
         together = ranks.together(alone)
     turned = partial(copies.turned_copies, pixels.images, freedom=freedom, seed=seed, ignored=ignored)
     exposures = partial(copies.exposed_copies, pixels.images, seed=seed)
@@ -142,13 +150,13 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         return cross_fit
 
     def focus(wide: WideCells, fit: Sequence[int]) -> Focus:
-        deepest = partial(_extract, features.deepest(), interest, fabric)
-        head = gaussian([small_cells(wide.channels)], features.grid)
+        small = partial(_extract, features, interest, fabric)
+        head = gaussian([small_cells(features.channels)], features.grid)
         share = ranks.share(len(fit))
         fit_in_one(
             head,
-            copies.in_batches(pixels.images, fit[share], deepest, partial(progress, "small cells")),
-            copies=altered(fit, extract=deepest),
+            copies.in_batches(pixels.images, fit[share], small, partial(progress, "small cells")),
+            copies=altered(fit, extract=small),
             ranks=ranks,
         )
         return Focus(head)
@@ -202,7 +210,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     if ignored is not None:
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
     if known:
-        evidence = evidence_network(features)
+        evidence = evidence_network(whole)
         learn_evidence(
             evidence,
             head,
@@ -221,9 +229,8 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     # 6. The second opinion, last: nothing else may know the images held back
     if material.held_back:
         head.second = second_opinion(cross_fit, material.held_back, farthest=farthest)
-    if wide is not None:  # nothing is fitted to all channels any more
+    if wide is not None:
         head.wide, head.gaussian = lean(wide, head.gaussian)
-        features = features.deepest()
     alignment = None if upright is None else upright.alignment
     network = DetectorNetwork(features, head, sigma=SIGMA, interest=interest, alignment=alignment)
     return network.eval().to(fabric.device)

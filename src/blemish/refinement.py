@@ -96,7 +96,7 @@ def refine(
         vary: what is made of a batch before the network learns from it; None takes it as it is.
     """
     if training.ranks.first:
-        _refine(network, nominal, anomalies, training, stage, objective, vary)
+        _refine(network, nominal, anomalies, training, stage, objective=objective, vary=vary)
     training.ranks.take_over(network.to(training.fabric.device).state_dict())
 
 
@@ -106,6 +106,7 @@ def _refine(
     anomalies: Anomalies,
     training: Training,
     stage: str,
+    *,
     objective: Objective,
     vary: Variation | None,
 ) -> None:

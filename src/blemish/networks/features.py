@@ -89,12 +89,6 @@ class OneGrid(nn.Module):
         return brought[0] if len(brought) == 1 else torch.cat(brought, dim=1)
 
 
-def last(features: Tensor, channels: int) -> Tensor:
-    """The last, which are the deepest, of features (N, C, h, w): (N, channels, h, w)."""
-    # A graph would copy them even where they are all.
-    return features if int(features.shape[1]) == channels else features[:, -channels:]
-
-
 def averaged(cells: Tensor, *, times: int) -> Tensor:
     """Features (N, C, h, w) averaged a number of times over 3 x 3 cells; at a border over those that there are."""
     for _ in range(times):

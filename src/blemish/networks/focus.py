@@ -6,7 +6,6 @@ where it is. A map of both is as high as the one and as sharp as the other.
 
 from torch import Tensor, nn
 
-from blemish.networks.features import last
 from blemish.networks.gaussian import GaussianHead, View
 
 LEAST = 1e-6  # of a map, so that nothing is divided by zero
@@ -14,26 +13,24 @@ OWN = 16  # directions in which small cells differ; three times as many show no 
 
 
 def small_cells(channels: int) -> View:
-    """What a focus compares: the deepest features of the grid, so many."""
+    """What a focus compares: the features of the grid, so many."""
     return View.whole(channels, own=OWN)
 
 
 class Focus(nn.Module):
-    """A closed form of the deepest features on the grid's own cells, for where an image deviates.
+    """A closed form of the features that wide cells are made of, on the grid's own cells: where an image deviates.
 
     Args:
-        gaussian: the closed form, of the last channels of the grid; its scale is 1: how high the map gets is for
-            others to say.
+        gaussian: the closed form; its scale is 1: how high the map gets is for others to say.
     """
 
     def __init__(self, gaussian: GaussianHead) -> None:
         super().__init__()
         self.gaussian = gaussian
-        self.channels = gaussian.mean.shape[0]
 
     def forward(self, distance: Tensor, features: Tensor) -> Tensor:
         """The geometric mean (N, h, w) of distances (N, h, w) and those of small cells of features (N, C, h, w)."""
-        return (distance * self.gaussian(last(features, self.channels))).sqrt()
+        return (distance * self.gaussian(features)).sqrt()
 
 
 def as_high_as(level: Tensor, pattern: Tensor) -> Tensor:

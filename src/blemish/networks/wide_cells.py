@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.features import FeatureGrid, averaged, last
+from blemish.networks.features import FeatureGrid, averaged
 from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.receptive_field import AxisField, ReceptiveField, receptive_fields
 from blemish.networks.upsampling import linear_resampling
@@ -21,17 +21,16 @@ LEADING = 28  # directions of what lies beyond the grid's features: 24 to 32 are
 
 
 class WideCells(nn.Module):
-    """Two views on cells of 2 x 2 of a grid's own: its deepest features, and still deeper ones of the backbone.
+    """Two views on cells of 2 x 2 of a grid's own: its features, and still deeper ones of the backbone.
 
     The first are averaged twice over 3 x 3 wide cells after having been averaged on the grid, the others three times.
     These come from blocks behind the backbone's last map, where there are any.
 
     Args:
-        features: makes the grid; even on both sides.
+        features: makes the grid, of its deepest features alone, see `FeatureGrid.deepest`; even on both sides.
         beyond: makes the still deeper ones out of that map, see `Backbone.beyond`; None for the first view alone.
 
     Attributes:
-        channels: length C_k of the deepest features of the grid.
         views: what the vectors consist of.
         grid: (h / 2, w / 2) wide cells.
         back: brings maps of wide cells (N, h / 2, w / 2) to the grid (N, h, w), linearly.
@@ -39,8 +38,7 @@ class WideCells(nn.Module):
 
     def __init__(self, features: FeatureGrid, *, beyond: nn.Module | None) -> None:
         super().__init__()
-        self.channels = features.backbone.channels[-1]
-        self.views = [View.whole(self.channels)]
+        self.views = list(features.views)
         field = ReceptiveField(_wide(features.field.vertical), _wide(features.field.horizontal))
         self.grid = field.grid
         self.back = linear_resampling(field, features.field)
@@ -48,7 +46,9 @@ class WideCells(nn.Module):
         if beyond is not None:
             deepest = features.fields[-1]
             deeper = _behind(beyond, deepest)
-            nothing = torch.zeros(1, self.channels, *deepest.grid, device=features.backbone.mean.device)
+            nothing = torch.zeros(
+                1, features.backbone.channels[-1], *deepest.grid, device=features.backbone.mean.device
+            )
             channels = beyond(nothing).shape[1]
             self.views.append(View(channels, min(LEADING, channels)))
             self.bring = linear_resampling(deeper, field)
@@ -62,12 +62,8 @@ class WideCells(nn.Module):
         return torch.cat([cells, averaged(self.bring(deeper), times=3)], dim=1)
 
     def of_the_grid(self, features: Tensor) -> Tensor:
-        """The first view alone: features (N, C, h, w) of the grid to (N, C_k, h / 2, w / 2)."""
-        return averaged(F.avg_pool2d(self.deepest(features), SIDE), times=2)
-
-    def deepest(self, features: Tensor) -> Tensor:
-        """Features (N, C, h, w) of the grid to the deepest of them (N, C_k, h, w)."""
-        return last(features, self.channels)
+        """The first view alone: features (N, C, h, w) of the grid to (N, C, h / 2, w / 2)."""
+        return averaged(F.avg_pool2d(features, SIDE), times=2)
 
 
 def lean(wide: WideCells, gaussian: GaussianHead) -> tuple[WideCells, GaussianHead]:
