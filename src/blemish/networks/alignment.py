@@ -211,9 +211,9 @@ def centres_of(shapes: Tensor, silhouettes: Silhouettes) -> Tensor:
     ones = torch.ones(height, width, device=shapes.device)
     # All sums as one product: OpenVINO gets single sums over axes wrong in batches.
     terms = torch.stack([ones, rows[:, None] * ones, columns * ones], dim=2).reshape(-1, 3)  # (h * w, 3)
-    sums = shapes.flatten(1) @ terms  # (N, 3)
-    from_middle = sums[:, 1:] / sums[:, :1].clamp(min=1e-6)
-    return shrink * from_middle + sums.new_tensor([(shrink * side - 1) / 2 for side in (height, width)])
+    weight, moments = (shapes.flatten(1) @ terms).split([1, 2], dim=1)
+    from_middle = moments / weight.clamp(min=1e-6)
+    return shrink * from_middle + moments.new_tensor([(shrink * side - 1) / 2 for side in (height, width)])
 
 
 def polar(shapes: Tensor, centres: Tensor, circles: Tensor, silhouettes: Silhouettes) -> Tensor:
