@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from blemish.closed_form import fit_in_one
 from blemish.networks.backbones import Backbone
-from blemish.networks.cells import LOUD, QUIET, CellNetwork
+from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.focus import Focus, as_high_as
 from blemish.networks.gaussian import GaussianHead, SecondOpinion, View, ViewVariances
@@ -57,7 +57,6 @@ def random_head(grid: FeatureGrid, *, gate: bool, evidence: bool, seed: int = 0)
 def read_as(network: CellNetwork) -> CellNetwork:
     network.centre.fill_(0.05)
     network.spread.fill_(0.02)
-    network.usual.fill_(2.0)
     return network
 
 
@@ -89,9 +88,8 @@ def test_both_maps_are_what_the_formula_says(gate: bool, evidence: bool, grid: F
     standing = np.zeros(level.shape)
     if head.evidence is not None:
         standing = np.maximum((head.evidence(seen).double().numpy() - 0.05) / 0.02, 0)
-    loudness = np.where(standing < 2, QUIET * standing, QUIET * 2 + LOUD * (standing - 2))
     small = head.focus.gaussian(seen).double().numpy()
-    norms = np.linalg.norm([weighed[1], loudness], ord=4, axis=0)
+    norms = np.maximum(weighed[1], standing)
     np.testing.assert_allclose(level, np.sqrt(norms**2 + 1) - 1, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(pattern, np.sqrt(weighed[0] * small + standing**2 + 1) - 1, rtol=1e-3, atol=1e-5)
 

@@ -136,7 +136,6 @@ def standing(network: CellNetwork, seen: torch.Tensor, *, unit: float) -> CellNe
     logits = network(seen)
     network.centre.fill_(logits.mean())
     network.spread.fill_(unit * logits.std())
-    network.usual.fill_(1 / unit)
     return network
 
 

@@ -106,4 +106,3 @@ def _scale(evidence: CellNetwork, head: Head, nominal: Iterable[tuple[Tensor, Se
     usual = torch.quantile(norms.amax((1, 2)), RARE)
     evidence.centre.fill_(centre)
     evidence.spread.fill_((loud / usual.clamp(min=1e-6)).clamp(min=1e-6))
-    evidence.usual.fill_(usual)

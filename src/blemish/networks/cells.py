@@ -9,7 +9,6 @@ from torch import Tensor, nn
 DILATIONS = (2, 4)  # of the layers that look around
 SEEN = 5  # cells a side of what a cell's surroundings consist of
 SLOPE = 0.1  # of the leaky units
-QUIET, LOUD = 0.75, 1.5  # what counts of evidence that good images reach, too, and of what goes beyond it
 
 
 class CellNetwork(nn.Module):
@@ -25,13 +24,11 @@ class CellNetwork(nn.Module):
 
     centre: Tensor  # a usual logit of nominal cells
     spread: Tensor  # the unit in which logits are read
-    usual: Tensor  # the standing that rare nominal images reach somewhere
 
     def __init__(self, *, channels: int, hidden: int = 32, wide: bool = False) -> None:
         super().__init__()
         self.register_buffer("centre", torch.tensor(0.0))
         self.register_buffer("spread", torch.tensor(1.0))
-        self.register_buffer("usual", torch.tensor(0.0))
         self.first = Standardised(channels, hidden)
         around = [
             Surroundings(hidden, dilation) if wide else nn.Conv2d(hidden, hidden, 3, padding=1)
@@ -61,14 +58,6 @@ class CellNetwork(nn.Module):
     def standing(self, features: Tensor) -> Tensor:
         """Logits (N, h, w) above the usual, in units of the spread."""
         return (self(features) - self.centre) / self.spread
-
-    def loudness(self, standing: Tensor) -> Tensor:
-        """What counts as evidence of logits that stand so high above the usual (N, h, w) >= 0, of the same shape.
-
-        Quieter up to the standing that rare nominal images reach, louder beyond it: what nominal images reach as well
-        is little evidence, and drowns defects that were never learned from.
-        """
-        return QUIET * standing + (LOUD - QUIET) * (standing - self.usual).clamp(min=0)
 
 
 class Standardised(nn.Module):

@@ -15,19 +15,21 @@ from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.wide_cells import WideCells
 from blemish.objectives import pseudo_huber
 
+QUIET = 0.75  # times as loud evidence joins the distance of small cells: good images add up in both
+
 
 class Head(nn.Module):
     """The anomaly map of the closed form, weighed by a gate and joined by learned evidence where there are any.
 
-    A = sqrt(gate^2 |phi|^2 + evidence^2 + 1) - 1: still the pseudo-Huber loss of the norm of one output vector. The
-    gate, between 0 and 1, quietens cells whose deviation looks like the ordinary variation of good images. The
+    A = sqrt(gate^2 |phi|^2 + (3/4 evidence)^2 + 1) - 1: still the pseudo-Huber loss of the norm of one output vector.
+    The gate, between 0 and 1, quietens cells whose deviation looks like the ordinary variation of good images. The
     evidence is never negative, so that what was learned from some defects takes nothing away from any others. Where
     there is a second opinion, |phi| is the smaller of both distances.
 
-    Where the closed form sees wide cells, that only says how high the map gets, and the norm is of fourth powers in
-    the place of squares, close to the larger of the two: a good image that differs as a whole is odd to both, and is
-    not to count twice. Where the map is high is a map of its own: of the distance brought into focus by small cells,
-    and of the evidence as it stands.
+    Where the closed form sees wide cells, that only says how high the map gets, and the norm is the largest element:
+    A = sqrt(max(|phi|, evidence)^2 + 1) - 1. A good image that differs as a whole is odd to both, and is not to count
+    twice. Where the map is high is a map of its own: of the distance brought into focus by small cells, and of the
+    evidence, in squares.
 
     Args:
         gaussian: the closed form.
@@ -73,15 +75,13 @@ class Head(nn.Module):
     def norms(self, features: Tensor, maps: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """The norms that these maps are of, each (N, h, w)."""
         first, least = self._distances(features, maps)
-        standing = loudness = None
-        if self.evidence is not None:
-            standing = self.evidence.standing(self.evidence.sees(features, maps)).clamp(min=0)
-            loudness = self.evidence.loudness(standing)
-        level = _joined(least, loudness) if self.wide is None else _nearly_the_larger(least, loudness)
-        if self.focus is None:
-            return (level,)
         # Of the first opinion only: a second one then makes the whole map smaller, not only its largest value.
-        return level, _joined(self.focus(first, features), standing)
+        pattern = () if self.focus is None else (self.focus(first, features),)
+        if self.evidence is None:
+            return least, *pattern
+        evidence = self.evidence.standing(self.evidence.sees(features, maps)).clamp(min=0)
+        level = torch.maximum(least, evidence) if self.wide is not None else _joined(least, QUIET * evidence)
+        return level, *(_joined(one, evidence) for one in pattern)
 
     def _distances(self, features: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """gate |phi|, (N, h, w), of the first opinion and of both."""
@@ -102,14 +102,9 @@ class Head(nn.Module):
         return Head(self.gaussian, wide=self.wide, focus=self.focus, gate=self.gate, evidence=self.evidence)
 
 
-def _joined(distance: Tensor, evidence: Tensor | None) -> Tensor:
-    """The norm (N, h, w) of a vector of norm `distance` (N, h, w) with one element more, if there is one."""
-    return distance if evidence is None else (distance.square() + evidence.square()).sqrt()
-
-
-def _nearly_the_larger(distance: Tensor, evidence: Tensor | None) -> Tensor:
-    """The 4-norm (N, h, w) of distance and evidence (N, h, w): at most 1.19 times the larger of them."""
-    return distance if evidence is None else _joined(distance.square(), evidence.square()).sqrt()
+def _joined(distance: Tensor, evidence: Tensor) -> Tensor:
+    """The norm (N, h, w) of a vector of norm `distance` (N, h, w) with one element more."""
+    return (distance.square() + evidence.square()).sqrt()
 
 
 def with_distance(whitened: Tensor, distance: Tensor) -> Tensor:
