@@ -253,7 +253,7 @@ def test_the_map_is_nowhere_larger_with_a_second_opinion(
         if gate is not None:  # which knows of the first one only
             weight = torch.sigmoid(gate.standing(with_distance(whitened, gaussian(new)))).double().numpy()
         if evidence is not None:
-            learned = evidence.loudness(evidence.standing(new).clamp(min=0)).double().numpy()
+            learned = 0.75 * evidence.standing(new).clamp(min=0).double().numpy()
     assert (both <= alone * (1 + 1e-6) + 1e-6).all()
     expected = np.sqrt((weight * np.minimum(*distances)) ** 2 + learned**2 + 1) - 1
     np.testing.assert_allclose(both, expected, rtol=1e-4, atol=1e-5)
@@ -357,12 +357,11 @@ def test_blocks_come_back_where_they_were() -> None:
 # What stands beside the closed form
 
 
-def cell_network(channels: int, seed: int, *, centre: float, spread: float, usual: float = 0.5) -> CellNetwork:
+def cell_network(channels: int, seed: int, *, centre: float, spread: float) -> CellNetwork:
     torch.manual_seed(seed)
     network = CellNetwork(channels=channels).eval()
     network.centre.fill_(centre)
     network.spread.fill_(spread)
-    network.usual.fill_(usual)
     return network
 
 
@@ -372,7 +371,7 @@ def test_the_head_is_its_formula(with_gate: bool, with_evidence: bool) -> None:
     gaussian = new_head()
     CrossFit(gaussian).fit([features()])
     gate = cell_network(C + 1, 1, centre=0.1, spread=0.2) if with_gate else None
-    evidence = cell_network(C, 2, centre=-0.3, spread=0.7, usual=0.4) if with_evidence else None
+    evidence = cell_network(C, 2, centre=-0.3, spread=0.7) if with_evidence else None
     new = features(seed=2)
     with torch.inference_mode():
         whitened = gaussian.whiten(new).double().numpy()
@@ -384,9 +383,8 @@ def test_the_head_is_its_formula(with_gate: bool, with_evidence: bool) -> None:
             assert weight.std() > 0.01  # or the test would not see it
         if evidence is not None:
             standing = (evidence(new).double().numpy() + 0.3) / 0.7
-            # Slope .75 up to the usual standing, 1.5 beyond it.
-            learned = np.interp(standing, [0, 0.4, 1000.4], [0, 0.3, 1500.3])
-            for some in (standing < 0, (standing > 0) & (standing < 0.4), standing > 0.4):
+            learned = 0.75 * np.maximum(standing, 0)
+            for some in (standing < 0, standing > 0):
                 assert some.any()
         got = Head(gaussian, gate=gate, evidence=evidence)(new).numpy()
     expected = np.sqrt((weight * norm) ** 2 + learned**2 + 1) - 1

@@ -186,20 +186,6 @@ def test_evidence_reaches_on_rare_good_images_what_the_norm_reaches(
     assert loud == pytest.approx(usual, rel=1e-3)
 
 
-@torch.inference_mode()
-def test_on_small_cells_evidence_is_one_more_element_of_the_norm(images: np.ndarray) -> None:
-    head = Head(cross_fit_to(images, FIT).head)
-    features = extract(images[VALIDATION])
-    distance = head.gaussian(features).double().numpy()
-    head.evidence = new_evidence().eval()
-    logits = head.evidence(features)
-    head.evidence.centre.fill_(logits.median())
-    head.evidence.spread.fill_(0.5 * logits.std())
-    standing = ((logits - logits.median()) / (0.5 * logits.std())).clamp(min=0).double().numpy()
-    norm = np.linalg.norm([distance, 0.75 * standing], axis=0)
-    np.testing.assert_allclose(head(features).numpy(), np.sqrt(norm**2 + 1) - 1, rtol=1e-3, atol=1e-5)
-
-
 def test_evidence_is_learned_wherever_the_defect_lies(images: np.ndarray, training: Training, few: None) -> None:
     head = Head(cross_fit_to(images, FIT).head)
     longer = replace(training, epochs=25)
