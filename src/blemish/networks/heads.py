@@ -35,7 +35,7 @@ class Head(nn.Module):
         gaussian: the closed form.
         second: another one, which may have learned from the images that calibrate all the rest.
         gate: a network on v and |phi| (K + 1 channels, see `with_distance`), trained on synthetic anomalies.
-        evidence: a network on the features themselves, or on stages of its own, trained on labelled defects.
+        evidence: a network on features as they are, see `CellNetwork.sees`, trained on labelled defects.
         wide: what the closed form sees in the place of the features, where images differ as wholes.
         focus: what makes the map sharp again there.
     """
@@ -63,8 +63,8 @@ class Head(nn.Module):
 
         Args:
             features: of the grid.
-            maps: the backbone's own, see `FeatureGrid.with_maps`: for evidence with stages of its own, and for wide
-                cells that see deeper ones.
+            maps: the backbone's own, see `FeatureGrid.with_maps`: for evidence on sharp cells, and for wide cells that
+                see deeper ones.
         """
         return self.maps(features, maps)[0]
 
