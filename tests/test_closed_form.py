@@ -253,7 +253,7 @@ def test_the_map_is_nowhere_larger_with_a_second_opinion(
         if gate is not None:  # which knows of the first one only
             weight = torch.sigmoid(gate.standing(with_distance(whitened, gaussian(new)))).double().numpy()
         if evidence is not None:
-            learned = 0.75 * evidence.standing(new).clamp(min=0).double().numpy()
+            learned = evidence.standing(new).clamp(min=0).double().numpy()
     assert (both <= alone * (1 + 1e-6) + 1e-6).all()
     expected = np.sqrt((weight * np.minimum(*distances)) ** 2 + learned**2 + 1) - 1
     np.testing.assert_allclose(both, expected, rtol=1e-4, atol=1e-5)
@@ -383,7 +383,7 @@ def test_the_head_is_its_formula(with_gate: bool, with_evidence: bool) -> None:
             assert weight.std() > 0.01  # or the test would not see it
         if evidence is not None:
             standing = (evidence(new).double().numpy() + 0.3) / 0.7
-            learned = 0.75 * np.maximum(standing, 0)
+            learned = np.maximum(standing, 0)
             for some in (standing < 0, standing > 0):
                 assert some.any()
         got = Head(gaussian, gate=gate, evidence=evidence)(new).numpy()

@@ -79,7 +79,7 @@ def map_of(network: DetectorNetwork, images: np.ndarray) -> np.ndarray:
 
 def folds_of(kept: Trained) -> list[list[int]]:
     everything = set(range(10))
-    return [sorted(everything - {*one.fit, *one.validation}) for one in kept.materials]
+    return [sorted(everything - {*one.fit}) for one in kept.materials]
 
 
 def test_every_image_trains_and_calibrates_once(crossed: Trained) -> None:
@@ -143,8 +143,9 @@ def test_folds_are_dealt_evenly_and_calibrate_what_they_left_out(images: int, fo
     sizes = [len(split.calibration) for split in splits]
     assert max(sizes) - min(sizes) <= 1
     for split in splits:
-        assert sorted(split.fit + split.validation + split.calibration) == list(range(images))
-        assert split.fit
+        assert sorted(split.fit + split.calibration) == list(range(images))
+        assert set(split.validation) < set(split.fit)
+        assert bool(split.validation) == (validate and len(split.fit) > 1)
 
 
 def test_too_many_folds_and_a_folder_of_masks_are_refused(folder: Path, tmp_path: Path, run: Callable) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from blemish.closed_form import FOLDS, CrossFit
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import Head
@@ -25,7 +26,7 @@ WithMaps = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Sequence[Tensor]]]
 MOST_NOMINAL = 500  # images whose features are kept, up to 410 KB each at 256 px
 COPIES = 240  # of nominal images, turned and relit as the defects are
 HIDDEN = 64
-RARE = 0.9  # the quantile of nominal images' largest values at which gate and evidence are made to agree
+QUIET = 0.85  # times as loud as the norm: evidence may not drown defects that no label shows
 
 
 def evidence_network(features: FeatureGrid) -> CellNetwork:
@@ -36,6 +37,7 @@ def evidence_network(features: FeatureGrid) -> CellNetwork:
 def learn_evidence(
     evidence: CellNetwork,
     head: Head,
+    cross_fit: CrossFit,
     images: npt.NDArray[np.uint8],
     fit: Sequence[int],
     validation: Sequence[int],
@@ -50,11 +52,12 @@ def learn_evidence(
 
     Args:
         evidence: the network.
-        head: the closed form, with its gate where it has one.
+        head: that of the cross-fit, with its gate where it has one.
+        cross_fit: fitted to the images `fit`, in order; its head is fitted to all of them in the end.
         images: all training images, uint8 (N, H, W, 3).
-        fit: indices of the nominal ones to learn from.
-        validation: indices of nominal ones that nothing was fitted to, for the scale; where there are none, `fit` has
-            to do.
+        fit: indices of the nominal ones.
+        validation: some of these, which the evidence does not learn from, for the scale; where there are none, the
+            others have to do.
         anomalies: what to tell them from.
         alteration: how copies of nominal images are altered, as those of the anomalies were.
         extract: what `FeatureGrid.with_maps` makes of images (n, H, W, 3).
@@ -66,8 +69,9 @@ def learn_evidence(
         return torch.cat([evidence.sees(*extract(batch)).half().cpu() for batch in _stacks(some)])
 
     rng = np.random.default_rng(training.seed)
-    good = [images[index] for index in fit[:MOST_NOMINAL]]
-    nominal = features([*good, *nominal_copies(images, fit, COPIES, rng, alteration=alteration)])
+    others = [index for index in fit if index not in validation]
+    good = [images[index] for index in others[:MOST_NOMINAL]]
+    nominal = features([*good, *nominal_copies(images, others, COPIES, rng, alteration=alteration)])
     shown = features(one.image for one in anomalies)
     masks = torch.stack([coverage(one.mask, shown.shape[-2:]) for one in anomalies])
     names = sorted({one.kind for one in anomalies})
@@ -83,8 +87,8 @@ def learn_evidence(
         vary=vary,
     )
     evidence.eval()
-    held_back = [images[index] for index in validation] or good
-    _scale(evidence, head, (extract(batch) for batch in _stacks(held_back)))
+    unknown = _left_out(cross_fit, images, fit, validation) if validation else _stacks(good)
+    _scale(evidence, head, (extract(batch) for batch in unknown))
 
 
 def _stacks(images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
@@ -93,16 +97,31 @@ def _stacks(images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.
     return (np.stack(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH))
 
 
+def _left_out(
+    cross_fit: CrossFit, images: npt.NDArray[np.uint8], fit: Sequence[int], validation: Sequence[int]
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The images `validation` in batches, fold by fold, while the head is one that was not fitted to them."""
+    for fold in range(FOLDS):
+        cross_fit.leave_out(fold)
+        yield from _stacks(images[index] for index in fit[fold::FOLDS] if index in validation)
+    cross_fit.fit_all()
+
+
 @torch.inference_mode()
 def _scale(evidence: CellNetwork, head: Head, nominal: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
-    """Makes what one nominal image in ten reaches as large in the evidence as it is in the head's own norm.
+    """Makes what the louder half of nominal images reaches a little less in the evidence than in the head's own norm.
 
-    The objective leaves the scale of a logit open; so neither of the two drowns the other's nominal noise.
+    The objective leaves the scale of a logit open; so neither of the two drowns in the other's nominal noise. A mean of
+    many images varies less from draw to draw than a quantile of few.
     """
     seen = [(evidence(evidence.sees(*some)), head.norms(*some)[0]) for some in nominal]
     logits, norms = (torch.cat(parts) for parts in zip(*seen, strict=True))
     centre = logits.median()
-    loud = torch.quantile((logits - centre).amax((1, 2)), RARE)
-    usual = torch.quantile(norms.amax((1, 2)), RARE)
     evidence.centre.fill_(centre)
-    evidence.spread.fill_((loud / usual.clamp(min=1e-6)).clamp(min=1e-6))
+    evidence.spread.fill_((_loud(logits - centre) / (QUIET * _loud(norms)).clamp(min=1e-6)).clamp(min=1e-6))
+
+
+def _loud(maps: Tensor) -> Tensor:
+    """The mean over the louder half of images of what their maps (N, h, w) reach."""
+    largest = maps.amax((1, 2))
+    return largest.topk((len(largest) + 1) // 2).values.mean()

@@ -60,9 +60,10 @@ CACHED = 4  # images whose maps a processor keeps in its cache: more at a time t
 class Material:
     """What one network learns from: indices into the pixels, kinds of anomalies, and what it is to be blind to.
 
-    Nothing but the second opinion sees the images `held_back`; where there are none, there is no second opinion.
-    Parts are turned upright, where that makes them alike, if `align`; nothing that the network is to be blind to turns
-    with them. The closed form has the `cells` asked for.
+    Those of `validation` are some of `fit`; the evidence does not learn from them. Nothing but the second opinion sees
+    the images `held_back`; where there are none, there is no second opinion. Parts are turned upright, where that makes
+    them alike, if `align`; nothing that the network is to be blind to turns with them. The closed form has the `cells`
+    asked for.
     """
 
     pixels: Pixels
@@ -199,12 +200,14 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         )
 
     # 5. The evidence
+    validation = [index for index in material.validation if index in fit]
+    others = [index for index in fit if index not in validation]
     known: list[Anomaly] = []
     rng = np.random.default_rng(seed)
     alteration = Alteration(freedom, light=relit if wide is None else exposed)
     if material.labelled:
         suspect = partial(_map, network, fabric, ranks)
-        known += labelled_anomalies(pixels, material.labelled, fit, alteration=alteration, suspect=suspect, rng=rng)
+        known += labelled_anomalies(pixels, material.labelled, others, alteration=alteration, suspect=suspect, rng=rng)
     if material.outliers is not None:
         known += outlier_anomalies(material.outliers, size, rng)
     if ignored is not None:
@@ -214,9 +217,10 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         learn_evidence(
             evidence,
             head,
+            cross_fit,
             pixels.images,
             fit,
-            material.validation,
+            validation,
             known,
             alteration=alteration,
             extract=_with_maps(features, ranks.together(partial(_extract, _in_one(features), interest, fabric))),

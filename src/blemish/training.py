@@ -1,6 +1,6 @@
 """Training, top to bottom: a folder of images in, a model file out.
 
-1. The good images are split by chance: some to fit to, some to scale the evidence by, some to calibrate with.
+1. The good images are split by chance: some to fit to, of which some scale the evidence, and some to calibrate with.
 2. A network learns from all but the last: `blemish.learning`.
 3. It is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
 
@@ -180,7 +180,7 @@ def train(
         )
         interest = _look_away(away, pixels, fit, calibration) if away else None
         # Images with a mask of their own stay as they are, and so nothing is learned from them.
-        known = [index for index in validation + calibration if interest or index not in pixels.ignored]
+        known = [index for index in calibration if interest or index not in pixels.ignored]
         second = [] if cross_conformal else known  # else every image is learned from anyway
         material = Material(
             pixels, fit, validation, second, labelled, anomalies, outliers, interest, align and away is None, cells

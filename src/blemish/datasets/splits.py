@@ -1,8 +1,8 @@
-"""Which training images are fitted to, which weigh what was learned from labels, and which are kept for calibration."""
+"""Which training images are fitted to, which of these weigh what was learned from labels, and which calibrate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -12,41 +12,48 @@ from blemish.errors import BlemishError
 Thing = TypeVar("Thing")
 
 CALIBRATION_SHARE = 0.2
-VALIDATION_SHARE = 0.1
+VALIDATION_SHARE = 0.25  # of the images fitted to: what is learned from labels alone goes without them
 # Beyond ten times what the asked rate needs, more calibration images no longer move the threshold to speak of.
 MOST_CALIBRATION = 10
 
 
 @dataclass(frozen=True)
 class Split:
-    """Disjoint index lists into the nominal training images; `validation` may be empty."""
+    """Index lists into the nominal training images.
+
+    Attributes:
+        fit: those fitted to.
+        validation: some of these, which nothing learns from beside labels; may be empty.
+        calibration: all the others.
+    """
 
     fit: tuple[int, ...]
     validation: tuple[int, ...]
     calibration: tuple[int, ...]
 
+    @classmethod
+    def of(cls, fit: Sequence[int], calibration: Sequence[int], *, validate: bool) -> Self:
+        """Of shuffled indices: where asked the first quarter of those to fit to validates, and one at least."""
+        validation = max(round(VALIDATION_SHARE * len(fit)), 1) if validate and len(fit) > 1 else 0
+        return cls(*(tuple(sorted(part)) for part in (fit, fit[:validation], calibration)))
+
 
 def fold_nominal(images: int, *, folds: int, seed: int, validate: bool) -> list[Split]:
     """Deals `images` nominal images to K folds by chance, of sizes that differ by one at most: each calibrates once.
 
-    Of the others a tenth validates where asked, the rest fits. Raises BlemishError where folds cannot be filled.
+    All the others are fitted to; see `Split.of`. Raises BlemishError where folds cannot be filled.
     """
     if not 2 <= folds <= images:
         raise BlemishError(
             f"{images} good training images that can be read do not make {folds} folds: give 2 to {images}"
         )
     order = np.random.default_rng(seed).permutation(images)
-    splits = []
-    for fold in range(folds):
-        rest = np.delete(order, np.s_[fold::folds])
-        validation = round(VALIDATION_SHARE * len(rest)) if validate else 0
-        parts = (rest[validation:], rest[:validation], order[fold::folds])
-        splits.append(Split(*(tuple(sorted(part.tolist())) for part in parts)))
-    return splits
+    dealt = [(np.delete(order, np.s_[fold::folds]).tolist(), order[fold::folds].tolist()) for fold in range(folds)]
+    return [Split.of(rest, calibration, validate=validate) for rest, calibration in dealt]
 
 
 def split_nominal(images: int, *, false_alarm_rate: float, seed: int, validate: bool) -> Split:
-    """Splits `images` nominal images by chance: a fifth calibrates, a tenth validates where asked, the rest fits.
+    """Splits `images` nominal images by chance: a fifth calibrates, the rest is fitted to; see `Split.of`.
 
     Raises BlemishError with fewer than two images.
     """
@@ -58,12 +65,7 @@ def split_nominal(images: int, *, false_alarm_rate: float, seed: int, validate: 
     order: Sequence[int] = np.random.default_rng(seed).permutation(images).tolist()
     most = MOST_CALIBRATION * images_needed(false_alarm_rate)
     calibration = max(1, min(round(CALIBRATION_SHARE * images), most))
-    validation = round(VALIDATION_SHARE * images) if validate else 0
-    return Split(
-        fit=tuple(sorted(order[calibration + validation :])),
-        validation=tuple(sorted(order[calibration : calibration + validation])),
-        calibration=tuple(sorted(order[:calibration])),
-    )
+    return Split.of(order[calibration:], order[:calibration], validate=validate)
 
 
 def evenly(things: Sequence[Thing], most: int) -> list[Thing]:

@@ -15,13 +15,11 @@ from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.wide_cells import WideCells
 from blemish.objectives import pseudo_huber
 
-QUIET = 0.75  # times as loud evidence joins the distance of small cells: good images add up in both
-
 
 class Head(nn.Module):
     """The anomaly map of the closed form, weighed by a gate and joined by learned evidence where there are any.
 
-    A = sqrt(gate^2 |phi|^2 + (3/4 evidence)^2 + 1) - 1: still the pseudo-Huber loss of the norm of one output vector.
+    A = sqrt(gate^2 |phi|^2 + evidence^2 + 1) - 1: still the pseudo-Huber loss of the norm of one output vector.
     The gate, between 0 and 1, quietens cells whose deviation looks like the ordinary variation of good images. The
     evidence is never negative, so that what was learned from some defects takes nothing away from any others. Where
     there is a second opinion, |phi| is the smaller of both distances.
@@ -80,7 +78,7 @@ class Head(nn.Module):
         if self.evidence is None:
             return least, *pattern
         evidence = self.evidence.standing(self.evidence.sees(features, maps)).clamp(min=0)
-        level = torch.maximum(least, evidence) if self.wide is not None else _joined(least, QUIET * evidence)
+        level = torch.maximum(least, evidence) if self.wide is not None else _joined(least, evidence)
         return level, *(_joined(one, evidence) for one in pattern)
 
     def _distances(self, features: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
