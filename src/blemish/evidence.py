@@ -5,7 +5,7 @@ features, and those of good images, take the looks of others. The network sees t
 place: a defect is one wherever it lies.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +68,8 @@ def learn_evidence(
     def features(some: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
         return torch.cat([evidence.sees(*extract(batch)).half().cpu() for batch in _stacks(some)])
 
-    rng = np.random.default_rng(training.seed)
-    others = [index for index in fit if index not in validation]
+    rng, unknown = np.random.default_rng(training.seed), set(validation)
+    others = [index for index in fit if index not in unknown]
     good = [images[index] for index in others[:MOST_NOMINAL]]
     nominal = features([*good, *nominal_copies(images, others, COPIES, rng, alteration=alteration)])
     shown = features(one.image for one in anomalies)
@@ -87,8 +87,8 @@ def learn_evidence(
         vary=vary,
     )
     evidence.eval()
-    unknown = _left_out(cross_fit, images, fit, validation) if validation else _stacks(good)
-    _scale(evidence, head, (extract(batch) for batch in unknown))
+    batches = _left_out(cross_fit, images, fit, unknown) if unknown else _stacks(good)
+    _scale(evidence, head, (extract(batch) for batch in batches))
 
 
 def _stacks(images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
@@ -98,12 +98,12 @@ def _stacks(images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.
 
 
 def _left_out(
-    cross_fit: CrossFit, images: npt.NDArray[np.uint8], fit: Sequence[int], validation: Sequence[int]
+    cross_fit: CrossFit, images: npt.NDArray[np.uint8], fit: Sequence[int], chosen: Collection[int]
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """The images `validation` in batches, fold by fold, while the head is one that was not fitted to them."""
+    """The images `chosen` of `fit` in batches, fold by fold, while the head is one that was not fitted to them."""
     for fold in range(FOLDS):
         cross_fit.leave_out(fold)
-        yield from _stacks(images[index] for index in fit[fold::FOLDS] if index in validation)
+        yield from _stacks(images[index] for index in fit[fold::FOLDS] if index in chosen)
     cross_fit.fit_all()
 
 

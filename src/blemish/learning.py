@@ -200,7 +200,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
         )
 
     # 5. The evidence
-    validation = [index for index in material.validation if index in fit]
+    validation = set(material.validation).intersection(fit)
     others = [index for index in fit if index not in validation]
     known: list[Anomaly] = []
     rng = np.random.default_rng(seed)
@@ -220,7 +220,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             cross_fit,
             pixels.images,
             fit,
-            validation,
+            sorted(validation),
             known,
             alteration=alteration,
             extract=_with_maps(features, ranks.together(partial(_extract, _in_one(features), interest, fabric))),

@@ -13,6 +13,7 @@ Thing = TypeVar("Thing")
 
 CALIBRATION_SHARE = 0.2
 VALIDATION_SHARE = 0.25  # of the images fitted to: what is learned from labels alone goes without them
+MOST_VALIDATION = 250  # which tell the scale of what was learned to 2 %
 # Beyond ten times what the asked rate needs, more calibration images no longer move the threshold to speak of.
 MOST_CALIBRATION = 10
 
@@ -33,9 +34,10 @@ class Split:
 
     @classmethod
     def of(cls, fit: Sequence[int], calibration: Sequence[int], *, validate: bool) -> Self:
-        """Of shuffled indices: where asked the first quarter of those to fit to validates, and one at least."""
-        validation = max(round(VALIDATION_SHARE * len(fit)), 1) if validate and len(fit) > 1 else 0
-        return cls(*(tuple(sorted(part)) for part in (fit, fit[:validation], calibration)))
+        """Of shuffled indices: where asked the first quarter of those to fit to validates, 1 to `MOST_VALIDATION`."""
+        share = min(max(round(VALIDATION_SHARE * len(fit)), 1), MOST_VALIDATION)
+        validation = fit[:share] if validate and len(fit) > 1 else ()
+        return cls(*(tuple(sorted(part)) for part in (fit, validation, calibration)))
 
 
 def fold_nominal(images: int, *, folds: int, seed: int, validate: bool) -> list[Split]:
