@@ -210,15 +210,17 @@ def test_evidence_reaches_on_the_louder_good_images_a_little_less_than_norms_tha
     torch.testing.assert_close(dict(cross_fit.head.state_dict()), everything, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("gated", [False, True], ids=["closed form", "gated"])
 def test_without_validation_images_the_known_ones_give_evidence_its_unit(
-    images: np.ndarray, learn_stains: Callable
+    gated: bool, images: np.ndarray, learn: Callable, learn_stains: Callable
 ) -> None:
     cross_fit = cross_fit_to(images, FIT)
-    head = Head(cross_fit.head)
+    head = Head(cross_fit.head, gate=learn(cross_fit) if gated else None)
     learned = learn_stains(head, cross_fit, fit=FIT, validation=[])
     with torch.inference_mode():
         features = extract(images[FIT])
         both = learned.standing(features), ((head(features) + 1).square() - 1).sqrt()
+    assert float(both[0].median()) == pytest.approx(0, abs=0.01)
     reached, usual = (loud(values.double().numpy()) for values in both)
     assert reached == pytest.approx(0.85 * usual, rel=1e-3)
 
@@ -231,6 +233,20 @@ def test_evidence_takes_nothing_but_its_unit_from_validation_images(images: np.n
     )
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed == {"centre", "spread"}
+
+
+@torch.inference_mode()
+def test_on_small_cells_evidence_is_one_more_element_of_the_norm(images: np.ndarray) -> None:
+    head = Head(cross_fit_to(images, FIT).head)
+    features = extract(images[VALIDATION])
+    distance = head.gaussian(features).double().numpy()
+    head.evidence = new_evidence().eval()
+    logits = head.evidence(features)
+    head.evidence.centre.fill_(logits.median())
+    head.evidence.spread.fill_(0.5 * logits.std())
+    standing = ((logits - logits.median()) / (0.5 * logits.std())).clamp(min=0).double().numpy()
+    norm = np.linalg.norm([distance, standing], axis=0)
+    np.testing.assert_allclose(head(features).numpy(), np.sqrt(norm**2 + 1) - 1, rtol=1e-3, atol=1e-5)
 
 
 def test_evidence_is_learned_wherever_the_defect_lies(

@@ -1,12 +1,14 @@
-"""How good images are split: nothing but the calibration knows those that calibrate, validation ones are fitted to."""
+"""How good images are split, and which are looked at where not all can be."""
+
+import itertools
 
 from hypothesis import given
-from hypothesis import strategies as some
+from hypothesis import strategies as st
 
-from blemish.datasets.splits import Split, fold_nominal, split_nominal
+from blemish.datasets.splits import Split, evenly, fold_nominal, split_nominal
 
-RATES = some.sampled_from([0.3, 0.05, 0.01])
-SEEDS = some.integers(0, 5)
+RATES = st.sampled_from([0.3, 0.05, 0.01])
+SEEDS = st.integers(0, 5)
 
 
 def check(split: Split, images: int, *, validate: bool) -> None:
@@ -22,7 +24,7 @@ def check(split: Split, images: int, *, validate: bool) -> None:
         assert len(split.validation) == 250
 
 
-@given(images=some.integers(2, 1500), rate=RATES, seed=SEEDS, validate=some.booleans())
+@given(images=st.integers(2, 1500), rate=RATES, seed=SEEDS, validate=st.booleans())
 def test_a_fifth_calibrates_and_a_quarter_of_the_others_validates(
     images: int, rate: float, seed: int, validate: bool
 ) -> None:
@@ -33,10 +35,24 @@ def test_a_fifth_calibrates_and_a_quarter_of_the_others_validates(
     assert (split.fit, split.calibration) == (again.fit, again.calibration)
 
 
-@given(images=some.integers(2, 1500), share=some.floats(0, 1), seed=SEEDS, validate=some.booleans())
+@given(images=st.integers(2, 1500), share=st.floats(0, 1), seed=SEEDS, validate=st.booleans())
 def test_every_image_calibrates_in_one_fold(images: int, share: float, seed: int, validate: bool) -> None:
     folds = 2 + round(share * min(images - 2, 18))
     splits = fold_nominal(images, folds=folds, seed=seed, validate=validate)
     assert sorted(index for split in splits for index in split.calibration) == list(range(images))
     for split in splits:
         check(split, images, validate=validate)
+
+
+@given(st.integers(1, 500), st.integers(2, 60))
+def test_a_choice_reaches_from_the_first_to_the_last_in_even_steps(things: int, most: int) -> None:
+    chosen = evenly(range(100, 100 + things), most)
+    assert len(chosen) == min(things, most)
+    assert (chosen[0], chosen[-1]) == (100, 99 + things)
+    steps = [later - earlier for earlier, later in itertools.pairwise(chosen)]
+    assert min(steps, default=1) >= 1
+    assert max(steps, default=1) - min(steps, default=1) <= 1
+
+
+def test_of_nothing_there_is_nothing() -> None:
+    assert evenly([], 5) == []

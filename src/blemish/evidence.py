@@ -40,7 +40,7 @@ def learn_evidence(
     cross_fit: CrossFit,
     images: npt.NDArray[np.uint8],
     fit: Sequence[int],
-    validation: Sequence[int],
+    validation: Collection[int],
     anomalies: Sequence[Anomaly],
     *,
     alteration: Alteration,
@@ -68,8 +68,8 @@ def learn_evidence(
     def features(some: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
         return torch.cat([evidence.sees(*extract(batch)).half().cpu() for batch in _stacks(some)])
 
-    rng, unknown = np.random.default_rng(training.seed), set(validation)
-    others = [index for index in fit if index not in unknown]
+    rng = np.random.default_rng(training.seed)
+    others = [index for index in fit if index not in validation]
     good = [images[index] for index in others[:MOST_NOMINAL]]
     nominal = features([*good, *nominal_copies(images, others, COPIES, rng, alteration=alteration)])
     shown = features(one.image for one in anomalies)
@@ -87,7 +87,7 @@ def learn_evidence(
         vary=vary,
     )
     evidence.eval()
-    batches = _left_out(cross_fit, images, fit, unknown) if unknown else _stacks(good)
+    batches = _left_out(cross_fit, images, fit, validation) if validation else _stacks(good)
     _scale(evidence, head, (extract(batch) for batch in batches))
 
 

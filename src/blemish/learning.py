@@ -220,7 +220,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             cross_fit,
             pixels.images,
             fit,
-            sorted(validation),
+            validation,
             known,
             alteration=alteration,
             extract=_with_maps(features, ranks.together(partial(_extract, _in_one(features), interest, fabric))),
