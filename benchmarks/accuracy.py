@@ -16,6 +16,7 @@ import numpy as np
 import blemish
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
+from regimes import spread
 
 FIGURES = ("image_auroc", "pixel_auroc", "aupro", "false_alarm_rate", "detection_rate")
 
@@ -29,8 +30,7 @@ def main() -> None:
     print(f"| data | {' | '.join(FIGURES)} | training s |\n|---|{'---|' * (len(FIGURES) + 1)}")
     for name in options.names:
         rows = [measure(options.data / name, seed) for seed in range(options.seeds)]
-        cells = (f"{np.mean(column):.3f} ± {np.std(column):.3f}" for column in np.transpose(rows))
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        print(f"| {name} | {' | '.join(spread(column) for column in np.transpose(rows))} |", flush=True)
 
 
 def measure(data: Path, seed: int) -> list[float]:

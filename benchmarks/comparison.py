@@ -160,11 +160,13 @@ def positive(text: str) -> int:
 
 
 def cells(rows: Sequence[Sequence[float]]) -> str:
-    """One row of the table: the means over seeds, with standard deviations where there are several seeds."""
+    """One row of the table: the means over seeds, with sample standard deviations where there are several seeds."""
     columns = zip(zip(*rows, strict=True), DIGITS, strict=True)
     if len(rows) == 1:
         return " | ".join(f"{value:.{digits}f}" for (value,), digits in columns)
-    return " | ".join(f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}" for values, digits in columns)
+    return " | ".join(
+        f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}" for values, digits in columns
+    )
 
 
 def compare(data: Path, *, size: int, bank: int, seed: int) -> dict[str, list[float]]:

@@ -3,8 +3,8 @@
     python benchmarks/regimes.py [--data ../shared/data] [--seeds 3] [--masks 5] [--csv runs.csv] [NAME...]
 
 Each run builds a temporary folder of links to a data set in MVTec's layout, changed as the options ask, and trains
-and evaluates on it. The seed decides the draw as well as the training; figures are mean ± standard deviation over
-the seeds. Runs found in the CSV file are read, not repeated: remove the file after a change to the detector.
+and evaluates on it. The seed decides the draw as well as the training; figures are mean ± sample standard deviation
+over the seeds. Runs found in the CSV file are read, not repeated: remove the file after a change to the detector.
 """
 
 import argparse
@@ -170,9 +170,14 @@ def measure(source: DataSet, regime: Regime, tested: Sequence[str | None], seed:
 
 def print_row(name: str, regime: str, figures: np.ndarray, *, sign: str = "") -> None:
     """A row of the table from figures (S, 4) of all seeds."""
-    pairs = zip(figures.mean(axis=0), figures.std(axis=0), strict=True)
-    cells = ("–" if np.isnan(mean) else f"{mean:{sign}.3f} ± {std:.3f}" for mean, std in pairs)
-    print(f"| {name} | {regime} | {' | '.join(cells)} |", flush=True)
+    print(f"| {name} | {regime} | {' | '.join(spread(column, sign=sign) for column in figures.T)} |", flush=True)
+
+
+def spread(values: np.ndarray, *, sign: str = "") -> str:
+    """Mean ± sample standard deviation, which one value alone has none of; a dash where a value is missing."""
+    if np.isnan(values).any():
+        return "–"
+    return f"{values.mean():{sign}.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
 
 def read_source(root: Path) -> DataSet:

@@ -149,7 +149,7 @@ def test_figures_are_those_of_evaluate_and_no_used_image_counts(
 def test_several_seeds_show_their_spread(comparison) -> None:
     rows = [[0.5, 0.9, 0.8, 1.0, 10.0, 3.0], [0.7, 0.9, 0.9, 3.0, 10.0, 3.0]]
     assert comparison.cells(rows) == (
-        "0.600 ± 0.100 | 0.900 ± 0.000 | 0.850 ± 0.050 | 2.0 ± 1.0 | 10.0 ± 0.0 | 3.0 ± 0.0"
+        "0.600 ± 0.141 | 0.900 ± 0.000 | 0.850 ± 0.071 | 2.0 ± 1.4 | 10.0 ± 0.0 | 3.0 ± 0.0"
     )
     assert comparison.cells(rows[:1]) == "0.500 | 0.900 | 0.800 | 1.0 | 10.0 | 3.0"
 
