@@ -5,7 +5,7 @@ features, and those of good images, take the looks of others. The network sees t
 place: a defect is one wherever it lies.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from blemish.closed_form import FOLDS, CrossFit
+from blemish.extraction import WithMaps
 from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
 from blemish.networks.heads import Head
@@ -20,8 +21,6 @@ from blemish.networks.sharp_cells import SharpCells
 from blemish.objectives import detection_loss
 from blemish.refinement import BATCH, Anomalies, Training, Variation, coverage, refine
 from blemish.training_anomalies import Alteration, Anomaly, nominal_copies
-
-WithMaps = Callable[[npt.NDArray[np.uint8]], tuple[Tensor, Sequence[Tensor]]]
 
 MOST_NOMINAL = 500  # images whose features are kept, up to 410 KB each at 256 px
 COPIES = 240  # of nominal images, turned and relit as the defects are
