@@ -312,19 +312,27 @@ def write_others(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("differ", "options", "wide"),
-    [(True, {}, True), (False, {}, False), (True, {"cells": "small"}, False), (False, {"cells": "wide"}, True)],
-    ids=["differ", "alike", "small asked for", "wide asked for"],
+    ("differ", "lamp", "options", "wide"),
+    [
+        (True, 0, {}, True),
+        (False, 0, {}, False),
+        (False, 0.2, {}, False),
+        (True, 0, {"cells": "small"}, False),
+        (False, 0, {"cells": "wide"}, True),
+    ],
+    ids=["differ", "alike", "alike under a lamp that flickers", "small asked for", "wide asked for"],
 )
 def test_images_that_differ_as_wholes_are_compared_by_wide_cells(
-    differ: bool, options: dict[str, Any], wide: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    differ: bool, lamp: float, options: dict[str, Any], wide: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Noise as coarse as each image has it, or all alike."""
     monkeypatch.setattr(copies, "ENOUGH_IMAGES", 1)  # nothing is turned
     for index in range(20):
         rng, cell = np.random.default_rng(index), 2 ** (index % 4) if differ else 2
-        pixels = np.kron(rng.integers(60, 200, (128 // cell, 128 // cell)), np.ones((cell, cell))).astype(np.uint8)
-        save(tmp_path / "parts" / f"train/good/{index}.png", pixels)
+        pixels = np.kron(rng.integers(60, 200, (128 // cell, 128 // cell)), np.ones((cell, cell)))
+        save(
+            tmp_path / "parts" / f"train/good/{index}.png", (pixels * np.exp(rng.normal(-lamp, lamp))).astype(np.uint8)
+        )
     told: list[str] = []
     options = CLOSED_FORM | {"size": (128, 128)} | options
     kept = Kept()

@@ -14,7 +14,7 @@ from blemish.images import load
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.wide_cells import WideCells
-from blemish.variety import FEWEST, common_share, differ_as_wholes
+from blemish.variety import FEWEST, common_share, differ_as_wholes, in_one_light
 
 DATA = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
 C, SIDE = 3, 8
@@ -83,5 +83,20 @@ def test_tiles_differ_as_wholes_and_screws_do_not(name: str, expected: bool, fir
     features = FeatureGrid(Backbone(), size=(256, 256)).eval().deepest()
     wide = WideCells(features, beyond=None)
     with torch.inference_mode():
-        pixels = torch.from_numpy(np.stack([load(path, (256, 256))[0] for path in paths]))
+        pixels = torch.from_numpy(in_one_light(np.stack([load(path, (256, 256))[0] for path in paths])))
         assert differ_as_wholes(wide.of_the_grid(features(pixels))) == expected
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 1000), lamps=st.lists(st.floats(0.5, 2), min_size=1, max_size=5))
+def test_in_one_light_the_lamp_no_longer_shows(seed: int, lamps: list[float]) -> None:
+    """Dark enough to be nowhere at the sensor's end."""
+    part = np.random.default_rng(seed).uniform(10, 60, (6, 7, 3))
+    lit = in_one_light(np.rint(np.stack([lamp * part for lamp in [1.0, *lamps]])).astype(np.uint8))
+    assert np.abs(lit.astype(int) - lit[:1]).max() <= 4  # half a level, four times as bright, on both sides
+    np.testing.assert_allclose(lit.mean((1, 2, 3)), lit[0].mean(), atol=0.5)
+
+
+def test_a_black_image_stays_black() -> None:
+    images = np.stack([np.zeros((4, 4, 3), np.uint8), *np.full((2, 4, 4, 3), 90, np.uint8)])
+    np.testing.assert_array_equal(in_one_light(images), images)

@@ -47,7 +47,7 @@ from blemish.outsiders import BY_WIDE_CELLS, IN_ANY_POSE, UPRIGHT, holds_outside
 from blemish.refinement import Training
 from blemish.synthetic.turned import ANY, Freedom, exposed, relit
 from blemish.training_anomalies import Alteration, Anomaly, AnomalyKind, labelled_anomalies, outlier_anomalies
-from blemish.variety import MOST, can_tell, differ_as_wholes
+from blemish.variety import MOST, can_tell, differ_as_wholes, in_one_light
 
 Cells = Literal["auto", "small", "wide"]
 
@@ -156,12 +156,9 @@ def _wide_cells(
     """Wide cells of a grid's features, where they are asked for or good images differ as wholes."""
     of_the_grid, cells = WideCells(features, beyond=None), material.cells
     if cells == "auto" and can_tell(len(material.fit), of_the_grid.grid):
-        batches = copies.in_batches(
-            material.pixels.images,
-            evenly(material.fit, MOST),
-            extraction.together(features),
-            partial(training.progress, "comparing images"),
-        )
+        images = in_one_light(material.pixels.images[evenly(material.fit, MOST)])
+        told = partial(training.progress, "comparing images")
+        batches = copies.in_batches(images, range(len(images)), extraction.together(features), told)
         cells = "wide" if differ_as_wholes(torch.cat([of_the_grid(batch) for batch in batches])) else "small"
     if cells != "wide":
         return None
