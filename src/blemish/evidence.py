@@ -64,14 +64,15 @@ def learn_evidence(
         vary: see `refine`.
     """
 
-    def features(some: Iterable[npt.NDArray[np.uint8]]) -> Tensor:
-        return torch.cat([evidence.sees(*extract(batch)).half().cpu() for batch in _stacks(some)])
+    def features(some: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+        seen = (evidence.sees(*extract(batch)).half().cpu() for batch in _stacks(some))
+        return _in_one(seen, len(some))
 
     rng = np.random.default_rng(training.seed)
     others = [index for index in fit if index not in validation]
     good = [images[index] for index in others[:MOST_NOMINAL]]
     nominal = features([*good, *nominal_copies(images, others, COPIES, rng, alteration=alteration)])
-    shown = features(one.image for one in anomalies)
+    shown = features([one.image for one in anomalies])
     masks = torch.stack([coverage(one.mask, shown.shape[-2:]) for one in anomalies])
     names = sorted({one.kind for one in anomalies})
     kinds = torch.tensor([names.index(one.kind) for one in anomalies])
@@ -94,6 +95,17 @@ def _stacks(images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.
     """Images (H, W, 3) as batches (n, H, W, 3)."""
     chosen = list(images)
     return (np.stack(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH))
+
+
+def _in_one(batches: Iterable[Tensor], rows: int) -> Tensor:
+    """Batches (n, ...) as one tensor of so many rows, without holding all of them twice, as joining them would."""
+    whole, done = torch.empty(0), 0
+    for batch in batches:
+        if not done:
+            whole = batch.new_empty(rows, *batch.shape[1:])
+        whole[done : done + len(batch)] = batch
+        done += len(batch)
+    return whole
 
 
 def _left_out(
