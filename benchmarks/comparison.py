@@ -43,6 +43,7 @@ from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid
 from blemish.networks.upsampling import gaussian_upsampling
 from blemish.training import STRIDES, AnomalyKind
+from regimes import positive_number, spread
 
 FIGURES = ("image AUROC", "pixel AUROC", "AUPRO", "fit s", "ms an image", "MB")
 DIGITS = (3, 3, 3, 1, 1, 1)
@@ -135,9 +136,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", default=["screw", "magnetic_tile"])
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("BLEMISH_DATA", "../shared/data")))
-    parser.add_argument("--seeds", type=positive, default=1)
-    parser.add_argument("--bank", type=positive, default=8000, help="vectors that the nearest neighbours keep")
-    parser.add_argument("--size", type=positive, default=256, help="network size in pixels, a multiple of 32")
+    parser.add_argument("--seeds", type=positive_number, default=1)
+    parser.add_argument("--bank", type=positive_number, default=8000, help="vectors that the nearest neighbours keep")
+    parser.add_argument("--size", type=positive_number, default=256, help="network size in pixels, a multiple of 32")
     options = parser.parse_args()
     print(f"| data | method | {' | '.join(FIGURES)} |\n|---|---|{'---:|' * len(FIGURES)}")
     for name in options.names:
@@ -152,21 +153,9 @@ def main() -> None:
             print(f"| {name} | {method} | {cells([run[method] for run in runs])} |", flush=True)
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
-    return number
-
-
 def cells(rows: Sequence[Sequence[float]]) -> str:
     """One row of the table: the means over seeds, with sample standard deviations where there are several seeds."""
-    columns = zip(zip(*rows, strict=True), DIGITS, strict=True)
-    if len(rows) == 1:
-        return " | ".join(f"{value:.{digits}f}" for (value,), digits in columns)
-    return " | ".join(
-        f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}" for values, digits in columns
-    )
+    return " | ".join(spread(column, digits=digits) for column, digits in zip(np.transpose(rows), DIGITS, strict=True))
 
 
 def compare(data: Path, *, size: int, bank: int, seed: int) -> dict[str, list[float]]:

@@ -7,9 +7,10 @@ A draw is a seed, which decides which images are labelled; a draw of more masks 
 """
 
 import argparse
-from collections.abc import Iterator
-from itertools import cycle
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -19,13 +20,11 @@ from matplotlib.figure import Figure
 from blemish.errors import BlemishError
 from blemish.experiments.plots import LEGEND, save
 from blemish.report.plots import STYLE
-from regimes import COLUMNS, METRICS, Book, Regime
+from regimes import COLUMNS, Book, Regime, spread
 
-MOST_MASKS = 100
 PANELS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}
-COLOURS = ("#2a6fbb", "#d1692e", "#3b8f5a", "#8656a8")
 
-Draws = dict[int, np.ndarray]  # masks of a defect type: figures (S, len(METRICS)) of S draws
+Draws = dict[int, np.ndarray]  # masks of a defect type, in order: figures (S, len(COLUMNS)) of S draws
 
 
 def main() -> None:
@@ -47,18 +46,21 @@ def read_curves(file: Path) -> dict[str, Draws]:
     """The draws of each data set. Raises BlemishError where the file has no run that is of masks alone, or of none."""
     if not file.exists():
         raise BlemishError(f"{file}: no such file; make it with regimes.py --csv")
-    runs = Book.open(file).runs
-    curves: dict[str, Draws] = {}
-    for data in dict.fromkeys(name for name, *_ in runs):
-        for masks in range(MOST_MASKS + 1):
-            words = Regime(masks=masks).words(None)
-            draws = {seed: figures for (name, regime, seed), figures in runs.items() if (name, regime) == (data, words)}
-            if draws:
-                figures = np.array([draws[seed] for seed in sorted(draws)])  # (S, len(COLUMNS))
-                curves.setdefault(data, {})[masks] = figures[:, [COLUMNS.index(metric) for metric in METRICS]]
+    found: dict[str, dict[int, list[list[float]]]] = {}
+    for (data, regime, _), figures in sorted(Book.open(file).runs.items(), key=lambda run: run[0][2]):
+        masks = masks_of(regime)
+        if masks is not None:
+            found.setdefault(data, {}).setdefault(masks, []).append(figures)
+    curves = {data: {masks: np.array(draws[masks]) for masks in sorted(draws)} for data, draws in found.items()}
     if not curves:
         raise BlemishError(f"{file}: no run with all good images and masks alone; make some with regimes.py --csv")
     return curves
+
+
+def masks_of(regime: str) -> int | None:
+    """The masks of a defect type in a run's words; None where the run is of anything else as well."""
+    numbers = [0, *(int(number) for number in re.findall(r"\d+", regime))]
+    return next((number for number in numbers if Regime(masks=number).words(None) == regime), None)
 
 
 def table(curves: dict[str, Draws]) -> Iterator[str]:
@@ -67,8 +69,8 @@ def table(curves: dict[str, Draws]) -> Iterator[str]:
     yield f"|---|---:|{'---|---|' * len(PANELS)}"
     for data, draws in curves.items():
         for masks, figures in draws.items():
-            columns = [figures[:, METRICS.index(metric)] for metric in PANELS]
-            yield f"| {data} | {masks} | {' | '.join(f'{_each(one)} | {_mean(one)}' for one in columns)} |"
+            columns = [figures[:, COLUMNS.index(metric)] for metric in PANELS]
+            yield f"| {data} | {masks} | {' | '.join(f'{_each(one)} | {_short(spread(one))}' for one in columns)} |"
 
 
 def picture(curves: dict[str, Draws]) -> Figure:
@@ -78,9 +80,9 @@ def picture(curves: dict[str, Draws]) -> Figure:
         page = Figure(figsize=(8.0, 3.4), layout="constrained")
         row = page.subplots(1, len(PANELS))
         for axes, (metric, name) in zip(row, PANELS.items(), strict=True):
-            for data, colour in zip(curves, cycle(COLOURS)):
-                values = {masks: figures[:, METRICS.index(metric)] for masks, figures in curves[data].items()}
-                _curve(axes, values, places=[every.index(masks) for masks in values], colour=colour, label=data)
+            for data, draws in curves.items():
+                values = [figures[:, COLUMNS.index(metric)] for figures in draws.values()]
+                _curve(axes, [every.index(masks) for masks in draws], values, label=data.replace("_", " "))
             axes.set(xlabel="masks of each defect type", ylabel=name, xticks=range(len(every)), xticklabels=every)
             axes.set_ylim(top=1)
             axes.grid(axis="y", linewidth=0.4, alpha=0.4)
@@ -88,26 +90,24 @@ def picture(curves: dict[str, Draws]) -> Figure:
         return page
 
 
-def _curve(axes: Axes, values: dict[int, np.ndarray], *, places: list[int], colour: str, label: str) -> None:
-    means = np.array([draws.mean() for draws in values.values()])
-    spreads = np.array([draws.std(ddof=1) if len(draws) > 1 else 0 for draws in values.values()])
-    axes.fill_between(places, means - spreads, (means + spreads).clip(max=1), color=colour, alpha=0.15, linewidth=0)
-    axes.plot(places, means, color=colour, label=label.replace("_", " "))
-    for place, draws in zip(places, values.values(), strict=True):
-        axes.plot([place] * len(draws), draws, "o", color=colour, markersize=3, alpha=0.7, clip_on=False)
+def _curve(axes: Axes, places: Sequence[int], values: Sequence[np.ndarray], *, label: str) -> None:
+    """The draws (S,) at each place, in a colour of their own."""
+    means = np.array([draws.mean() for draws in values])
+    deviations = np.array([draws.std(ddof=1) if len(draws) > 1 else 0 for draws in values])
+    (line,) = axes.plot(places, means, label=label)
+    look: Any = {"color": line.get_color(), "clip_on": False}
+    axes.fill_between(places, means - deviations, (means + deviations).clip(max=1), alpha=0.15, linewidth=0, **look)
+    for place, draws in zip(places, values, strict=True):
+        axes.plot([place] * len(draws), draws, "o", markersize=3, alpha=0.7, **look)
 
 
 def _each(values: np.ndarray) -> str:
-    return " ".join(_short(value) for value in values)
+    return " ".join(_short(spread(values[[draw]])) for draw in range(len(values)))
 
 
-def _mean(values: np.ndarray) -> str:
-    return _short(values.mean()) + (f" ± {_short(values.std(ddof=1))}" if len(values) > 1 else "")
-
-
-def _short(value: float) -> str:
-    """Three digits, without the zero before the point."""
-    return f"{value:.3f}".removeprefix("0")
+def _short(shares: str) -> str:
+    """Numbers up to 1 without the zero before the point."""
+    return shares.replace("0.", ".")
 
 
 if __name__ == "__main__":

@@ -173,11 +173,12 @@ def print_row(name: str, regime: str, figures: np.ndarray, *, sign: str = "") ->
     print(f"| {name} | {regime} | {' | '.join(spread(column, sign=sign) for column in figures.T)} |", flush=True)
 
 
-def spread(values: np.ndarray, *, sign: str = "") -> str:
+def spread(values: np.ndarray, *, sign: str = "", digits: int = 3) -> str:
     """Mean ± sample standard deviation, which one value alone has none of; a dash where a value is missing."""
     if np.isnan(values).any():
         return "–"
-    return f"{values.mean():{sign}.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
+    deviation = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():{sign}.{digits}f}{deviation}"
 
 
 def read_source(root: Path) -> DataSet:

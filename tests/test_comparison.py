@@ -1,6 +1,5 @@
 """The comparison's two baselines against scikit-learn and SciPy, its figures against `evaluate`'s, its images."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -15,18 +14,14 @@ import blemish
 from blemish.closed_form import CrossFit
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
-from conftest import noise, save_image, stained
+from conftest import load_script, noise, save_image, stained
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "comparison.py"
 N, C, ROWS, COLUMNS = 23, 5, 4, 6
 
 
 @pytest.fixture(scope="module")
 def comparison():
-    spec = importlib.util.spec_from_file_location("comparison", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("comparison")
 
 
 def features(seed: int, *, images: int = N) -> torch.Tensor:
@@ -129,7 +124,9 @@ def test_figures_are_those_of_evaluate_and_no_used_image_counts(
     expected = evaluate(blemish.Detector.load(tiny_model), read_data_set(parts)).metrics
     save_image(parts / "train/good/seen.png", stained(600))
     save_image(parts / "test/good/seen.png", stained(600))
-    monkeypatch.setattr("sys.argv", [str(SCRIPT), "--data", str(parts.parent), "--size", "64", "--bank", "40", "parts"])
+    monkeypatch.setattr(
+        "sys.argv", ["comparison.py", "--data", str(parts.parent), "--size", "64", "--bank", "40", "parts"]
+    )
     threads = torch.get_num_threads()
     comparison.main()
 
@@ -170,7 +167,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(
 ) -> None:
     if "labelled" in sentence:
         save_image(parts / "train/stain/0.png", stained(700))
-    monkeypatch.setattr("sys.argv", [str(SCRIPT), "--data", str(parts.parent), *arguments])
+    monkeypatch.setattr("sys.argv", ["comparison.py", "--data", str(parts.parent), *arguments])
     with pytest.raises(SystemExit) as stopped:
         comparison.main()
     assert stopped.value.code == 2

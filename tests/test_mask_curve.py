@@ -1,24 +1,15 @@
 """The curve of what each mask adds: which runs of a CSV file it takes, and its table by hand."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import pytest
 
 from blemish.errors import BlemishError
+from conftest import load_script
+
+mask_curve = load_script("mask_curve")
 
 HEADER = "data,regime,seed,image_auroc,pixel_auroc,aupro,seconds\n"
-
-
-@pytest.fixture(scope="module")
-def mask_curve():
-    folder = str(Path(__file__).parents[1] / "benchmarks")
-    sys.path.insert(0, folder)
-    try:
-        return importlib.import_module("mask_curve")
-    finally:
-        sys.path.remove(folder)
 
 
 def runs(*rows: tuple[str, str, int, float, float]) -> str:
@@ -30,7 +21,7 @@ def runs(*rows: tuple[str, str, int, float, float]) -> str:
 MASKS = "all good images, {} of each defect type with masks"
 
 
-def test_every_draw_and_the_mean_in_the_order_of_masks_and_seeds(mask_curve, tmp_path):
+def test_every_draw_and_the_mean_in_the_order_of_masks_and_seeds(tmp_path):
     file = tmp_path / "runs.csv"
     file.write_text(
         runs(
@@ -52,7 +43,7 @@ def test_every_draw_and_the_mean_in_the_order_of_masks_and_seeds(mask_curve, tmp
     ]
 
 
-def test_the_picture_is_written_as_its_name_says(mask_curve, tmp_path, monkeypatch, capsys):
+def test_the_picture_is_written_as_its_name_says(tmp_path, monkeypatch, capsys):
     file, output = tmp_path / "runs.csv", tmp_path / "curve.svg"
     file.write_text(runs(("tile", MASKS.format(1), 0, 0.5, 0.6), ("screw", MASKS.format(2), 0, 0.5, 0.6)))
     monkeypatch.setattr(sys, "argv", ["mask_curve.py", str(file), "-o", str(output)])
@@ -66,7 +57,7 @@ def test_the_picture_is_written_as_its_name_says(mask_curve, tmp_path, monkeypat
     ("text", "fault"),
     [(None, "no such file"), (HEADER, "no run"), (runs(("tile", "10 good images", 0, 0.5, 0.5)), "no run")],
 )
-def test_a_file_without_such_runs_is_refused(mask_curve, tmp_path, text, fault):
+def test_a_file_without_such_runs_is_refused(tmp_path, text, fault):
     file = tmp_path / "runs.csv"
     if text is not None:
         file.write_text(text)

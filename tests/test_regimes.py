@@ -1,34 +1,21 @@
 """The benchmark of other supervision: which image goes where, in folders of empty files, for a layout opens none."""
 
 import csv
-import importlib.util
 import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from blemish.datasets.layouts import DataSet, read_data_set
 from blemish.errors import BlemishError
+from conftest import load_script
 
 GOOD, TESTED_GOOD, DEFECTIVE = 90, 5, {"crack": 8, "stain": 12}
 
-
-def _script() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "regimes.py"
-    spec = importlib.util.spec_from_file_location("regimes", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["regimes"] = module  # where dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-regimes = _script()
+regimes = load_script("regimes")
 
 
 @pytest.fixture(scope="module")

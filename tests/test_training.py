@@ -330,9 +330,8 @@ def test_images_that_differ_as_wholes_are_compared_by_wide_cells(
     for index in range(20):
         rng, cell = np.random.default_rng(index), 2 ** (index % 4) if differ else 2
         pixels = np.kron(rng.integers(60, 200, (128 // cell, 128 // cell)), np.ones((cell, cell)))
-        save(
-            tmp_path / "parts" / f"train/good/{index}.png", (pixels * np.exp(rng.normal(-lamp, lamp))).astype(np.uint8)
-        )
+        pixels *= np.exp(rng.normal(-lamp, lamp))
+        save(tmp_path / "parts" / f"train/good/{index}.png", pixels.astype(np.uint8))
     told: list[str] = []
     options = CLOSED_FORM | {"size": (128, 128)} | options
     kept = Kept()

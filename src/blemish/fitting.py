@@ -37,7 +37,6 @@ class Fitting:
         extraction: how images are looked at.
         freedom: how copies may be turned.
         upright: how parts were turned upright, where they were.
-        ignored: bool (H, W), where images do not count.
         training: seed, device and progress.
     """
 
@@ -47,8 +46,13 @@ class Fitting:
     extraction: Extraction
     freedom: Freedom
     upright: Upright | None
-    ignored: npt.NDArray[np.bool_] | None
     training: Training
+
+    @property
+    def ignored(self) -> npt.NDArray[np.bool_] | None:
+        """Where images do not count: (H, W)."""
+        interest = self.extraction.interest
+        return None if interest is None else interest.ignored.cpu().numpy()
 
     def cells(self, pixels: Tensor) -> Tensor:
         """What the closed form sees: vectors (N, C, h, w) of uint8 pixels (N, H, W, 3)."""

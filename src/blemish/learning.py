@@ -79,7 +79,6 @@ class Material:
 def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNetwork:
     """A network on a backbone, not yet calibrated."""
     device = training.fabric.device
-    ignored = None if material.interest is None else material.interest.ignored.numpy()
     interest = None if material.interest is None else material.interest.to(device)
 
     # 1. Parts turned upright
@@ -98,7 +97,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
     deepest = features.deepest()
     wide = _wide_cells(deepest, material, extraction, training)
     grid = features if wide is None else deepest
-    fitting = Fitting(material.pixels, grid, wide, extraction, freedom, upright, ignored, training)
+    fitting = Fitting(material.pixels, grid, wide, extraction, freedom, upright, training)
     cross_fit, fit, farthest = _fit_to_ordinary(fitting, material.fit)
     head = Head(cross_fit.head, wide=wide, focus=None if wide is None else fitting.focus(fit))
     network = DetectorNetwork(grid, head, sigma=SIGMA, interest=interest).eval().to(device)
@@ -113,7 +112,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
             kind=material.anomalies,
             extract=extraction.together(fitting.cells),
             training=training,
-            ignored=ignored if upright is None else ~upright.part,
+            ignored=fitting.ignored if upright is None else ~upright.part,
         )
 
     # 5. The evidence
