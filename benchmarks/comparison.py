@@ -36,7 +36,8 @@ from blemish.datasets.pixels import read_pixels
 from blemish.errors import BlemishError
 from blemish.files import fingerprint
 from blemish.heatmaps import upscale
-from blemish.images import load, read_mask
+from blemish.images import load
+from blemish.imaging.masks import read_mask
 from blemish.learning import SIGMA
 from blemish.metrics import PixelMetrics, auroc
 from blemish.networks.backbones import Backbone

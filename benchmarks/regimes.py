@@ -24,6 +24,7 @@ import blemish
 from blemish.datasets.layouts import DataSet, Sample, read_data_set
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
+from blemish.imaging.masks import mask_name
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")
 COLUMNS = (*METRICS, "seconds")
@@ -262,6 +263,8 @@ def link(data: DataSet, folder: Path) -> DataSet:
         name = f"{number:06d}_{sample.path.stem}"
         _link(folder / split / kind / (name + sample.path.suffix), sample.path)
         if sample.mask is not None:
+            if not isinstance(sample.mask, Path):
+                raise BlemishError(f"{mask_name(sample.mask)}: a regime takes one mask file for each image")
             _link(folder / "ground_truth" / kind / f"{name}_mask{sample.mask.suffix}", sample.mask)
     return read_data_set(folder)
 

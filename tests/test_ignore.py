@@ -20,7 +20,8 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.export import to_onnx
 from blemish.ignore import Ignore, enlarge, filling, shrink
-from blemish.images import load, read_mask
+from blemish.images import load
+from blemish.imaging.masks import read_mask
 from blemish.metrics import PixelMetrics
 from blemish.networks.backbones import Backbone
 from blemish.networks.features import FeatureGrid

@@ -22,9 +22,9 @@ from blemish.images import (
     is_image_name,
     load,
     read_image,
-    read_mask,
     to_network_size,
 )
+from blemish.imaging.masks import read_mask
 
 as_user = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
 rng = np.random.default_rng(7)

@@ -39,7 +39,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[EvaluatedImage]:
 
 
 def pixel_figures(images: list[EvaluatedImage]) -> tuple[float, float]:
-    from blemish.images import read_mask
+    from blemish.imaging.masks import read_mask
 
     with PixelMetrics() as metrics:
         for one in images:

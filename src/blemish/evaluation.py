@@ -12,7 +12,8 @@ from blemish.detector import Detector, FailedImage, ScoredImage
 from blemish.errors import BlemishError
 from blemish.files import fingerprint
 from blemish.heatmaps import HeatmapScale
-from blemish.images import ImageError, read_mask
+from blemish.images import ImageError
+from blemish.imaging.masks import mask_name, read_mask
 from blemish.metrics import PixelMetrics, auroc, average_precision, f1_max
 from blemish.model_file import FINGERPRINT_DIGITS
 
@@ -199,7 +200,7 @@ def _masks(
             try:
                 yield one, read_mask(one.sample.mask, size=one.scored.size)
             except ImageError as error:
-                faulty.append((str(one.sample.mask), str(error)))
+                faulty.append((mask_name(one.sample.mask), str(error)))
 
 
 def _summary(detector: Detector) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from scipy.ndimage import distance_transform_edt
 
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, printable
-from blemish.images import Size, is_image_name, read_mask
+from blemish.images import Size, is_image_name
+from blemish.imaging.masks import read_mask
 
 Mask = npt.NDArray[np.bool_]
 

@@ -24,7 +24,6 @@ MAX_PIXELS = 150_000_000  # 600 MB once decoded; a file of some kilobytes can cl
 
 # The formats behind IMAGE_SUFFIXES and no other: Pillow would start Ghostscript for an EPS file called .png.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
-_LARGEST_LABEL = 15  # a mask no brighter than this holds label numbers, not grey levels
 _ASPECT_TOLERANCE = 0.02
 
 ImagePath = str | os.PathLike[str]
@@ -78,28 +77,6 @@ def _read(source: ImageSource) -> Image.Image:
     if isinstance(source, str | os.PathLike):
         return _to_8_bit(_read_upright(source), name=printable(source), background="white")
     raise ImageError(f"an image must be a path, a PIL image or a uint8 array, not {type(source).__name__}")
-
-
-def read_mask(path: ImagePath, *, size: Size | None = None) -> npt.NDArray[np.bool_]:
-    """Reads a mask for an image of `size` = (height, width), or at its own: bool (H, W), true where anomalous.
-
-    A pixel is anomalous above half of full scale, by its brightest channel (a red stroke counts), a
-    transparent one never. A mask with no value above 15 holds label numbers: all but 0 are anomalous. A
-    16-bit mask with no value above 255 counts as an 8-bit one. The mask's own EXIF orientation is applied.
-    Another size of the same shape (within 2 %) is brought to `size` by nearest neighbour. Raises ImageError.
-    """
-    mask = _anomalous(_read_upright(path), name=printable(path))
-    height, width = mask.shape
-    if size is None or (height, width) == size:
-        return mask
-    stretch = (height * size[1]) / (width * size[0])
-    if max(stretch, 1 / stretch) > 1 + _ASPECT_TOLERANCE:
-        raise ImageError(
-            f"{printable(path)}: the mask is {height} x {width} but its image is {size[0]} x {size[1]} "
-            "(height x width); save the mask in the image's shape"
-        )
-    resized = Image.fromarray(mask.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.array(resized, dtype=bool)
 
 
 def _from_array(pixels: npt.NDArray[Any]) -> Image.Image:
@@ -188,19 +165,6 @@ def _wide_values(image: Image.Image, name: str) -> npt.NDArray[np.int32]:
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(f"{name}: its values run from {values.min()} to {values.max()}; save it as 8 bit or 16 bit")
     return values
-
-
-def _anomalous(image: Image.Image, *, name: str) -> npt.NDArray[np.bool_]:
-    """A mask image's anomalous pixels (H, W), by the rules of `read_mask`."""
-    values: npt.NDArray[Any]
-    if image.mode.startswith("I"):
-        values = _wide_values(image, name)
-        full_scale = 65535 if values.max() > 255 else 255
-    else:
-        values = np.asarray(_in_rgb(_to_8_bit(image, name=name, background="black"))).max(axis=2)
-        full_scale = 255
-    threshold = 0.0 if values.max() <= _LARGEST_LABEL else full_scale / 2
-    return values > threshold
 
 
 class _QuietPillow:

@@ -15,7 +15,8 @@ from scipy import ndimage
 from scipy.stats import binomtest
 
 from blemish.evaluation import EvaluatedImage
-from blemish.images import ImageError, read_mask
+from blemish.images import ImageError
+from blemish.imaging.masks import read_mask
 
 Interval = tuple[float, float]
 DRAWS = 1000

@@ -12,7 +12,8 @@ from blemish.datasets.splits import evenly
 from blemish.detector import BATCH_SIZE, Detector
 from blemish.errors import BlemishError
 from blemish.ignore import of_record
-from blemish.images import ImageError, read_image, read_mask, to_network_size
+from blemish.images import ImageError, read_image, to_network_size
+from blemish.imaging.masks import read_mask
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
 Maps = npt.NDArray[np.float32]  # (N, H, W)

@@ -23,7 +23,7 @@ from blemish.datasets.layouts import counted, read_data_set
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import printable
-from blemish.images import read_mask
+from blemish.imaging.masks import read_mask
 from blemish.record import save_record
 
 if TYPE_CHECKING:

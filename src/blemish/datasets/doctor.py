@@ -14,7 +14,8 @@ import numpy as np
 from blemish.datasets.layouts import DataSet, Layout, Sample, Split, counted, list_some
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, printable
-from blemish.images import ImageError, read_image, read_mask
+from blemish.images import ImageError, read_image
+from blemish.imaging.masks import mask_files, read_mask
 
 Severity = Literal["error", "warning", "note"]
 
@@ -234,7 +235,9 @@ def _unusable(findings: Sequence[_Finding]) -> Iterator[Problem]:
         severity: Severity = "error" if split == "train" else "warning"
         here = [finding for finding in findings if finding.split == split]
         faults = [(one.sample.path, one.fault) for one in here if one.fault]
-        faults += [(one.sample.mask, one.mask_fault) for one in here if one.sample.mask and one.mask_fault]
+        faults += [
+            (mask_files(one.sample.mask)[0], one.mask_fault) for one in here if one.sample.mask and one.mask_fault
+        ]
         for path, fault in faults[:_TOLD_ONE_BY_ONE]:
             yield Problem(severity, fault, (path,))
         if rest := tuple(path for path, _ in faults[_TOLD_ONE_BY_ONE:]):
@@ -242,7 +245,7 @@ def _unusable(findings: Sequence[_Finding]) -> Iterator[Problem]:
 
 
 def _empty_masks(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
-    empty = tuple(one.sample.mask for one in findings if one.sample.mask and one.mask_empty)
+    empty = tuple(mask_files(one.sample.mask)[0] for one in findings if one.sample.mask and one.mask_empty)
     if empty:
         held = counted(len(empty), "empty mask")
         yield Problem("warning", f"{held} of defective images, paint or delete: {_names(empty, root)}", empty)

@@ -34,6 +34,7 @@ from typing import Literal
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
 from blemish.images import is_image_name
+from blemish.imaging.masks import MaskSource
 
 Split = Literal["train", "test"]
 Layout = Literal["mvtec", "flat", "nominal-anomalous", "one-vs-rest", "reference"]
@@ -49,11 +50,14 @@ UNDERSTOOD = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: nominal where `defect` is None, otherwise anomalous, with a mask where there is one."""
+    """One image: nominal where `defect` is None, otherwise anomalous, with a mask where there is one.
+
+    A mask is a file, several files, or an annotation: `blemish.imaging.masks` reads it and names it.
+    """
 
     path: Path
     defect: str | None = None
-    mask: Path | None = None
+    mask: MaskSource | None = None
 
     @property
     def anomalous(self) -> bool:

@@ -14,7 +14,8 @@ from blemish.datasets.layouts import Sample
 from blemish.errors import BlemishError
 from blemish.files import fingerprint
 from blemish.ignore import Ignore
-from blemish.images import load, read_mask
+from blemish.images import load
+from blemish.imaging.masks import read_mask
 
 
 @dataclass(frozen=True)

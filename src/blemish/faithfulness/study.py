@@ -25,7 +25,8 @@ from blemish.faithfulness.measures import (
     pointing_game,
     shift_correlation,
 )
-from blemish.images import load, read_mask
+from blemish.images import load
+from blemish.imaging.masks import read_mask
 from blemish.metrics import PixelMetrics
 
 OURS = "blemish"

@@ -14,7 +14,8 @@ from PIL import Image
 from blemish.files import printable
 from blemish.heatmaps import HeatmapScale, overlay
 from blemish.ignore import enlarge
-from blemish.images import read_image, read_mask
+from blemish.images import read_image
+from blemish.imaging.masks import read_mask
 
 if TYPE_CHECKING:
     from blemish.detector import ScoredImage

@@ -13,7 +13,8 @@ from blemish.experiments.data.images import Fit, Task, decode
 from blemish.experiments.data.lookup import class_folders
 from blemish.experiments.data.one_vs_rest import class_number
 from blemish.files import printable
-from blemish.images import Size, read_image, read_mask
+from blemish.images import Size, read_image
+from blemish.imaging.masks import read_mask
 
 _THREADS = min(8, os.cpu_count() or 1)
 
