@@ -294,6 +294,27 @@ def test_other_settings_make_another_run(plan, change):
     assert make(CHANGES[change](plan)).made == ["fcdd cat seed 0"]
 
 
+@pytest.mark.parametrize("what", ["data", "outliers", "version"])
+def test_other_files_or_another_version_make_another_run(plan, what, tmp_path, monkeypatch):
+    data, foreign = (shutil.copytree(folder, tmp_path / Path(folder).name) for folder in (plan.data, plan.outliers))
+    plan = replace(plan, data=data, outliers=str(foreign))
+    make(plan)
+    if what == "data":
+        save_image(data / "train/cat/0.png", stripes(9, seed=1))
+    elif what == "outliers":
+        save_image(foreign / "more.png", stripes(9, seed=1))
+    else:
+        monkeypatch.setattr(runner, "version", lambda name: "99.0")
+    assert make(plan).made == ["fcdd cat seed 0"]
+
+
+def test_results_that_lie_in_the_data_do_not_count_as_data(plan, tmp_path):
+    data = shutil.copytree(plan.data, tmp_path / "data")
+    plan = replace(plan, data=data, output=data / "out", settings=replace(plan.settings, epochs=1))
+    make(plan)
+    assert make(plan).made == []
+
+
 def spoil(change: str, folder: Path) -> None:
     record = folder / "run.json"
     if change == "no record":

@@ -1,7 +1,7 @@
 """What a model file is calibrated with: one network and the images it left out, or several and their folds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish import copies
+from blemish import copies, training
 from blemish.calibration import Calibration
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import fold_nominal
@@ -209,3 +209,35 @@ def test_light_under_a_mask_does_not_count() -> None:
                 if r < 8 and c < 9 and not ignored[row, column] and not ignored[r, c]:
                     steps[axis].append(abs(green[r, c] - green[row, column]))
     assert values["sharpness"] == pytest.approx(np.mean([np.mean(one) for one in steps]))
+
+
+def test_the_file_says_what_each_network_decided_where_they_differ(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
+) -> None:
+    """The first network alone is plain, so what the file says of it holds for neither of the others."""
+    learn, turn = training.learn, iter([{}, {"cells": "wide"}, {"cells": "small", "anomalies": "scars"}])
+
+    def decide(trunk: Any, material: Any, how: Any) -> DetectorNetwork:
+        return learn(trunk, replace(material, **{"anomalies": "none", "cells": "small"} | next(turn)), how)
+
+    monkeypatch.setattr(training, "learn", decide)
+    detector = train_and_keep(folder, tmp_path / "m.onnx", cross_conformal=3).detector
+    metadata = detector.metadata
+    assert metadata.networks == (
+        {"aligned": False, "wide_cells": False, "gate": False},
+        {"aligned": False, "wide_cells": True, "gate": False},
+        {"aligned": False, "wide_cells": False, "gate": True},
+    )
+    assert (metadata.aligned, metadata.wide_cells) == (False, True)
+    assert metadata.supervision == "good images only + synthetic anomalies (scars) in 1 of 3 networks"
+    page = tmp_path / "card.html"
+    said = run("info", tmp_path / "m.onnx", "-o", page).out
+    for text in (said, page.read_text("utf-8")):
+        assert "good ones differ as wholes (1 of its 3 networks)" in text
+        assert "turns parts upright" not in text
+
+
+def test_of_one_network_and_of_networks_that_agree_no_number_is_said(crossed: Trained, split: Trained) -> None:
+    assert split.detector.metadata.networks == ()
+    assert crossed.detector.metadata.networks == ({"aligned": False, "wide_cells": False, "gate": True},) * 3
+    assert crossed.detector.metadata.supervision == split.detector.metadata.supervision

@@ -108,8 +108,8 @@ def test_a_finished_run_is_done_again(detector, photos, tmp_path):
         assert (prediction.resumed, messages) == (0, [])
 
 
-@pytest.mark.parametrize("difference", ["another rate", "other pictures", "another model", "fresh"])
-def test_another_run_starts_over(detector, tiny_model, photos, tmp_path, difference):
+@pytest.mark.parametrize("difference", ["another rate", "other pictures", "another model", "another runtime", "fresh"])
+def test_another_run_starts_over(detector, tiny_model, photos, tmp_path, difference, monkeypatch):
     kill_after(2, detector, [photos], tmp_path / "out")
     options: dict[str, object] = {"raw": "npy"} if difference == "other pictures" else {}
     if difference == "another rate":
@@ -117,6 +117,8 @@ def test_another_run_starts_over(detector, tiny_model, photos, tmp_path, differe
     elif difference == "another model":
         detector = Detector.load(tiny_model, threads=1)
         detector.fingerprint = "another"
+    elif difference == "another runtime":
+        monkeypatch.setattr("onnxruntime.__version__", "99.0")
     elif difference == "fresh":
         options["fresh"] = True
     prediction, messages = resume(detector, [photos], tmp_path / "out", **options)

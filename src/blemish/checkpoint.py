@@ -1,6 +1,7 @@
 """Checkpoints of a training under way: tensors in safetensors, numbers in JSON, never a pickle."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,21 +44,38 @@ class Checkpoint:
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and numbers of the last save; None where there is none of this training."""
-        path = self.folder / _STATE
-        if not path.is_file():
-            return None
-        data = path.read_bytes()
         try:
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+            data, header = self._read()
             if header["key"] != self.key:
                 return None
             return load(data), json.loads(header["numbers"])
-        except (ValueError, KeyError, SafetensorError):
-            return None  # damaged: training starts again, nothing is lost but time
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            return None  # none, or damaged: training starts again, nothing is lost but time
+
+    def other_key(self) -> str | None:
+        """The key of a state that another training left here; None where there is none, or it is this one's."""
+        try:
+            key = str(self._read()[1]["key"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None if key == self.key else key
+
+    def _read(self) -> tuple[bytes, dict[str, str]]:
+        """The file and the strings in its header."""
+        data = (self.folder / _STATE).read_bytes()
+        return data, json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
 
     def remove(self) -> None:
         """Removes the folder once the training is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def remove_checkpoints(output: Path) -> None:
+    """Removes what trainings that write `output` have left beside it, those of other options and folds as well."""
+    pattern = re.compile(re.escape(f".{output.name}") + r"(\.fold\d+)?\.(gate|evidence)\.checkpoint")
+    for folder in output.parent.iterdir():
+        if pattern.fullmatch(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -43,6 +43,33 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         raise BlemishError(f"{printable(path)}: {read_fault(error)}") from error
 
 
+def folder_state(root: str | os.PathLike[str], *, besides: str | os.PathLike[str] | None = None) -> str:
+    """SHA-256 over names, sizes and times of change of all files below a folder: another one where any is changed.
+
+    What lies in the folder `besides` does not count. Raises BlemishError where the folder cannot be read.
+    """
+    whole, seen = hashlib.sha256(), set() if besides is None else {os.path.realpath(besides)}
+    try:
+        for folder, below, names in os.walk(root, followlinks=True, onerror=_raise):
+            if (real := os.path.realpath(folder)) in seen:  # or a link leads back up
+                below.clear()
+                continue
+            seen.add(real)
+            below.sort()
+            for name in sorted(names):
+                file = os.path.join(folder, name)
+                status = os.stat(file) if os.path.exists(file) else os.lstat(file)  # a link may lead nowhere
+                place = os.path.relpath(file, root)
+                whole.update(os.fsencode(place) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    except OSError as error:
+        raise BlemishError(f"{printable(root)}: {read_fault(error)}") from error
+    return whole.hexdigest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder with those above it, unless it is there. Raises BlemishError where that cannot be."""
     try:

@@ -47,6 +47,21 @@ class ModelCard:
             audit=record.get("audit"),
         )
 
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """What training decided about the images, in words; of several networks, with how many of them it holds for."""
+        metadata = self.detector.metadata
+        said = {
+            "aligned": "turns parts upright; what lies in their background counts for less",
+            "wide_cells": "compares images by wider cells: good ones differ as wholes",
+        }
+        sentences = []
+        for name, sentence in said.items():
+            so, networks = sum(network[name] for network in metadata.networks), len(metadata.networks)
+            if getattr(metadata, name):
+                sentences.append(sentence if so == networks else f"{sentence} ({so} of its {networks} networks)")
+        return tuple(sentences)
+
     def as_json(self) -> dict[str, Any]:
         """Everything as JSON values."""
         metadata, calibration = self.detector.metadata, self.detector.calibration
@@ -64,6 +79,7 @@ class ModelCard:
             "ignored": None if ignored is None else {name: ignored[name] for name in ("mask", "everywhere", "share")},
             "aligned": metadata.aligned,
             "wide_cells": metadata.wide_cells,
+            "networks": [dict(network) for network in metadata.networks],
             "calibration_images": calibration.images,
             "false_alarm_rate": calibration.false_alarm_rate,
             "held_rate": calibration.held_rate,

@@ -40,6 +40,8 @@ class ModelMetadata:
             images, and the calibration is that of the first opinion.
         aligned: whether parts are turned upright first, see `blemish.networks.alignment`.
         wide_cells: whether the closed form has cells of twice the side, see `blemish.networks.wide_cells`.
+        networks: whether each network of a cross-conformal detector is aligned, has wide cells and has a gate: each
+            decides from its own images, and what is said above holds if it does for any of them.
     """
 
     size: tuple[int, int]
@@ -59,6 +61,7 @@ class ModelMetadata:
     second_opinion: bool = False
     aligned: bool = False
     wide_cells: bool = False
+    networks: tuple[Mapping[str, bool], ...] = ()
 
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""
@@ -74,6 +77,7 @@ class ModelMetadata:
                 raise BlemishError("the model was made by another version of blemish: train it again")
             values["size"] = tuple(values["size"])
             values["used_images"] = tuple(values["used_images"])
+            values["networks"] = tuple(values.get("networks", ()))
             calibration = values["calibration"]
             folds = tuple(calibration.get("folds", ()))
             values["calibration"] = Calibration(tuple(calibration["scores"]), calibration["false_alarm_rate"], folds)

@@ -8,7 +8,6 @@ Cross-conformal, all of this happens once for each fold of the good images, whic
 learned from it; the file holds all networks.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from typing import Literal
 from lightning_fabric import seed_everything
 
 from blemish.calibration import Calibration
+from blemish.checkpoint import remove_checkpoints
 from blemish.datasets.layouts import counted, read_data_set
 from blemish.datasets.pixels import Pixels, read_pixels
 from blemish.datasets.splits import fold_nominal, split_nominal
@@ -37,6 +37,8 @@ from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork, SmallestMap
 from blemish.ranks import launch
 from blemish.refinement import Training
+from blemish.resume_key import resume_key
+from blemish.seeding import generators_restored
 from blemish.synthetic.outliers import OutlierFolder
 from blemish.training_anomalies import AnomalyKind
 
@@ -46,6 +48,7 @@ STRIDES = (4, 8, 16)
 SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
 
 
+@generators_restored()
 def train(
     data: str | Path,
     output: str | Path,
@@ -158,12 +161,24 @@ def train(
     }
     fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
     data_fingerprint = sha256("".join(sorted(fingerprints)).encode()).hexdigest()
+    key = "of the first process"  # which alone learns in stages
+    if ranks.first:
+        key = resume_key(
+            settings,
+            pixels,
+            labelled,
+            trunk,
+            weights=weights,
+            outliers=outliers,
+            device=f"{fabric.device.type} {fabric.strategy.precision.precision}",
+            ranks=ranks.number,
+        )
     training = Training(
         fabric=fabric,
         epochs=epochs,
         seed=seed,
         output=output,
-        key=json.dumps([settings, data_fingerprint], sort_keys=True),
+        key=key,
         progress=progress,
         notify=notify,
         ranks=ranks,
@@ -199,7 +214,7 @@ def train(
     learned = len(good) if cross_conformal else len(good) - scores.images
     metadata = ModelMetadata(
         size=size,
-        supervision=_supervision(pixels, labelled, anomalies if networks[0].head.gate else "none", outliers),
+        supervision=_supervision(pixels, labelled, anomalies, outliers, networks),
         settings=settings,
         data={
             "name": data_set.root.resolve().name,
@@ -216,15 +231,14 @@ def train(
         regions=regions,
         watched=watched,
         ignored=as_record(away, size) if away else None,
-        second_opinion=networks[0].head.second is not None,
-        aligned=networks[0].alignment is not None,
-        wide_cells=networks[0].head.wide is not None,
+        second_opinion=any(network.head.second for network in networks),
+        aligned=any(network.alignment for network in networks),
+        wide_cells=any(network.head.wide for network in networks),
+        networks=tuple(_made_of(network) for network in networks) if cross_conformal else (),
         versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
     )
     export_onnx(networks[0] if len(networks) == 1 else SmallestMap(networks), metadata, output)
-    for one in trainings:
-        for stage in ("gate", "evidence"):
-            one.checkpoint(stage).remove()
+    remove_checkpoints(output)
     ranks.wait()
     return Detector.load(output)
 
@@ -278,14 +292,30 @@ def _high_end(low: float, threshold: float) -> float:
     return threshold + max(threshold - low, 1e-6)
 
 
-def _supervision(pixels: Pixels, labelled: Sequence[int], anomalies: AnomalyKind, outliers: Path | None) -> str:
+def _made_of(network: DetectorNetwork) -> dict[str, bool]:
+    """What was decided for one network of several."""
+    return {
+        "aligned": network.alignment is not None,
+        "wide_cells": network.head.wide is not None,
+        "gate": network.head.gate is not None,
+    }
+
+
+def _supervision(
+    pixels: Pixels,
+    labelled: Sequence[int],
+    anomalies: AnomalyKind,
+    outliers: Path | None,
+    networks: Sequence[DetectorNetwork],
+) -> str:
     """In one line, what the detector learned from."""
     parts = ["good images only" if not (labelled or outliers) else "good images"]
     if labelled:
         masks = sum(pixels.samples[index].mask is not None for index in labelled)
         parts.append(f"{counted(len(labelled), 'labelled defect')} ({counted(masks, 'mask')})")
-    if anomalies != "none":
-        parts.append(f"synthetic anomalies ({anomalies})")
+    if gates := sum(network.head.gate is not None for network in networks):
+        some = "" if gates == len(networks) else f" in {gates} of {len(networks)} networks"
+        parts.append(f"synthetic anomalies ({anomalies}){some}")
     if outliers is not None:
         parts.append(f"outlier exposure ({outliers.name})")
     return " + ".join(parts)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from safetensors.torch import save
@@ -18,7 +19,7 @@ from blemish.experiments.runs import Run, load_result, save_pictured, save_resul
 from blemish.experiments.summary import summarise
 from blemish.experiments.supervision import Anomalies, Noise, Outliers, set_labelled_aside
 from blemish.experiments.trial import Result, Settings, Tester, Trial, checkpoint_in
-from blemish.files import atomic_write, make_folder, printable
+from blemish.files import atomic_write, folder_state, make_folder, printable
 
 PICTURED_NOMINAL, PICTURED_ANOMALOUS = 4, 8
 OUTLIER_SETS = ("cifar100", "emnist", "imagenet")  # found below the data set's folder
@@ -69,9 +70,9 @@ def run_experiment(
     refuse_missing_device(plan.settings.device)
     bench = _Bench(plan)
     make_folder(plan.output)
-    made = []
+    made, state = [], _state(plan)
     for run in bench.runs():
-        folder, key = run.folder(plan.output), _key(plan, run)
+        folder, key = run.folder(plan.output), _key(plan, run, state)
         result = load_result(folder, key=key)
         if result is None:
             result = bench.make(run, folder, key, partial(progress, str(run)))
@@ -192,8 +193,20 @@ class _Bench:
         return f"outliers of {name}" if how.limit is None else f"{how.limit} outliers of {name}"
 
 
-def _key(plan: Plan, run: Run) -> str:
-    """A digest of what a run depends on; files are taken by their folder, not their bytes."""
+def _state(plan: Plan) -> tuple[str, ...]:
+    """Digests of what all runs depend on beside their settings: versions, and the files of data and outliers.
+
+    Files are taken by name, size and time of change: to read them all would take longer than some runs.
+    """
+    folders = [plan.data]
+    if plan.outliers is not None and plan.outliers not in OUTLIER_SETS:
+        folders.append(Path(plan.outliers))
+    versions = [f"{name} {version(name)}" for name in ("blemish", "torch", "torchvision", "numpy", "pillow")]
+    return (*versions, *(folder_state(folder, besides=plan.output) for folder in folders if folder.is_dir()))
+
+
+def _key(plan: Plan, run: Run, state: tuple[str, ...]) -> str:
+    """A digest of what a run depends on."""
     settings = plan.settings
     said = (
         run.recipe,
@@ -205,6 +218,7 @@ def _key(plan: Plan, run: Run) -> str:
         settings.epochs,
         settings.precision,
         plan.data.resolve().name,
+        state,
     )
     return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import PIL
 
 from blemish import __version__
 from blemish.calibration import Calibration
@@ -173,12 +175,19 @@ def _settings(detector: Detector, wanted: Wanted) -> str:
         {
             "version": __version__,
             "model": detector.fingerprint,
+            "versions": _versions(detector),
             "false_alarm_rate": detector.calibration.false_alarm_rate,
             "heatmaps": wanted.overlays,
             "raw": wanted.raw,
             "ignore": detector.ignore.fingerprint if detector.ignore else None,
         }
     )
+
+
+def _versions(detector: Detector) -> list[str]:
+    """Of the packages that decode, resize and score: another one may come to other last digits."""
+    runtime = import_module(detector.metadata.runtime)  # onnxruntime and onnxruntime-gpu are one module
+    return [PIL.__version__, np.__version__, str(runtime.__version__)]
 
 
 def _remove_litter(out: Path) -> None:
