@@ -35,6 +35,7 @@ from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
 from blemish.images import is_image_name
 from blemish.imaging.masks import MaskSource
+from blemish.results import without_results
 
 Split = Literal["train", "test"]
 Layout = Literal["mvtec", "flat", "nominal-anomalous", "one-vs-rest", "reference"]
@@ -106,8 +107,10 @@ def read_data_set(root: Path | str, *, nominal_class: str | None = None) -> Data
     """
     root = Path(root)
     images, others = _list_files(root)
+    images, results = without_results(root, images)
     if not images:
         held = "no image" + (f", only {counted(others, 'other file')}" if others else "")
+        held += f" ({results})" if results else ""
         raise BlemishError(f"{printable(root)}: {held} in it; give a folder with {UNDERSTOOD}")
     reading = _read_layout(root, images, nominal_class)
     samples, notes = _pair_masks(root, reading)
@@ -115,6 +118,8 @@ def read_data_set(root: Path | str, *, nominal_class: str | None = None) -> Data
     unused = [image for image in images if image not in used]
     if unused:
         notes.append(f"{counted(len(unused), 'image')} not used by this layout: {list_some(unused)}")
+    if results:
+        notes.append(results)
     if others:
         notes.append(f"{counted(others, 'other file')} ignored (no image suffix)")
     return DataSet(

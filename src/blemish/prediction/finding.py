@@ -4,9 +4,8 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from blemish.datasets.layouts import list_some
@@ -14,27 +13,31 @@ from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
 from blemish.images import is_image_name
 from blemish.remote import is_url, open_storage
+from blemish.results import HEATMAPS, MAPS, Results
 
 
-def find_images(paths: Iterable[str | os.PathLike[str]], *, besides: Sequence[Path] = ()) -> Iterator[str]:
+def find_images(paths: Iterable[str | os.PathLike[str]], *, results: Results | None = None) -> Iterator[str]:
     """The images that paths, folders, patterns and URLs stand for, in natural order within a folder.
 
     A file given by name is taken whatever its suffix, and without looking whether it is there: reading it
-    will tell. Folders in `besides` are not searched. A file that is named twice comes twice. Memory holds the
-    names of one folder. Raises BlemishError where there is no image.
+    will tell. A file that is named twice comes twice. What Blemish wrote itself is left out, however it was named,
+    and counted in `results`. Memory holds the names of one folder. Raises BlemishError where there is no image.
     """
-    skipped = {os.path.realpath(folder) for folder in besides}
+    results = results or Results()
     given: list[str] = []  # for the complaint, so only until there is nothing to complain of
     found = False
     for given_path in paths:
         path = os.fspath(given_path)
         if not found:
             given.append(path)
-        for image in _expand_url(path) if is_url(path) else _expand(path, skipped):
+        for image in _expand_url(path, results) if is_url(path) else _expand(path, results):
             found = True
             yield image
     if not found:
-        raise BlemishError(f"no image in {list_some(given) or 'nothing'}; give image files or folders that hold some")
+        known = f" ({sentence})" if (sentence := results.sentence()) else ""
+        raise BlemishError(
+            f"no image in {list_some(given) or 'nothing'}{known}; give image files or folders that hold some"
+        )
 
 
 def read_list(file: str | os.PathLike[str]) -> Iterator[str]:
@@ -71,20 +74,21 @@ def _sorted(names: Iterable[str]) -> list[str]:
     return sorted(sorted(names), key=natural_order)
 
 
-def _expand(path: str, skipped: set[str]) -> Iterator[str]:
+def _expand(path: str, results: Results) -> Iterator[str]:
     if os.path.isdir(path):
-        yield from _walk(path, skipped)
+        yield from _walk(path, results)
     elif os.path.lexists(path) or not glob.has_magic(path):
-        yield path
+        if not results.leaves_out(path):
+            yield path
     else:  # a pattern that the shell has left as it is, as Windows does
         for match in _sorted(glob.iglob(path, recursive=True)):
             if os.path.isdir(match):
-                yield from _walk(match, skipped)
-            elif is_image_name(match):
+                yield from _walk(match, results)
+            elif is_image_name(match) and not results.leaves_out(match):
                 yield match
 
 
-def _walk(top: str, skipped: set[str]) -> Iterator[str]:
+def _walk(top: str, results: Results) -> Iterator[str]:
     """Every image below a folder; hidden folders are skipped, links followed, no folder is entered twice."""
     entered: set[str] = set()
     for folder, subfolders, names in os.walk(top, followlinks=True, onerror=_refuse_folder):
@@ -92,29 +96,35 @@ def _walk(top: str, skipped: set[str]) -> Iterator[str]:
         subfolders[:] = [
             name
             for name in _sorted(name for name in subfolders if not name.startswith("."))
-            if os.path.realpath(os.path.join(folder, name)) not in skipped | entered
+            if os.path.realpath(os.path.join(folder, name)) not in entered
         ]
         for name in _sorted(filter(is_image_name, names)):
-            yield os.path.join(folder, name)
+            image = os.path.join(folder, name)
+            if not results.leaves_out(image, top=top):
+                yield image
 
 
 def _refuse_folder(error: OSError) -> None:
     raise BlemishError(f"{printable(error.filename)}: {read_fault(error)}; give a folder that can be read") from error
 
 
-def _expand_url(url: str) -> Iterator[str]:
-    if is_image_name(url) and not glob.has_magic(url):
+def _expand_url(url: str, results: Results) -> Iterator[str]:
+    if is_image_name(url) and not glob.has_magic(url) and not {HEATMAPS, MAPS} & set(url.split("/")):
         yield url  # asking the storage about every line of a long list would take longer than reading the images
         return
     storage, path = open_storage(url)
+    results = results.of_storage(storage)
     try:
         if not glob.has_magic(path):
-            yield from _walk_storage(storage, path) if storage.isdir(path) else [url]
+            if storage.isdir(path):
+                yield from _walk_storage(storage, path, results)
+            elif not results.leaves_out(path):
+                yield url
             return
         for match in _sorted(storage.glob(path)):
             if storage.isdir(match):
-                yield from _walk_storage(storage, match)
-            elif is_image_name(match):
+                yield from _walk_storage(storage, match, results)
+            elif is_image_name(match) and not results.leaves_out(match):
                 yield storage.unstrip_protocol(match)
     except BlemishError:
         raise
@@ -122,8 +132,9 @@ def _expand_url(url: str) -> Iterator[str]:
         raise BlemishError(f"{printable(url)}: cannot be listed ({type(error).__name__}: {error})") from error
 
 
-def _walk_storage(storage: Any, top: str) -> Iterator[str]:
+def _walk_storage(storage: Any, top: str, results: Results) -> Iterator[str]:
     for folder, subfolders, names in storage.walk(top):
         subfolders[:] = _sorted(name for name in subfolders if not name.startswith("."))
         for name in _sorted(filter(is_image_name, names)):
-            yield storage.unstrip_protocol(f"{folder}/{name}")
+            if not results.leaves_out(f"{folder}/{name}"):
+                yield storage.unstrip_protocol(f"{folder}/{name}")

@@ -14,8 +14,8 @@ from blemish.errors import BlemishError
 from blemish.files import printable
 from blemish.prediction.pictures import PictureNames, Wanted, identity
 from blemish.prediction.scoring import Chunk, Item, Row, file_state
+from blemish.results import JOURNAL as FILE
 
-FILE = ".unfinished.sqlite"
 SECONDS_TO_LOSE = 1.0  # a commit waits for the disk: rows of this time share one
 
 # Names are bytes: a file name need not be text. `path` tells images apart, `name` is the path as it was given.

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from blemish.remote import is_url
+from blemish.results import HEATMAPS, MAPS
 
 RawFormat = Literal["tiff", "npy"]
-OVERLAYS, MAPS = "heatmaps", "maps"  # folders below the results'
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,15 @@ class Wanted:
     overlays: bool
     raw: RawFormat | None
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders for them."""
+        return [self.out / HEATMAPS] * self.overlays + [self.out / MAPS] * bool(self.raw)
+
     def places(self, path: str, names: PictureNames) -> Places:
         """The places for the image with this `identity`."""
         return Places(
-            overlay=self.out / OVERLAYS / names.name(path, ".png") if self.overlays else None,
+            overlay=self.out / HEATMAPS / names.name(path, ".png") if self.overlays else None,
             raw=self.out / MAPS / names.name(path, f".{self.raw}") if self.raw else None,
         )
 

@@ -22,9 +22,10 @@ from blemish.errors import BlemishError
 from blemish.files import make_folder, printable
 from blemish.prediction.finding import find_images
 from blemish.prediction.journal import Journal, open_journal
-from blemish.prediction.pictures import MAPS, OVERLAYS, RawFormat, Wanted
+from blemish.prediction.pictures import RawFormat, Wanted
 from blemish.prediction.scoring import CHUNK, UNREADABLE, Engine, in_threads
 from blemish.prediction.tables import TableFormat, refuse_missing_packages, write_regions, write_table
+from blemish.results import HEATMAPS, MAPS, Results, mark, refuse_other_files
 
 Notify = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -46,7 +47,8 @@ class Prediction:
     """What `predict` did: images by verdict, those that could not be read, and those an earlier run had done.
 
     ``discoveries`` is the number of images discovered at the false-discovery rate that was asked, if one was;
-    ``drift`` is what the drift check says of the images in their order, None where the model knows nothing to compare.
+    ``drift`` is what the drift check says of the images in their order, None where the model knows nothing to compare;
+    ``results_left_out`` is the number of given images that are results of Blemish and were not scored.
     """
 
     anomalous: int
@@ -57,6 +59,7 @@ class Prediction:
     seconds: float
     discoveries: int | None = None
     drift: DriftReport | None = None
+    results_left_out: int = 0
 
     @property
     def images(self) -> int:
@@ -111,11 +114,18 @@ def predict(
         refuse_discoveries(detector.calibration, false_discovery_rate)
     wanted = Wanted(Path(out), overlays=heatmaps, raw=raw)
     tell = notify or (lambda sentence: None)
-    images = find_images(paths, besides=(wanted.out / OVERLAYS, wanted.out / MAPS))
+    for folder in wanted.folders:
+        refuse_other_files(folder)
+    earlier = Results()
+    images = find_images(paths, results=earlier)
     images = chain([next(images)], images)  # the complaint that there is none comes before the folder is made
     make_folder(wanted.out)
     with open_journal(wanted) as journal:
         journal.begin(_settings(detector, wanted), images, fresh=fresh)
+        if (sentence := earlier.sentence()) is not None:
+            tell(sentence)
+        for folder in wanted.folders:
+            mark(folder)
         if journal.earlier is not None:
             _remove_litter(wanted.out)
             tell(f"{printable(wanted.out)}: {journal.earlier}")
@@ -141,6 +151,7 @@ def predict(
         seconds=time.perf_counter() - started,
         discoveries=None if discoveries is None else int(discoveries.discovered.sum()),
         drift=drift,
+        results_left_out=earlier.number,
     )
 
 
@@ -192,7 +203,7 @@ def _versions(detector: Detector) -> list[str]:
 
 def _remove_litter(out: Path) -> None:
     """Removes the files that were being written when a run was killed."""
-    for folder, pattern in ((out, ".*.partial"), (out / OVERLAYS, "**/.*.partial"), (out / MAPS, "**/.*.partial")):
+    for folder, pattern in ((out, ".*.partial"), (out / HEATMAPS, "**/.*.partial"), (out / MAPS, "**/.*.partial")):
         for file in folder.glob(pattern):
             file.unlink()
 

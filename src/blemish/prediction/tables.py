@@ -11,6 +11,7 @@ from blemish.discoveries import Discoveries
 from blemish.errors import BlemishError
 from blemish.files import atomic_write, printable
 from blemish.prediction.scoring import Row
+from blemish.results import REGIONS
 
 TableFormat = Literal["csv", "parquet"]
 COLUMNS = ("path", "score", "p_value", "verdict")
@@ -53,7 +54,7 @@ def write_table(results: Results, out: Path, table: TableFormat, *, discoveries:
 
 def write_regions(results: Results, out: Path) -> None:
     """Writes regions.json, one object with a list of regions for every scored image."""
-    with atomic_write(out / "regions.json", mode="w") as file:
+    with atomic_write(out / REGIONS, mode="w") as file:
         separator = "{\n"
         for name, row in results:
             if row.fault is None:

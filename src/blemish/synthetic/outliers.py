@@ -10,6 +10,7 @@ from PIL import Image
 from blemish.errors import BlemishError
 from blemish.files import printable
 from blemish.images import ImageError, is_image_name, read_image, to_network_size
+from blemish.results import Results
 
 
 class OutlierFolder:
@@ -57,7 +58,9 @@ def _image_paths(root: Path) -> list[Path]:
     """Return all image files below `root`, sorted, so that a seed means the same files everywhere."""
     if not root.is_dir():
         raise BlemishError(f"{printable(root)}: no such folder; give a folder of outlier images")
+    results = Results()
     paths = sorted(path for path in root.rglob("*") if is_image_name(path) and path.is_file())
+    paths = [path for path in paths if not results.leaves_out(os.fspath(path), top=os.fspath(root))]
     if not paths:
         raise BlemishError(f"{printable(root)}: holds no images; put outlier images there or give another folder")
     return paths
