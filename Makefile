@@ -3,14 +3,29 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# Test processes side by side, of one thread each: more threads than cores slow each other down.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+RUNS ?= 20
 
-.PHONY: demo test test-slow lint results benchmark clean
+.PHONY: demo test test-properties test-processors test-slow lint results benchmark clean
 
 demo: $(READY)          ## build a small inspection set, train, evaluate, write demo/report.html
 	$(BIN)/blemish demo -o demo
 
-test: $(READY)          ## the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+test: $(READY)          ## the fast tests, JOBS at a time
+	$(PYTEST) -m "not slow"
+
+test-properties: $(READY) ## the property tests, RUNS times with fresh examples
+	@for run in $$(seq $(RUNS)); do \
+		echo "run $$run of $(RUNS)"; $(PYTEST) -m "hypothesis and not slow" --hypothesis-seed=random || exit 1; done
+
+test-processors: $(READY) ## the fast tests with the arithmetic of lesser processors, where this one has more
+	@for features in avx512f:AVX2 avx512_bf16:AVX512_CORE; do \
+		if grep -qsw "$${features%:*}" /proc/cpuinfo; then \
+			echo "oneDNN as on a processor with $${features#*:}"; \
+			ONEDNN_MAX_CPU_ISA=$${features#*:} $(PYTEST) -m "not slow" || exit 1; \
+		fi; done
 
 test-slow: $(READY)     ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

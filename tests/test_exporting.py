@@ -115,10 +115,12 @@ def test_an_export_is_calibrated_by_its_own_scores(model: Path, data: Path, tmp_
     images = held_back_images(exported.metadata, read_data_set(data))
     again = without_second_opinion(made.file).score(images)
     assert again.scores.tolist() == pytest.approx(exported.calibration.scores, rel=1e-5)
-    assert (exported.score(images).scores < again.scores).all()
-    # n different calibration scores have the p-values 2/(n+1) ... (n+1)/(n+1)
-    expected = np.arange(2, len(images) + 2) / (len(images) + 1)
-    np.testing.assert_allclose(np.sort(again.p_values), expected)
+    # The refit model can only lower a score. In bfloat16 two scores may be the same number.
+    lowered = exported.score(images).scores
+    assert (lowered <= again.scores).all()
+    assert lowered.mean() < again.scores.mean()
+    at_least_as_high = (again.scores[None] >= again.scores[:, None]).sum(1)
+    np.testing.assert_allclose(again.p_values, (1 + at_least_as_high) / (1 + len(images)))
     assert exported.metadata.used_images == Detector.load(model).metadata.used_images
 
 

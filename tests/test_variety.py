@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blemish.images import load
@@ -29,14 +29,14 @@ def made(own: float, parts: float, *, images: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(layout + whole + part).float()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(own=st.floats(0, 3), parts=st.floats(0.1, 3), seed=st.integers(0, 1000))
 def test_the_share_is_that_of_the_variance_of_whole_images(own: float, parts: float, seed: int) -> None:
     share = common_share(made(own, parts, images=2000, seed=seed))
     assert share == pytest.approx(own / (own + parts), abs=0.06)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000), images=st.integers(2, 9))
 def test_it_is_covariances_over_variances_of_parts_that_do_not_touch(seed: int, images: int) -> None:
     features = np.random.default_rng(seed).normal(0, 1, (images, C, SIDE, SIDE))
@@ -87,14 +87,18 @@ def test_tiles_differ_as_wholes_and_screws_do_not(name: str, expected: bool, fir
         assert differ_as_wholes(wide.of_the_grid(features(pixels))) == expected
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), lamps=st.lists(st.floats(0.5, 2), min_size=1, max_size=5))
+@example(seed=0, lamps=[1.015625])
 def test_in_one_light_the_lamp_no_longer_shows(seed: int, lamps: list[float]) -> None:
     """Dark enough to be nowhere at the sensor's end."""
     part = np.random.default_rng(seed).uniform(10, 60, (6, 7, 3))
-    lit = in_one_light(np.rint(np.stack([lamp * part for lamp in [1.0, *lamps]])).astype(np.uint8))
+    images = np.rint(np.stack([lamp * part for lamp in [1.0, *lamps]])).astype(np.uint8)
+    lit = in_one_light(images)
     assert np.abs(lit.astype(int) - lit[:1]).max() <= 4  # half a level, four times as bright, on both sides
-    np.testing.assert_allclose(lit.mean((1, 2, 3)), lit[0].mean(), atol=0.5)
+    # Rounding to whole levels moves each mean by half a level at most, on either side.
+    middle = np.median(images.mean((1, 2, 3)))
+    np.testing.assert_allclose(lit.mean((1, 2, 3)), middle, rtol=1e-5, atol=0.5)
 
 
 def test_a_black_image_stays_black() -> None:
