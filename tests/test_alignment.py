@@ -235,6 +235,8 @@ class Whole(torch.nn.Module):
         return upright, self.alignment.back(upright.mean(3).repeat_interleave(2, 1).repeat_interleave(2, 2), poses)
 
 
+# The tracer warns of the sizes that it keeps fixed: only the batch is free.
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_onnx_runtime_turns_as_torch_does(upright: Upright, batch: int) -> None:
     images, _, _ = pictures(batch, seed=5)
