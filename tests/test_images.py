@@ -423,7 +423,6 @@ def test_a_path_without_a_readable_file(tmp_path, make, says):
     ("source", "says"),
     [
         pytest.param(NOISE.astype(np.float32), "float32", id="float array"),
-        pytest.param(WIDE, "uint16", id="16-bit array"),
         pytest.param(GREY > 3, "bool", id="bool array"),
         pytest.param(np.array([["a"]]), "uint8", id="array of text"),
         pytest.param(np.zeros(5, np.uint8), "(5,)", id="one axis"),

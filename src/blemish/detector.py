@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,9 @@ from blemish.errors import BlemishError
 from blemish.files import fingerprint, printable
 from blemish.heatmaps import HeatmapScale, overlay, upscale
 from blemish.ignore import Ignore, Mask, enlarge, of_record, union
-from blemish.images import ImageError, ImageSource, load, read_image
+from blemish.images import ImageError, ImageSource, read_image, read_picture, to_network_size
+from blemish.imaging.reading import Reading
+from blemish.imaging.sources import each_image
 from blemish.model_file import ModelMetadata
 from blemish.regions import Region, find_regions
 from blemish.runtimes import Graph, open_model
@@ -38,6 +41,7 @@ class ScoredImage:
         size: (height, width) of the image itself.
         ignored: where the image does not count, bool (H, W) at network size; None where all of it does.
         light: its brightness and sharpness, see `drift_statistics`.
+        remarks: what was lost in reading it, a sentence each.
     """
 
     source: str
@@ -48,6 +52,7 @@ class ScoredImage:
     size: tuple[int, int]
     ignored: Mask | None = None
     light: Mapping[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def full_map(self) -> npt.NDArray[np.float32]:
         """The anomaly map at the image's own size, float32 (height, width); 0 where the image does not count."""
@@ -140,9 +145,19 @@ class Detector:
             threshold = low  # every score is anomalous at this rate
         return HeatmapScale(low=min(low, threshold - margin), high=max(high, threshold + margin), threshold=threshold)
 
-    def score(self, images: Sequence[ImageSource], *, batch_size: int = BATCH_SIZE) -> Scores:
-        """Scores images of any sizes: paths, PIL images or uint8 arrays (H, W) or (H, W, C).
+    @property
+    def reading(self) -> Reading:
+        """How images are read for this model."""
+        settings = self.metadata.settings
+        return Reading(bits=self.metadata.bits, seen=settings.get("bits", self.metadata.bits) is not None)
 
+    def score(
+        self, images: ImageSource | Iterable[ImageSource] | npt.NDArray[Any], *, batch_size: int = BATCH_SIZE
+    ) -> Scores:
+        """Scores images of any sizes: paths, PIL images, or arrays (H, W) or (H, W, C) of uint8 or uint16.
+
+        One image may be given without a list around it. An array is one image or a batch: (H, W, C) with C = 1, 3 or 4
+        is one, (N, H, W, C) and other (N, H, W) are N. 16-bit values have the depth that the model was trained with.
         Raises ImageError for the first image that cannot be read; `stream` goes on after it.
         """
         scored = []
@@ -158,9 +173,17 @@ class Detector:
         )
 
     def stream(
-        self, images: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE
+        self, images: ImageSource | Iterable[ImageSource] | npt.NDArray[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[ScoredImage | FailedImage]:
-        """Scores images one after another, in order, holding a few at a time, however many there are."""
+        """Scores images one after another, in order, holding a few at a time, however many there are.
+
+        What may be given is said at `score`. Raises ImageError at once for what is neither an image nor holds any.
+        """
+        if batch_size < 1:
+            raise BlemishError(f"the batch size must be 1 or more, not {batch_size}")
+        return self._stream(each_image(images), batch_size)
+
+    def _stream(self, images: Iterable[ImageSource], batch_size: int) -> Iterator[ScoredImage | FailedImage]:
         batches = _batches(images, batch_size)
         first, second = next(batches, []), next(batches, [])
         if len(first) == 1 and not second:  # starting a thread takes as long as reading a small image
@@ -178,7 +201,11 @@ class Detector:
         """The image with its heatmap, outlined regions and colour bar, on the detector's fixed scale."""
         regions = self.regions(scored)
         return overlay(
-            read_image(image), scored.anomaly_map, self.scale, regions=regions, ignored=scored.full_ignored()
+            read_image(image, self.reading),
+            scored.anomaly_map,
+            self.scale,
+            regions=regions,
+            ignored=scored.full_ignored(),
         )
 
     def regions(self, scored: ScoredImage) -> list[Region]:
@@ -214,8 +241,15 @@ class Detector:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """The bare graph: uint8 (N, H, W, 3) at network size to maps (N, H, W), scores (N,), p-values (N,).
 
-        The p-values belong to the calibration in the file, whatever the false-alarm rate.
+        The p-values belong to the calibration in the file, whatever the false-alarm rate. Raises BlemishError for
+        pixels of another kind.
         """
+        shape = (*self.metadata.size, 3)
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+            given = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+            raise BlemishError(
+                f"the graph takes uint8 pixels {('N', *shape)}, not {given}; score takes images of any size"
+            )
         return self._graph.run(pixels)
 
     def _score_batch(self, read: "Sequence[_Read | FailedImage]") -> Iterator[ScoredImage | FailedImage]:
@@ -240,6 +274,7 @@ class Detector:
                 one.size,
                 union(one.ignored, self._built_in),
                 one.light,
+                one.remarks,
             )
 
     @property
@@ -254,18 +289,20 @@ class Detector:
         return [pool.submit(self._read, number, image) for number, image in batch]
 
     def _read(self, number: int, image: ImageSource) -> "_Read | FailedImage":
-        path = image if isinstance(image, str | os.PathLike) else None
-        source = f"image {number}" if path is None else os.fspath(path)
+        path = os.fsdecode(image) if isinstance(image, str | bytes | os.PathLike) else None
+        source = f"image {number}" if path is None else path
         try:
-            pixels, own_size = load(image, self.metadata.size)
+            picture = read_picture(image, self.reading, name=source)
             ignored = None if self.ignore is None else self.ignore.mask(path, self.metadata.size)
         except ImageError as error:
             return FailedImage(source, str(error))
         if ignored is not None and ignored.all():
             return FailedImage(source, f"{printable(source)}: its mask leaves nothing to look at")
+        pixels = to_network_size(picture.image, self.metadata.size)
         without = self._built_in if self._masks_are_new else union(ignored, self._built_in)
         light = drift_statistics(pixels, 0.0, ignored=without) if self.metadata.watched else {}
-        return _Read(source, pixels, own_size, ignored, {name: light[name] for name in self.metadata.watched})
+        watched = {name: light[name] for name in self.metadata.watched}
+        return _Read(source, pixels, picture.size, ignored, watched, picture.remarks)
 
 
 @dataclass(frozen=True)
@@ -275,6 +312,7 @@ class _Read:
     size: tuple[int, int]
     ignored: Mask | None  # (H, W), besides the model's own
     light: Mapping[str, float]
+    remarks: tuple[str, ...]
 
 
 def _batches(images: Iterable[ImageSource], size: int) -> Iterator[list[tuple[int, ImageSource]]]:

@@ -20,7 +20,7 @@ _READ_FAULTS = {
 }
 
 
-def printable(path: str | os.PathLike[str]) -> str:
+def printable(path: str | bytes | os.PathLike[str]) -> str:
     """The path as one sentence can hold it: line breaks and undecodable bytes are escaped."""
     text = os.fsdecode(path)
     return text if text.isprintable() else ascii(text)[1:-1]

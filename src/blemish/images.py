@@ -8,8 +8,9 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
+from blemish.imaging.bit_depth import depth_remark, is_wide, read_wide_colour, to_8_bit
+from blemish.imaging.reading import Reading
 from blemish.remote import is_url, read_bytes
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
@@ -27,7 +30,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 _ASPECT_TOLERANCE = 0.02
 
 ImagePath = str | os.PathLike[str]
-ImageSource = ImagePath | Image.Image | npt.NDArray[np.uint8]
+ImageSource = ImagePath | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Size = tuple[int, int]  # (height, width)
 
 
@@ -41,10 +44,28 @@ def is_image_name(path: ImagePath) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def load(source: ImageSource, size: Size) -> tuple[npt.NDArray[np.uint8], Size]:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image as it was read.
+
+    Attributes:
+        image: upright, 8 bits a channel, mode RGB or L.
+        remarks: what was lost in reading it, a sentence each that begins with its name.
+    """
+
+    image: Image.Image
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> Size:
+        """(height, width)."""
+        return self.image.height, self.image.width
+
+
+def load(source: ImageSource, size: Size, reading: Reading | None = None) -> tuple[npt.NDArray[np.uint8], Size]:
     """Reads and resizes in one step: uint8 pixels (H, W, 3) at `size`, and the image's own size."""
-    image = _read(source)
-    return to_network_size(image, size), (image.height, image.width)
+    picture = read_picture(source, reading)
+    return to_network_size(picture.image, size), picture.size
 
 
 def to_network_size(image: Image.Image, size: Size) -> npt.NDArray[np.uint8]:
@@ -54,79 +75,140 @@ def to_network_size(image: Image.Image, size: Size) -> npt.NDArray[np.uint8]:
     return np.array(_in_rgb(resized))  # afterwards: one channel takes a third of the time of three
 
 
-def read_image(source: ImageSource) -> Image.Image:
-    """Reads a path, a PIL image or a uint8 array (H, W) or (H, W, 1 | 3 | 4) as an upright 8-bit RGB image.
+def read_image(source: ImageSource, reading: Reading | None = None) -> Image.Image:
+    """Reads a path, a PIL image or an array (H, W) or (H, W, 1 | 3 | 4) as an upright 8-bit RGB image.
 
     EXIF orientation is applied, transparency is laid over white, of several frames the first is taken,
-    colour profiles are ignored. 16-bit values become `value >> 8`: never stretched to the image's own range,
-    so a dark part stays dark. A path may be a URL of fsspec's, such as s3://bucket/a.jpg. The caller's image
-    is not changed. Raises ImageError.
+    colour profiles are ignored. 16-bit values become `value >> (bits - 8)`, at most 255, with the bits of `reading`,
+    16 unless said otherwise: never stretched to the image's own range, so a dark part stays dark. Arrays are uint8,
+    or uint16 for 16-bit values. A path may be a URL of fsspec's, such as s3://bucket/a.jpg. The caller's image is not
+    changed. Raises ImageError.
     """
-    return _in_rgb(_read(source))
+    return _in_rgb(read_picture(source, reading).image)
 
 
-def _read(source: ImageSource) -> Image.Image:
-    """What `read_image` reads, grey images still in mode L."""
+def read_picture(source: ImageSource, reading: Reading | None = None, *, name: str | None = None) -> Picture:
+    """Reads as `read_image` does, and remarks on what was lost; `name` is what sentences call an array."""
+    reading = reading or Reading()
+    remarks: list[str] = []
     if isinstance(source, np.ndarray):
-        return _to_8_bit(_from_array(source), name="array", background="white")
+        image = _from_array(source, name or "array", reading, remarks)
+        return Picture(_to_8_bit(image, name=name or "array", background="white"), tuple(remarks))
     if isinstance(source, Image.Image):
-        name = printable(getattr(source, "filename", "") or "PIL image")
+        name = printable(getattr(source, "filename", "") or name or "PIL image")
         with _decoding_faults(name, byte_count=None):
-            upright = _decode_upright(source, name)
-        return _to_8_bit(upright, name=name, background="white")
-    if isinstance(source, str | os.PathLike):
-        return _to_8_bit(_read_upright(source), name=printable(source), background="white")
-    raise ImageError(f"an image must be a path, a PIL image or a uint8 array, not {type(source).__name__}")
+            upright = _decode_upright(source, name, reading, remarks)
+    elif isinstance(source, str | os.PathLike | bytes):
+        name = printable(source)
+        upright = _read_upright(source, reading, remarks)
+    else:
+        raise ImageError(f"{name}: {_no_image(source)}" if name else _no_image(source))
+    return Picture(_to_8_bit(upright, name=name, background="white", reading=reading, remarks=remarks), tuple(remarks))
 
 
-def _from_array(pixels: npt.NDArray[Any]) -> Image.Image:
-    if pixels.dtype != np.uint8:
-        raise ImageError(f"array: its values are {pixels.dtype}; convert them to uint8, 0 to 255")
+def largest_value(path: ImagePath) -> int | None:
+    """The largest value in a file of more than 8 bits a value, opacity aside; None for 8 bits: then nothing is decoded.
+
+    Raises ImageError.
+    """
+    with _opened(path) as (image, name):
+        if not is_wide(image):
+            return None
+        _refuse_odd_size(image, name)
+        colour = read_wide_colour(image)
+        if colour is not None:
+            return colour.largest
+        image.load()
+        return int(_wide_values(image, name).max())
+
+
+def _no_image(source: object) -> str:
+    kind = type(source).__name__
+    if hasattr(source, "read"):
+        return f"an open file ({kind}) is no image; pass its path, or PIL.Image.open(file)"
+    if hasattr(source, "__array__"):
+        return f"{kind} is no image; pass it as a NumPy array, uint8 or uint16, (H, W) or (H, W, C)"
+    return f"an image must be a path, a PIL image or an array of uint8 or uint16, not {kind}"
+
+
+def _from_array(pixels: npt.NDArray[Any], name: str, reading: Reading, remarks: list[str]) -> Image.Image:
+    if pixels.dtype not in (np.uint8, np.uint16, np.dtype(">u2")):
+        raise ImageError(f"{name}: its values are {pixels.dtype}; convert them to uint8, 0 to 255, or uint16")
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))):
-        raise ImageError(f"array: its shape is {pixels.shape}; pass (H, W) or (H, W, C) with C = 1, 3 or 4")
+        raise ImageError(f"{name}: its shape is {pixels.shape}; pass (H, W) or (H, W, C) with C = 1, 3 or 4")
     if pixels.size == 0:
-        raise ImageError(f"array: its shape is {pixels.shape}; an image has at least one pixel")
+        raise ImageError(f"{name}: its shape is {pixels.shape}; an image has at least one pixel")
+    if pixels.dtype != np.uint8:
+        _remark_on_depth(remarks, name, pixels[..., :3] if pixels.ndim == 3 else pixels, reading)
+        pixels = to_8_bit(pixels, reading.bits)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     return Image.fromarray(pixels)
 
 
-def _read_upright(path: ImagePath) -> Image.Image:
+def _remark_on_depth(remarks: list[str], name: str, values: npt.NDArray[Any], reading: Reading) -> None:
+    if remark := depth_remark(name, int(values.max()), reading):
+        remarks.append(remark)
+
+
+def _read_upright(
+    path: ImagePath | bytes, reading: Reading | None = None, remarks: list[str] | None = None
+) -> Image.Image:
+    with _opened(path) as (image, name):
+        return _decode_upright(image, name, reading or Reading(), [] if remarks is None else remarks)
+
+
+@contextmanager
+def _opened(path: ImagePath | bytes) -> Iterator[tuple[Image.Image, str]]:
+    """An image file of which the header is read, and its name; faults in the block are faults of the file."""
     name = printable(path)
-    if is_url(os.fspath(path)):
-        return _read_upright_url(os.fspath(path), name)
+    file, byte_count = _open_url(os.fsdecode(path), name) if is_url(os.fsdecode(path)) else _open_file(path, name)
+    if byte_count == 0:
+        file.close()
+        raise ImageError(f"{name}: empty (0 bytes)")
+    with file, _decoding_faults(name, byte_count=byte_count):
+        yield Image.open(file, formats=_FORMATS), name
+
+
+def _open_file(path: ImagePath | bytes, name: str) -> tuple[BinaryIO, int]:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"{name}: a folder, not an image")
         if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
             raise ImageError(f"{name}: not a regular file; save the image to one")
-        if status.st_size == 0:
-            raise ImageError(f"{name}: empty (0 bytes)")
-        file = open(path, "rb")  # noqa: SIM115  (closed below; faults in opening it are not faults in decoding)
+        return open(path, "rb"), status.st_size
     except OSError as error:
         raise ImageError(f"{name}: {read_fault(error)}") from error
-    with file, _decoding_faults(name, byte_count=status.st_size):
-        return _decode_upright(Image.open(file, formats=_FORMATS), name)
+    except ValueError as error:  # a zero byte in it
+        raise ImageError(
+            f"{name[:60]}: no path of a file; pass what a file holds as PIL.Image.open(io.BytesIO(content))"
+        ) from error
 
 
-def _read_upright_url(url: str, name: str) -> Image.Image:
+def _open_url(url: str, name: str) -> tuple[BinaryIO, int]:
     try:
         content = read_bytes(url)
     except OSError as error:
         raise ImageError(f"{name}: {read_fault(error)}") from error
-    if not content:
-        raise ImageError(f"{name}: empty (0 bytes)")
-    with _decoding_faults(name, byte_count=len(content)):
-        return _decode_upright(Image.open(io.BytesIO(content), formats=_FORMATS), name)
+    return io.BytesIO(content), len(content)
 
 
-def _decode_upright(image: Image.Image, name: str) -> Image.Image:
-    """A decoded copy of the image with its EXIF orientation applied, in its own mode."""
+def _refuse_odd_size(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(_too_many_pixels(name, image.width * image.height))
     if image.width * image.height == 0:
         raise ImageError(f"{name}: {image.height} x {image.width} pixels; an image has at least one")
+
+
+def _decode_upright(image: Image.Image, name: str, reading: Reading, remarks: list[str]) -> Image.Image:
+    """A decoded copy of the image with its EXIF orientation applied; 16-bit colours in 8 bits, grey in its own mode."""
+    _refuse_odd_size(image, name)
+    # Of 16 bits the upper 8 are what Pillow decodes by itself.
+    colour = read_wide_colour(image) if reading.bits < 16 or image.format == "PPM" else None
+    if colour is not None:
+        _remark_on_depth(remarks, name, colour.colours, reading)
+        image = colour.at(reading.bits)
     image.load()
     try:
         return ImageOps.exif_transpose(image)
@@ -134,13 +216,22 @@ def _decode_upright(image: Image.Image, name: str) -> Image.Image:
         return image.copy()  # not EXIF at all, so no orientation; in a JPEG Pillow skips such bytes itself
 
 
-def _to_8_bit(image: Image.Image, *, name: str, background: str) -> Image.Image:
+def _to_8_bit(
+    image: Image.Image,
+    *,
+    name: str,
+    background: str,
+    reading: Reading | None = None,
+    remarks: list[str] | None = None,
+) -> Image.Image:
     """Mode RGB, or L for a grey image, from any mode, with transparency laid over the background."""
     with _decoding_faults(name, byte_count=None):
         if image.mode == "F":
             raise ImageError(f"{name}: its values are floating-point; save it as 8 bit or 16 bit")
         if image.mode.startswith("I"):
-            image = Image.fromarray((_wide_values(image, name) >> 8).astype(np.uint8))
+            values, reading = _wide_values(image, name), reading or Reading()
+            _remark_on_depth([] if remarks is None else remarks, name, values, reading)
+            image = Image.fromarray(to_8_bit(values, reading.bits))
         if image.mode == "LAB":
             lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -204,6 +295,8 @@ def _decoding_faults(name: str, *, byte_count: int | None) -> Iterator[None]:
             yield
     except ImageError:
         raise
+    except BlemishError as error:
+        raise ImageError(f"{name}: {error}") from error
     except MemoryError as error:
         raise ImageError(f"{name}: too large for this machine's memory; shrink it first") from error
     except Image.DecompressionBombError as error:  # Pillow tells the number of pixels only in its message

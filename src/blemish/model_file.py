@@ -39,6 +39,7 @@ class ModelMetadata:
         second_opinion: whether there is one, see `blemish.networks.gaussian.SecondOpinion`: it knows the calibration
             images, and the calibration is that of the first opinion.
         aligned: whether parts are turned upright first, see `blemish.networks.alignment`.
+        bits: depth of the values in 16-bit images, see `blemish.imaging.bit_depth`.
         wide_cells: whether the closed form has cells of twice the side, see `blemish.networks.wide_cells`.
         networks: whether each network of a cross-conformal detector is aligned, has wide cells and has a gate: each
             decides from its own images, and what is said above holds if it does for any of them.
@@ -62,6 +63,7 @@ class ModelMetadata:
     aligned: bool = False
     wide_cells: bool = False
     networks: tuple[Mapping[str, bool], ...] = ()
+    bits: int = 16
 
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""

@@ -1,1 +1,1 @@
-"""Reading what belongs to an image: its mask, in a file of its own or in an annotation file."""
+"""How files and arrays become images and masks: what counts as one, which depth its values have, how it is read."""

@@ -12,22 +12,25 @@ from blemish.datasets.layouts import list_some
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
 from blemish.images import is_image_name
+from blemish.imaging.sources import each_path
 from blemish.remote import is_url, open_storage
 from blemish.results import HEATMAPS, MAPS, Results
 
 
-def find_images(paths: Iterable[str | os.PathLike[str]], *, results: Results | None = None) -> Iterator[str]:
+def find_images(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, results: Results | None = None
+) -> Iterator[str]:
     """The images that paths, folders, patterns and URLs stand for, in natural order within a folder.
 
     A file given by name is taken whatever its suffix, and without looking whether it is there: reading it
     will tell. A file that is named twice comes twice. What Blemish wrote itself is left out, however it was named,
-    and counted in `results`. Memory holds the names of one folder. Raises BlemishError where there is no image.
+    and counted in `results`. Memory holds the names of one folder. One path may be given without a list around it.
+    Raises BlemishError where there is no image.
     """
     results = results or Results()
     given: list[str] = []  # for the complaint, so only until there is nothing to complain of
     found = False
-    for given_path in paths:
-        path = os.fspath(given_path)
+    for path in each_path(paths):
         if not found:
             given.append(path)
         for image in _expand_url(path, results) if is_url(path) else _expand(path, results):

@@ -69,7 +69,7 @@ class Prediction:
 
 def predict(
     detector: Detector,
-    paths: Iterable[str | os.PathLike[str]],
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     heatmaps: bool = True,
@@ -91,7 +91,7 @@ def predict(
 
     Args:
         detector: the model.
-        paths: image files, folders (searched to any depth), patterns such as `line?/*.png`, and URLs.
+        paths: image files, folders (searched to any depth), patterns such as `line?/*.png`, and URLs; one or several.
         out: made where there is none.
         heatmaps: draw an overlay of every image.
         raw: also write the anomaly maps, float32 (H, W) at each image's own size, in this format.
