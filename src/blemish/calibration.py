@@ -36,7 +36,7 @@ class Calibration:
             `blemish.cross_calibration`): what is proven then is `proven_rate`. Empty where it is split conformal.
 
     Raises:
-        BlemishError: no score, a score that is not finite, or a rate outside (0, 1).
+        BlemishError: no score, a score that is not finite, a rate outside (0, 1), or folds of other scores.
     """
 
     scores: Sequence[float]
@@ -44,6 +44,7 @@ class Calibration:
     folds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", tuple(self.scores))  # a list could change under what is cached
         if len(self.scores) == 0:
             raise BlemishError("no calibration scores: hold at least one good image back from training")
         if not np.isfinite(self._descending).all():
@@ -52,10 +53,16 @@ class Calibration:
             raise BlemishError(
                 f"the false-alarm rate must lie between 0 and 1, such as 0.01, not {self.false_alarm_rate:g}"
             )
+        if self.folds and (min(self.folds) < 1 or sum(self.folds) != len(self.scores)):
+            raise BlemishError(
+                f"folds of {sum(self.folds):,} calibration scores, but there are {len(self.scores):,}: "
+                "train the model again"
+            )
 
     @cached_property
     def _descending(self) -> npt.NDArray[np.float32]:
-        return np.sort(np.asarray(self.scores, dtype=np.float32))[::-1]
+        with np.errstate(over="ignore"):  # a score beyond float32 becomes infinite, which is refused
+            return np.sort(np.asarray(self.scores, dtype=np.float32))[::-1]
 
     @property
     def images(self) -> int:

@@ -100,7 +100,7 @@ class Detector:
         self.name = name
         self.fingerprint = fingerprint
         self.ignore: Ignore | None = None
-        self._built_in = of_record(metadata.ignored)
+        self._built_in = of_record(metadata.ignored, metadata.size)
 
     @classmethod
     def load(

@@ -36,6 +36,9 @@ BETS = {
 }
 
 
+LIGHT = ("brightness", "sharpness")  # statistics that no model has a part in
+
+
 @dataclass(frozen=True)
 class Drift:
     """An alarm: which image raised it, in which statistic, and how incoming values differ from calibration's."""

@@ -14,7 +14,7 @@ import onnxruntime
 
 from blemish.calibration import Calibration
 from blemish.datasets.pixels import Pixels
-from blemish.drift import drift_statistics
+from blemish.drift import LIGHT, drift_statistics
 from blemish.export import to_onnx
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.region_calibration import RegionCalibration
@@ -86,4 +86,4 @@ def watch(pixels: Pixels, good: Sequence[int]) -> dict[str, tuple[float, ...]]:
     """Brightness and sharpness of the good images, which no network has touched, for `blemish.drift`."""
     chosen = good[:: -(-len(good) // MOST_WATCHED)]
     found = [drift_statistics(pixels.images[index], 0.0, ignored=pixels.ignored.get(index)) for index in chosen]
-    return {name: tuple(round(one[name], 3) for one in found) for name in ("brightness", "sharpness")}
+    return {name: tuple(round(one[name], 3) for one in found) for name in LIGHT}

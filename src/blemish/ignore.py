@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -150,11 +151,38 @@ def as_record(ignore: Ignore, size: Size) -> dict[str, Any]:
     }
 
 
-def of_record(record: Mapping[str, Any] | None) -> Mask | None:
-    """The mask (H, W) inside a model's graph, from its file's record."""
-    if record is None or record["png"] is None:
+def of_record(record: Mapping[str, Any] | None, size: Size) -> Mask | None:
+    """The mask (H, W) inside a model's graph of network `size`, from its file's record.
+
+    Raises BlemishError where the record is not one that `as_record` makes, or its picture is broken or of another size.
+    """
+    if record is None:
         return None
-    return np.array(Image.open(io.BytesIO(base64.b64decode(record["png"])), formats=["PNG"]), dtype=bool)
+    try:
+        png = msgspec.convert(record, _Record)["png"]
+        content = None if png is None else base64.b64decode(png, validate=True)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise BlemishError("its record of what is ignored is no such record") from error
+    if content is None:
+        if record["everywhere"]:
+            raise BlemishError("its mask of what is ignored is not there")
+        return None
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            fits = picture.size == (size[1], size[0])  # asked before anything is decoded
+            mask = np.array(picture, dtype=bool) if fits else None
+    except Exception as error:  # Pillow's parsers raise whatever they stumble over
+        raise BlemishError("its mask of what is ignored is a broken picture") from error
+    if mask is None or mask.shape != size:
+        raise BlemishError(f"its mask of what is ignored is not {size[0]} x {size[1]} pixels of one channel")
+    return mask
+
+
+class _Record(TypedDict):
+    mask: str
+    everywhere: bool
+    share: float | None
+    png: str | None
 
 
 def _png(mask: Mask) -> str:

@@ -3,9 +3,13 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
 
 from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.files import printable
 from blemish.record import read_record
 
 FIGURES = {
@@ -16,6 +20,46 @@ FIGURES = {
     "false_alarm_rate": "false-alarm rate",
 }
 SHARES = ("detection_rate", "false_alarm_rate")  # said in percent
+
+
+class SavedDefect(TypedDict):
+    """What a card shows of one defect type."""
+
+    images: int
+    detection_rate: float
+    image_auroc: float | None
+    pixel_auroc: float | None
+
+
+class SavedEvaluation(TypedDict):
+    """What a card shows of what `blemish evaluate --save` left; there may be more."""
+
+    images: int
+    data: str
+    date: str
+    intervals: dict[str, tuple[float, float] | None]
+    image_auroc: float | None
+    pixel_auroc: float | None
+    aupro: float | None
+    detection_rate: float | None
+    false_alarm_rate: float | None
+    calibration_statement: str
+    per_defect: dict[str, SavedDefect]
+
+
+class SavedFlag(TypedDict):
+    """What a card shows of one cue that an audit flagged."""
+
+    words: str
+
+
+class SavedAudit(TypedDict):
+    """What a card shows of what `blemish audit --save` left; there may be more."""
+
+    images: int
+    date: str
+    verdict: str
+    flags: NotRequired[list[SavedFlag]]
 
 
 @dataclass(frozen=True)
@@ -37,8 +81,16 @@ class ModelCard:
 
     @classmethod
     def read(cls, path: Path) -> "ModelCard":
-        """Reads a model file. Raises BlemishError as `Detector.load` does."""
+        """Reads a model file. Raises BlemishError as `Detector.load` does, and where saved figures are none."""
         detector, record = Detector.load(path, threads=1), read_record(path)
+        for part, kind in (("evaluation", SavedEvaluation), ("audit", SavedAudit)):
+            try:
+                msgspec.convert(record.get(part), kind | None)
+            except msgspec.ValidationError as error:
+                raise BlemishError(
+                    f"{printable(path)}: what is saved in it of {part} is damaged ({error}); save it again with "
+                    f"blemish {part.replace('evaluation', 'evaluate')} --save"
+                ) from error
         return cls(
             detector=detector,
             megabytes=os.path.getsize(path) / 1e6,

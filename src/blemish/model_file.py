@@ -1,20 +1,53 @@
-"""What a model file says about itself: JSON in the ONNX file's metadata, read back without running any code."""
+"""What a model file says about itself: JSON in the ONNX file's metadata, read back without running any code.
+
+The dataclass is the schema: a field added to it is written, read and checked by its type without another word. What a
+type cannot say (a size is positive, a colour scale rises) is in `_refuse_impossible`.
+"""
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypedDict, get_args
 
+import msgspec
+
+from blemish import __version__
 from blemish.calibration import Calibration
+from blemish.drift import LIGHT
 from blemish.errors import BlemishError
+from blemish.ignore import of_record
 from blemish.region_calibration import RegionCalibration
 
 Runtime = Literal["onnxruntime", "openvino"]
 Precision = Literal["f32", "bf16", "int8"]
 
 METADATA_KEY = "blemish"
-FORMAT = 1
+FORMAT = 1  # goes up only where an older Blemish would misread a file; it ignores fields that it does not know
 FINGERPRINT_DIGITS = 16  # of SHA-256's 64: one false match in 10^19 comparisons, a quarter of the text
+PRECISIONS: Mapping[Runtime, tuple[Precision, ...]] = {"onnxruntime": ("f32", "int8"), "openvino": ("f32", "bf16")}
+DEEPEST = 50  # levels of lists and objects inside each other; Blemish writes five
+
+
+class DataSummary(TypedDict, total=False):
+    """Types of what is read back from `ModelMetadata.data`; it may hold more."""
+
+    name: str
+    layout: str
+    nominal_class: str | None
+    train_images: int
+    calibration_images: int
+    fingerprint: str
+
+
+class Settings(TypedDict, total=False):
+    """Types of what is read back from `ModelMetadata.settings`; it may hold more."""
+
+    backbone: str
+    seed: int
+    false_alarm_rate: float
+    outliers: str | None
 
 
 @dataclass(frozen=True)
@@ -67,25 +100,117 @@ class ModelMetadata:
 
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""
-        return json.dumps({"format": FORMAT} | asdict(self), sort_keys=True, ensure_ascii=False)
+        text = json.dumps({"format": FORMAT} | asdict(self), sort_keys=True, ensure_ascii=False)
+        return text.encode(errors="replace").decode()  # a folder's name may hold bytes that are no text
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":
-        """Reads what `to_json` wrote. Raises BlemishError for another format."""
+        """Reads what `to_json` wrote, by this Blemish or another one of the same format.
+
+        Fields that are not known are ignored. Raises BlemishError for another format, naming both versions, and for
+        values of the wrong type or that no training gives.
+        """
+        values = _parsed(text)
+        _refuse_other_format(values)
         try:
-            values = json.loads(text)
-            runtime = values.get("runtime", "onnxruntime")  # files from before there were exports do not say
-            if values.pop("format") != FORMAT or runtime not in get_args(Runtime):
-                raise BlemishError("the model was made by another version of blemish: train it again")
-            values["size"] = tuple(values["size"])
-            values["used_images"] = tuple(values["used_images"])
-            values["networks"] = tuple(values.get("networks", ()))
-            calibration = values["calibration"]
-            folds = tuple(calibration.get("folds", ()))
-            values["calibration"] = Calibration(tuple(calibration["scores"]), calibration["false_alarm_rate"], folds)
-            if values.get("regions") is not None:
-                regions = values["regions"]
-                values["regions"] = RegionCalibration(regions["level"], tuple(regions["largest"]))
-            return cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
-            raise BlemishError("the model file's metadata is damaged: copy or train it again") from error
+            for name in ("runtime", "precision"):
+                _refuse_unknown(values, name)
+            metadata = msgspec.convert(values, cls)
+            known = {name: row for name, row in metadata.watched.items() if name in LIGHT}
+            metadata = replace(metadata, watched=known)
+            msgspec.convert(metadata.data, DataSummary)
+            msgspec.convert(metadata.settings, Settings)
+            _refuse_impossible(metadata)
+        except msgspec.ValidationError as error:
+            raise BlemishError(_damaged(_words(str(error)), values)) from error
+        except _ImpossibleError as error:
+            raise BlemishError(_damaged(str(error), values)) from error
+        return metadata
+
+
+class _ImpossibleError(Exception):
+    """A value of the right type that no training gives."""
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        values = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise BlemishError(_damaged("it is no JSON that Blemish writes", {})) from error
+    if not isinstance(values, dict):
+        raise BlemishError(_damaged("it is not a JSON object", {}))
+    level: list[Any] = [values]
+    for _ in range(DEEPEST):
+        below = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [one for row in below for one in row]
+    if level:
+        raise BlemishError(_damaged(f"it is nested more than {DEEPEST} levels deep", {}))
+    return values
+
+
+def _refuse_other_format(values: Mapping[str, Any]) -> None:
+    found = values.get("format")
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise BlemishError(_damaged("it does not say its format", values))
+    maker, own = f"{_maker(values) or 'of unknown version'}, model format {found}", f"{__version__}, format {FORMAT}"
+    if found > FORMAT:
+        raise BlemishError(f"made by a newer Blemish ({maker}): update Blemish (this is {own})")
+    if found < FORMAT:
+        raise BlemishError(f"made by an older Blemish ({maker}), which this one ({own}) does not read: train it again")
+
+
+def _refuse_unknown(values: Mapping[str, Any], name: Literal["runtime", "precision"]) -> None:
+    """A word that is not known may be a newer one."""
+    known, found = get_args({"runtime": Runtime, "precision": Precision}[name]), values.get(name)
+    if isinstance(found, str) and found not in known:
+        raise _ImpossibleError(f"its {name} is {found!a}, and known are {', '.join(known)}")
+
+
+def _refuse_impossible(metadata: ModelMetadata) -> None:
+    """Raises _ImpossibleError for values of the right type that no training gives."""
+    low, high = metadata.heatmap_low, metadata.heatmap_high
+    if min(metadata.size) < 1:
+        raise _ImpossibleError(f"its size is {metadata.size[0]} x {metadata.size[1]} pixels")
+    if metadata.precision not in PRECISIONS[metadata.runtime]:
+        raise _ImpossibleError(f"{metadata.runtime} does not run in {metadata.precision}")
+    if not low < high:
+        raise _ImpossibleError(f"its colour scale runs from {low:g} to {high:g}")
+    if not all(math.isfinite(value) for value in (low, high)):
+        raise _ImpossibleError("its colour scale is not finite")
+    if sizes := [name for name, values in metadata.watched.items() if not values]:
+        raise _ImpossibleError(f"watched[{sizes[0]!a}] is empty")
+    try:
+        of_record(metadata.ignored, metadata.size)
+    except BlemishError as error:
+        raise _ImpossibleError(str(error)) from error
+
+
+def _damaged(fault: str, values: Mapping[str, Any]) -> str:
+    """One sentence; a file of a newer Blemish is more likely new than damaged."""
+    maker = _maker(values)
+    if maker is not None and _numbers(maker) > _numbers(__version__):
+        return (
+            f"made by a newer Blemish ({maker}), and its metadata are not understood ({fault}): "
+            f"update Blemish (this is {__version__})"
+        )
+    return f"the model file's metadata is damaged ({fault}): copy or train it again"
+
+
+def _maker(values: Mapping[str, Any]) -> str | None:
+    """The version of Blemish that made the file, as far as it says so."""
+    versions = values.get("versions")
+    found = versions.get("blemish") if isinstance(versions, dict) else None
+    return ascii(found)[1:-1][:40] if isinstance(found, str) and found else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers a version begins with: (0, 10, 2) of 0.10.2rc1."""
+    found = re.match(r"\d{1,9}(\.\d{1,9})*", version)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def _words(fault: str) -> str:
+    """A fault in msgspec's words as a part of a sentence: "at size[0]: expected int, got str"."""
+    what, _, where = fault.replace("`", "").partition(" - at ")
+    place = where.removeprefix("$").removeprefix(".")
+    return (f"at {place}: " if place else "") + what[:1].lower() + what[1:]

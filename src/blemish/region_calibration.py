@@ -40,6 +40,7 @@ class RegionCalibration:
     largest: Sequence[float]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "largest", tuple(self.largest))  # a list could change under what is cached
         if len(self.largest) == 0 or not np.isfinite([self.level, *self.largest]).all():
             raise BlemishError("region p-values need a finite excess of each calibration image: train the model again")
 

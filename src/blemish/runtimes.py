@@ -4,6 +4,8 @@ Every model file is an ONNX model with Blemish's metadata inside. An OpenVINO ex
 ONNX itself, so nothing is converted, and the metadata say which runtime its calibration belongs to.
 """
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -15,47 +17,66 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
+from blemish.graph_check import INPUT, OUTPUTS, metadata_of, refuse_unfit_graph
 from blemish.model_file import METADATA_KEY, ModelMetadata, Precision, Runtime
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Outputs = tuple[Floats, Floats, Floats]
 
-_OUTPUTS = ("anomaly_map", "score", "p_value")
+# Each of ONNX Runtime's exceptions stands for itself, and on damaged files its parsers raise others besides.
+_FAULTS: tuple[type[Exception], ...] = (
+    *(one for one in vars(failures).values() if isinstance(one, type) and issubclass(one, Exception)),
+    RuntimeError,
+    ValueError,
+    TypeError,
+    MemoryError,
+)
 
 
 class Graph(Protocol):
     """A detector's graph, ready to run; calls from several threads are safe."""
 
     def run(self, pixels: Pixels) -> Outputs:
-        """Maps (N, H, W), scores (N,) and p-values (N,) of uint8 pixels (N, H, W, 3) at network size."""
+        """Maps (N, H, W), scores (N,) and p-values (N,) of uint8 pixels (N, H, W, 3) at network size.
+
+        Raises BlemishError where the graph cannot be run, or what comes out is not that.
+        """
 
 
 def open_model(path: Path, *, threads: int | None, arena: bool) -> tuple[Graph, ModelMetadata]:
-    """Opens a model file; see `Detector.load` for the arguments. Raises BlemishError, naming the file."""
+    """Opens a model file; see `Detector.load` for the arguments. Raises BlemishError, naming the file.
+
+    Nothing of the graph is run, nor given any memory, before it is checked: see `blemish.graph_check`.
+    """
     try:
         model = path.read_bytes()
     except OSError as error:
         raise BlemishError(f"{printable(path)}: {read_fault(error)}") from error
     try:
-        session = _session(model, threads=threads, arena=arena)
-    except (failures.InvalidProtobuf, failures.InvalidGraph, failures.Fail, failures.InvalidArgument) as error:
-        raise BlemishError(
-            f"{printable(path)}: not an ONNX model, or a damaged one; give a file that blemish train wrote"
-        ) from error
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise BlemishError(
-            f"{printable(path)}: an ONNX model, but not one that blemish train wrote; give one that it did"
-        )
-    try:
-        metadata = ModelMetadata.from_json(text)
-        if metadata.runtime == "onnxruntime":
-            return _OnnxRuntime(session), metadata
-        del session  # has done its part, and would hold the weights a second time
-        return _open_openvino(model, metadata.precision, threads=threads), metadata
+        return _opened(model, threads=threads, arena=arena)
     except BlemishError as error:
         raise BlemishError(f"{printable(path)}: {error}") from error
+
+
+def _opened(model: bytes, *, threads: int | None, arena: bool) -> tuple[Graph, ModelMetadata]:
+    text = metadata_of(model).get(METADATA_KEY)
+    if text is None:
+        raise BlemishError("an ONNX model, but not one that blemish train wrote; give one that it did")
+    metadata = ModelMetadata.from_json(text)
+    try:
+        refuse_unfit_graph(model)
+        session = _session(model, threads=threads, arena=arena)
+    except _FAULTS as error:
+        raise BlemishError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot open its graph ({_reason(error)}): copy the file or train "
+            "it again, or update ONNX Runtime if it is older than the one that made the file"
+        ) from error
+    _refuse_other_ends(session, metadata.size)
+    if metadata.runtime == "onnxruntime":
+        return _OnnxRuntime(session), metadata
+    del session  # has done its part, and would hold the weights a second time
+    return _open_openvino(model, metadata.precision, threads=threads), metadata
 
 
 def open_graph(model: bytes, runtime: Runtime, precision: Precision, *, threads: int | None = None) -> Graph:
@@ -73,8 +94,11 @@ class _OnnxRuntime:
         self._session = session
 
     def run(self, pixels: Pixels) -> Outputs:
-        maps, scores, p_values = self._session.run(_OUTPUTS, {"pixels": pixels})
-        return maps, scores, p_values
+        try:
+            maps, scores, p_values = self._session.run(OUTPUTS, {INPUT: pixels})
+        except _FAULTS as error:
+            raise BlemishError(_run_fault(error, pixels)) from error
+        return _checked(maps, scores, p_values, pixels)
 
 
 class _OpenVino:
@@ -84,15 +108,70 @@ class _OpenVino:
 
     def run(self, pixels: Pixels) -> Outputs:
         with self._lock:
-            results = self._request.infer({"pixels": pixels}, share_inputs=True)
+            try:
+                results = self._request.infer({INPUT: pixels}, share_inputs=True)
+            except _FAULTS as error:
+                raise BlemishError(_run_fault(error, pixels)) from error
             # Copies: the next call writes over the request's own memory.
-            maps, scores, p_values = (np.array(results[name]) for name in _OUTPUTS)
-        return maps, scores, p_values
+            maps, scores, p_values = (np.array(results[name]) for name in OUTPUTS)
+        return _checked(maps, scores, p_values, pixels)
+
+
+def _checked(maps: Floats, scores: Floats, p_values: Floats, pixels: Pixels) -> Outputs:
+    """What a graph gave, if it is a detector's: a score that is no number would pass for "ok"."""
+    if maps.shape != pixels.shape[:3] or scores.shape != pixels.shape[:1] or p_values.shape != scores.shape:
+        raise BlemishError("the model's graph gives maps and scores of other shapes than its images: train it again")
+    if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
+        raise BlemishError("the model gives scores that are no finite numbers: copy the file or train it again")
+    return maps, scores, p_values
+
+
+def _run_fault(error: Exception, pixels: Pixels) -> str:
+    return (
+        f"the model's graph cannot be run on {'x'.join(map(str, pixels.shape))} pixels ({_reason(error)}): "
+        "copy the file, train it again, or free some memory"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a runtime's error without its code, as a part of a sentence."""
+    lines = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error)).split("\n")
+    return printable(lines[0].strip()[:200].rstrip(".")) or type(error).__name__
+
+
+def _refuse_other_ends(session: onnxruntime.InferenceSession, size: tuple[int, int]) -> None:
+    """Raises BlemishError where a graph takes or gives anything else than a detector of this network size."""
+    found = {
+        "input": {one.name: (one.type, one.shape) for one in session.get_inputs()},
+        "output": {one.name: (one.type, one.shape) for one in session.get_outputs()},
+    }
+    wanted: dict[str, dict[str, tuple[str, list[int | None]]]] = {
+        "input": {INPUT: ("tensor(uint8)", [None, *size, 3])},
+        "output": {name: ("tensor(float)", [None, *size] if name == OUTPUTS[0] else [None]) for name in OUTPUTS},
+    }
+    for end, tensors in wanted.items():
+        if found[end].keys() != tensors.keys():
+            names = ", ".join(sorted(printable(str(name))[:40] for name in found[end])) or "none"
+            raise BlemishError(f"its graph has the {end}s {names} and not {', '.join(tensors)}: train it again")
+        for name, (kind, shape) in tensors.items():
+            own_kind, own_shape = found[end][name]
+            if own_kind != kind or not _fits(own_shape, shape):
+                raise BlemishError(
+                    f"its graph's {end} {name} is {own_kind} {own_shape} and not that of {size[0]} x {size[1]} pixels, "
+                    f"{kind} {['n', *shape[1:]]}: copy the file or train it again"
+                )
+
+
+def _fits(found: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:
+    """Whether the first side is free and each other one is the wanted one, or cannot be known beforehand."""
+    if len(found) != len(wanted) or isinstance(found[0], int):
+        return False
+    return all(one == other or not isinstance(one, int) for one, other in zip(found[1:], wanted[1:], strict=True))
 
 
 def _session(model: bytes, *, threads: int | None, arena: bool) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # faults are raised, and said in one sentence
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.enable_cpu_mem_arena = arena
     if threads is not None:
@@ -115,4 +194,9 @@ def _open_openvino(model: bytes, precision: Precision, *, threads: int | None) -
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    return _OpenVino(core.compile_model(core.read_model(model), "CPU", settings))
+    try:
+        return _OpenVino(core.compile_model(core.read_model(model), "CPU", settings))
+    except _FAULTS as error:
+        raise BlemishError(
+            f"OpenVINO {openvino.__version__.split('-')[0]} cannot open its graph ({_reason(error)}): export it again"
+        ) from error

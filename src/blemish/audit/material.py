@@ -104,7 +104,7 @@ def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material
     if good < LEAST_NOMINAL:
         raise BlemishError(f"{data.root}: {good} good images that can be read; an audit needs {LEAST_NOMINAL} or more")
     images = np.stack(pixels)
-    ignored = of_record(detector.metadata.ignored)
+    ignored = of_record(detector.metadata.ignored, detector.metadata.size)
     return Material(
         samples=tuple(samples),
         pixels=images,

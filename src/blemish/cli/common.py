@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from blemish.files import atomic_write
+from blemish.files import atomic_write, printable
 
 if TYPE_CHECKING:
     from blemish.detector import Detector
@@ -90,7 +90,7 @@ def cautions(detector: "Detector") -> list[str]:
     record = detector.metadata.ignored
     if record is None or record["everywhere"] or detector.ignore is not None:
         return []
-    return [f"the model was trained with a mask an image ({record['mask']}): give --ignore DIR here too"]
+    return [f"the model was trained with a mask an image ({printable(record['mask'])}): give --ignore DIR here too"]
 
 
 class _RehearsalError(Exception):

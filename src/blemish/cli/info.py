@@ -47,7 +47,7 @@ def _as_text(card: ModelCard, values: dict[str, Any]) -> str:
         f"  learned from {printable(str(data.get('name')))}: {counted(data.get('train_images', 0), 'image')}, "
         f"{values['calibration_images']:,} {'of them' if card.detector.calibration.folds else 'more'} to calibrate "
         f"(fingerprint {str(data.get('fingerprint'))[:16]})",
-        f"  {values['supervision']}",
+        f"  {printable(values['supervision'])}",
         f"  backbone {settings.get('backbone')}, {height} x {width} px, seed {settings.get('seed')}",
         *(f"  {sentence}" for sentence in card.decisions),
         *_ignored(values["ignored"]),
@@ -56,7 +56,7 @@ def _as_text(card: ModelCard, values: dict[str, Any]) -> str:
         *_evaluation(values["evaluation"]),
         *_audit(values["audit"]),
     ]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))  # any text in the file may hold what a terminal obeys
 
 
 def _ignored(ignored: dict[str, Any] | None) -> list[str]:
@@ -75,7 +75,7 @@ def _evaluation(saved: dict[str, Any] | None) -> list[str]:
     ]
     for name, label in FIGURES.items():
         say = percent if name in SHARES else figure
-        interval = saved["intervals"][name]
+        interval = saved["intervals"].get(name)
         within = "" if interval is None else f"  {say(interval[0])} to {say(interval[1])}"
         lines.append(f"  {label:<16}  {say(saved[name]):>6}{within}")
     return lines

@@ -23,7 +23,7 @@ def _figures(card: ModelCard) -> list[KeyFigure]:
     made = []
     for name, label in FIGURES.items():
         say = percent if name in SHARES else figure
-        interval = saved["intervals"][name]
+        interval = saved["intervals"].get(name)
         made.append(
             KeyFigure(label, say(saved[name]), "" if interval is None else f"{say(interval[0])} to {say(interval[1])}")
         )
