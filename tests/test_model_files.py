@@ -163,6 +163,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "a precision of another runtime": ({"precision": "bf16"}, "onnxruntime does not run in bf16"),
     "versions in a list": ({"versions": ["0.1"]}, "at versions: expected object"),
     "a version in a number": ({"versions": {"torch": 2.4}}, "at versions[...]: expected str"),
+    "networks of text": ({"networks": [{"aligned": "no"}]}, "at networks[0][...]: expected bool"),
     "a second opinion of text": ({"second_opinion": "no"}, "at second_opinion: expected bool"),
 }
 
@@ -693,6 +694,7 @@ def test_what_a_terminal_would_obey_is_escaped(tiny_model: Path, tmp_path: Path,
 
 def test_the_table_of_a_card_may_hold_anything(tiny_model: Path, tmp_path: Path, run: Callable) -> None:
     odd = {"settings": {"a": [1, {"b": None}], "": {}, "c": "<script>"}, "data": {"x": [[]], "train_images": -1}}
+    odd |= {"aligned": True, "networks": [{}, {"new": True}]}
     path = with_text(tiny_model, json.dumps(values_of(tiny_model) | odd), tmp_path / "m.onnx")
     assert run("info", path, "-o", tmp_path / "card.html", "--json").status == 0
     assert "<script>" not in (tmp_path / "card.html").read_text(encoding="utf-8")

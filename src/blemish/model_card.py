@@ -109,7 +109,7 @@ class ModelCard:
         }
         sentences = []
         for name, sentence in said.items():
-            so, networks = sum(network[name] for network in metadata.networks), len(metadata.networks)
+            so, networks = sum(network.get(name, False) for network in metadata.networks), len(metadata.networks)
             if getattr(metadata, name):
                 sentences.append(sentence if so == networks else f"{sentence} ({so} of its {networks} networks)")
         return tuple(sentences)
