@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.outputs import MODEL, refuse_overwriting
 from blemish.prediction import find_images, predict
-from blemish.results import MARKER, Results
+from blemish.results import Results
 from blemish.synthetic.outliers import OutlierFolder
 from conftest import noise, save_image, stained
 from test_prediction import rows
@@ -34,25 +36,31 @@ def line(tmp_path: Path) -> Path:
     return tmp_path / "line3"
 
 
+def unsign(out: Path) -> None:
+    """Pictures as earlier versions wrote them."""
+    for picture in [*out.rglob("*.png"), *out.rglob("*.tiff")]:
+        with Image.open(picture) as opened:
+            pixels = np.array(opened)
+        Image.fromarray(pixels).save(picture)
+
+
 def finished(detector: Detector, line: Path, out: Path) -> None:
     predict(detector, [line], out, raw="tiff")
 
 
-def before_there_was_a_marker(detector: Detector, line: Path, out: Path) -> None:
+def before_there_was_a_signature(detector: Detector, line: Path, out: Path) -> None:
     predict(detector, [line], out, raw="tiff")
-    for marker in out.rglob(MARKER):
-        marker.unlink()
+    unsign(out)
 
 
 def with_a_parquet_table(detector: Detector, line: Path, out: Path) -> None:
     pytest.importorskip("pyarrow")
     predict(detector, [line], out, table="parquet", raw="tiff")
-    for marker in out.rglob(MARKER):
-        marker.unlink()
+    unsign(out)
 
 
 def without_regions(detector: Detector, line: Path, out: Path) -> None:
-    before_there_was_a_marker(detector, line, out)
+    before_there_was_a_signature(detector, line, out)
     (out / "regions.json").unlink()
 
 
@@ -79,13 +87,12 @@ def killed(detector: Detector, line: Path, out: Path) -> None:
 
     with pytest.raises(KeyError):
         predict(detector, [line], out, raw="tiff", engine=engine)
-    for marker in out.rglob(MARKER):
-        marker.unlink()
+    unsign(out)
 
 
 RUNS = (
     finished,
-    before_there_was_a_marker,
+    before_there_was_a_signature,
     with_a_parquet_table,
     without_regions,
     without_its_table,
@@ -220,3 +227,184 @@ def test_refusals_are_blemish_errors_in_the_api_too(detector: Detector, line: Pa
     save_image(line / "maps/0.png", noise(9))
     with pytest.raises(BlemishError, match=r"maps holds 0\.png"):
         predict(detector, [line], line, raw="tiff")
+
+
+# Outputs that would replace an input. Each makes a file in the folder and names the command.
+
+
+def a_link(folder: Path, name: str, to: str) -> Path:
+    (folder / name).symlink_to(folder / to)
+    return folder / name
+
+
+def a_second_name(folder: Path, name: str, to: str) -> Path:
+    os.link(folder / to, folder / name)
+    return folder / name
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Path, parts: Path) -> Path:
+    """A folder with a model, a data set and files of others."""
+    shutil.copy(tiny_model, tmp_path / "m.onnx")
+    shutil.copy(tiny_model, tmp_path / "weights.onnx")
+    shutil.copy(tiny_model, tmp_path / "model")
+    save_image(tmp_path / "mask.png", np.zeros((64, 64), np.uint8))
+    (tmp_path / "notes").write_text("Measured on Monday.\n")
+    (tmp_path / "other.csv").write_text("part,weight\n")
+    (tmp_path / "list.txt").write_text(f"{parts}/test/good/0.png\n")
+    return tmp_path
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+MODEL_VERBS: dict[str, list[str]] = {
+    "train": ["train", "parts", "-o"],
+    "export": ["export", "m.onnx", "--format", "openvino", "--data", "parts", "-o"],
+}
+PAGE_VERBS: dict[str, list[str]] = {
+    "info": ["info", "m.onnx", "-o"],
+    "report": ["report", "m.onnx", "parts", "-o"],
+    "audit": ["audit", "m.onnx", "parts", "-o"],
+}
+INPUT, NAME_OF_MODEL, NAME_OF_PAGE = "it is an input of this command", "ends in .onnx", "ends in .html or .htm"
+
+
+def refused() -> list[tuple[str, list[str], str]]:
+    cases = []
+    for verb, words in PAGE_VERBS.items():
+        cases += [
+            (verb, [*words, "m.onnx"], INPUT),
+            (verb, [*words, "./parts/../m.onnx"], INPUT),
+            (verb, [*words, "link:page.html>m.onnx"], INPUT),
+            (verb, [*words, "second:page.html>m.onnx"], INPUT),
+            (verb, [*words, "weights.onnx"], NAME_OF_PAGE),
+            (verb, [*words, "new.onnx"], NAME_OF_PAGE),
+            (verb, [*words, "parts/test/good/0.png"], NAME_OF_PAGE),
+            (verb, [*words, "other.csv"], NAME_OF_PAGE),
+            (verb, [*words, "link:page.html>weights.onnx"], "it is a link to"),
+            (verb, [*words, "link:page.html>notes"], "is not a page"),
+            (verb, [*words, "notes"], "is not a page"),
+            (verb, [*words, "model"], "is not a page"),
+        ]
+    for verb, words in MODEL_VERBS.items():
+        cases += [
+            (verb, [*words, "parts/train/good/0.png"], NAME_OF_MODEL),
+            (verb, [*words, "other.csv"], NAME_OF_MODEL),
+            (verb, [*words, "model.pt"], NAME_OF_MODEL),
+            (verb, [*words, "notes"], "is not a model file"),
+            (verb, [*words, "link:new.onnx>parts/train/good/0.png"], INPUT),
+            (verb, [*words, "link:new.onnx>mask.png"], "it is a link to"),
+            (verb, [*words, "second:new.onnx>parts/train/good/0.png"], INPUT),
+        ]
+    cases += [
+        ("export", [*MODEL_VERBS["export"], "m.onnx"], INPUT),
+        ("export", [*MODEL_VERBS["export"], "link:new.onnx>m.onnx"], INPUT),
+        ("train", [*MODEL_VERBS["train"], "weights.onnx", "--weights", "weights.onnx"], INPUT),
+        ("train", [*MODEL_VERBS["train"], "second:mask.onnx>mask.png", "--ignore", "mask.png"], INPUT),
+        ("audit", [*PAGE_VERBS["audit"], "second:mask.html>mask.png", "--roi", "mask.png"], INPUT),
+        ("report", [*PAGE_VERBS["report"], "second:mask.html>mask.png", "--ignore", "mask.png"], INPUT),
+        ("predict", ["predict", "m.onnx", "parts", "-o", "m.onnx"], "a file is in its place"),
+        ("predict", ["predict", "m.onnx", "parts", "-o", "results.csv"], "is to be a folder"),
+        ("predict", ["predict", "m.onnx", "--list", "scores.csv", "-o", "."], "is an input and would be replaced"),
+        ("demo", ["demo", "-o", "demo.html"], "is to be a folder"),
+        ("demo", ["demo", "-o", "m.onnx"], "a file is in its place"),
+    ]
+    return cases
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "sentence"), refused(), ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_an_output_that_would_replace_something_else_is_refused(
+    run, place: Path, monkeypatch: pytest.MonkeyPatch, verb: str, words: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(place)
+    (place / "scores.csv").write_text("parts/test/good/0.png\n")
+    arguments = []
+    for word in words:
+        how, _, names = word.partition(":")
+        if names:
+            name, to = names.split(">")
+            {"link": a_link, "second": a_second_name}[how](place, name, to)
+            word = name
+        arguments.append(word)
+    before = everything(place)
+    outcome = run(*arguments)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert sentence in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert everything(place) == before
+
+
+@pytest.mark.parametrize("name", ["new.html", "NEW.HTM", "old.html", "plain", "plain page", "latest"])
+def test_a_page_may_be_new_or_replace_a_page(run, place: Path, name: str) -> None:
+    run("info", place / "m.onnx", "-o", place / "old.html")
+    (place / "old.html").rename(place / "plain page")
+    (place / "old.html").write_text("mine")
+    (place / "latest").symlink_to(place / "old.html")
+    assert run("info", place / "m.onnx", "-o", place / name).status == 0
+    assert (place / name).read_text(encoding="utf-8").lstrip().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("name", ["new.onnx", "weights.onnx", "model", "NEW.ONNX", "new", "screws.v2.onnx"])
+def test_a_model_may_be_new_or_replace_a_model(place: Path, name: str) -> None:
+    refuse_overwriting(place / name, [place / "parts", place / "m.onnx", None, "s3://parts/a"], kind=MODEL)
+
+
+def test_letters_that_the_disk_does_not_tell_apart_are_one_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stat(path: object, **options: object) -> os.stat_result:
+        return real(str(path).lower() if str(path).endswith(".ONNX") else path, **options)
+
+    real = os.stat
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(BlemishError, match=INPUT):
+        refuse_overwriting(place / "M.ONNX", [place / "m.onnx"], kind=MODEL)
+
+
+def test_the_functions_refuse_as_the_verbs_do(detector: Detector, place: Path) -> None:
+    from blemish import train
+    from blemish.evaluation import evaluate
+    from blemish.exporting import export
+    from blemish.model_card import ModelCard
+    from blemish.report import write_report
+    from blemish.report.card_page import write_card
+
+    before = everything(place)
+    parts, image = place / "parts", place / "parts/train/good/0.png"
+    calls = [
+        lambda: train(parts, image),
+        lambda: export(place / "m.onnx", parts, place / "m.onnx", target="openvino"),
+        lambda: write_report(evaluate(detector, read_data_set(parts)), place / "m.onnx"),
+        lambda: write_card(ModelCard.read(place / "m.onnx"), place / "m.onnx"),
+        lambda: predict(detector, [parts], place / "results.csv"),
+    ]
+    for call in calls:
+        with pytest.raises(BlemishError):
+            call()
+    assert everything(place) == before
+
+
+def test_a_table_of_others_is_not_replaced(run, place: Path) -> None:
+    (place / "scores.csv").write_text("part,weight\n")
+    outcome = run("predict", place / "m.onnx", place / "parts", "-o", place)
+    assert outcome.status == 2
+    assert "scores.csv is no table of Blemish and would be replaced" in outcome.err
+    assert (place / "scores.csv").read_text() == "part,weight\n"
+
+
+@pytest.mark.parametrize("way", ["folder", "file", "second name"])
+def test_a_link_among_the_heatmaps_does_not_lead_to_the_image(run, tiny_model: Path, line: Path, way: str) -> None:
+    out = line.parent / "out"
+    run("predict", tiny_model, line, "-o", out)
+    before = everything(line)
+    if way == "folder":
+        shutil.rmtree(out / "heatmaps")
+        (out / "heatmaps").symlink_to(line)
+    else:
+        (out / "heatmaps/0.png").unlink()
+        (os.symlink if way == "file" else os.link)(line / "0.png", out / "heatmaps/0.png")
+    outcome = run("predict", tiny_model, line, "-o", out)
+    assert outcome.status == (0 if way == "file" else 2)
+    assert everything(line) == before

@@ -20,7 +20,6 @@ from blemish.errors import BlemishError
 from blemish.prediction import find_images, predict, read_list
 from blemish.prediction.finding import natural_order
 from blemish.prediction.pictures import PictureNames
-from blemish.results import MARKER
 from conftest import noise, save_image, stained
 
 
@@ -47,8 +46,7 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 
 def names(folder: Path) -> list[str]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
-    return sorted(path.relative_to(folder).as_posix() for path in files)
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_rows_are_what_the_detector_says(detector, photos, tmp_path):
@@ -250,7 +248,7 @@ def test_the_table_is_the_same_with_any_number_of_workers(detector, tmp_path):
         {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
         for out in (tmp_path / f"out{workers}" for workers in (1, 2, 5))
     ]
-    assert len(names_and_bytes[0]) == 3 + 99  # table, regions, marker
+    assert len(names_and_bytes[0]) == 2 + 99
     assert names_and_bytes[0] == names_and_bytes[1] == names_and_bytes[2]
     assert [Path(row["path"]).stem for row in rows(tmp_path / "out2")] == [str(i) for i in range(100)]
 

@@ -204,7 +204,7 @@ def test_half_written_files_of_a_killed_run_are_removed(detector, photos, tmp_pa
     for name in ("heatmaps/.99.png.0a0b0c0d.partial", ".scores.csv.0a0b0c0d.partial"):
         (tmp_path / "out" / name).write_bytes(b"half")
     resume(detector, [photos], tmp_path / "out")
-    assert not list((tmp_path / "out").rglob(".*.partial"))
+    assert not list((tmp_path / "out").rglob(".*"))
 
 
 def test_two_runs_do_not_write_into_one_folder(detector, photos, tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from blemish.errors import BlemishError
 from blemish.regions import Contour, Region, check_anomaly_map, find_regions, outlines
+from blemish.results import SIGNATURE
 
 # The threshold is the middle of every colour scale: the same colour means the same decision in every picture.
 THRESHOLD_INDEX = 128
@@ -106,7 +107,7 @@ def overlay(
 
 
 def encode_png(picture: Image.Image) -> bytes:
-    """An RGB picture as a PNG file.
+    """An RGB picture as a PNG file that says it is a result.
 
     Each row is stored as its difference from the one above. Pillow tries five such filters on every row: that
     takes twice as long as all the rest, and saves a photograph nothing.
@@ -117,7 +118,8 @@ def encode_png(picture: Image.Image) -> bytes:
     rows[:, 1:] = pixels
     rows[1:, 1:] -= pixels[:-1]
     header = struct.pack(">IIBBBBB", *picture.size, 8, PNG_RGB, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, PNG_LEVEL)), (b"IEND", b""))
+    words = b"Software\0" + SIGNATURE.encode("latin-1")
+    chunks = ((b"IHDR", header), (b"tEXt", words), (b"IDAT", zlib.compress(rows.data, PNG_LEVEL)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
         for kind, content in chunks

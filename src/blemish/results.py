@@ -1,7 +1,7 @@
 """What Blemish itself has written: pictures of results are no images to score, to learn from or to complain of.
 
-`predict` puts a small file into the folders of its pictures, so that they are known wherever they are moved to. Folders
-from before there was one are known by the files beside them.
+A folder of pictures is known by the files beside it, and each picture by a few words near its beginning, wherever it is
+moved to. Pictures from before there were such words are known by the files alone.
 """
 
 import os
@@ -11,15 +11,17 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from blemish.errors import BlemishError
-from blemish.files import atomic_write, make_folder, printable
+from blemish.files import printable
+from blemish.outputs import same_file
 
 HEATMAPS, MAPS = "heatmaps", "maps"  # folders of pictures in the folder of a run
 TABLES, REGIONS, JOURNAL = ("scores.csv", "scores.parquet"), "regions.json", ".unfinished.sqlite"
-MARKER = ".written-by-blemish"
+SIGNATURE = "Result of Blemish"  # in the field for the software, of PNG and TIFF
 
-_NOTE = "The pictures in this folder are results of Blemish; it takes none of them for a photograph.\n"
 _HEADER = b"path,score,p_value,verdict"  # of scores.csv
 _DEMO = ("README.txt", b"Blemish demo set")
+_SIGNED = frozenset({".png", ".tif", ".tiff"})
+_BEGINNING = 1024  # bytes of a picture that hold the signature
 _MOST_KNOWN = 100_000  # folders in memory
 
 
@@ -30,6 +32,7 @@ class Results:
         """Begins with none."""
         self._storage: Any = None
         self._known: dict[tuple[str, str | None], str | None] = {}
+        self._signed: dict[str, bool] = {}  # whether the first picture of a folder is
         self._left_out: Counter[str] = Counter()
 
     def of_storage(self, storage: Any) -> "Results":
@@ -54,14 +57,26 @@ class Results:
         if key not in self._known:
             if len(self._known) > _MOST_KNOWN:
                 self._known.clear()
+                self._signed.clear()
             self._known[key] = self._holder(folder, top)
         found = self._known[key]
-        if found is None and _is_table(image) and self._is_run(folder):
+        if found is None and (self._is_signed(image) or (_is_table(image) and self._is_run(folder))):
             found = folder
         if found is None:
             return False
         self._left_out[found] += 1
         return True
+
+    def _is_signed(self, image: str) -> bool:
+        """Whether the picture says so itself; where the first one of its folder does not, none is asked again."""
+        folder, name = os.path.split(image)
+        if self._storage is not None or not self._signed.get(folder, True):
+            return False
+        if os.path.splitext(name)[1].lower() not in _SIGNED:
+            return False
+        signed = SIGNATURE.encode() in _beginning(image, _BEGINNING)
+        self._signed.setdefault(folder, signed)
+        return signed
 
     def sentence(self) -> str | None:
         """How many images were left out and why; None where none was."""
@@ -95,8 +110,6 @@ class Results:
             return False
 
     def _is_written(self, folder: str) -> bool:
-        if self._exists(f"{folder}/{MARKER}"):
-            return True
         parent, name = os.path.split(folder)
         return name in (HEATMAPS, MAPS) and self._is_run(parent)
 
@@ -117,24 +130,33 @@ def without_results(root: Path, images: Iterable[PurePosixPath]) -> tuple[list[P
     return kept, results.sentence()
 
 
-def mark(folder: Path) -> None:
-    """Makes a folder for pictures of results that is known as one. Raises BlemishError where that cannot be."""
-    make_folder(folder)
-    if not (folder / MARKER).exists():
-        with atomic_write(folder / MARKER, mode="w") as file:
-            file.write(_NOTE)
-
-
 def refuse_other_files(folder: Path) -> None:
     """Raises BlemishError where a folder for pictures of results holds files, and no run wrote them."""
-    if not folder.is_dir() or Results().leaves_out(os.path.join(folder, "x.png")):
+    if not folder.is_dir():
         return
-    files = (name for _, _, names in os.walk(folder) for name in names)
-    held = next((name for name in files if not name.startswith(".") and name != "Thumbs.db"), None)
-    if held is not None:
+    # By its real place: a link from a folder of results to photographs makes no results of them.
+    place, results = os.path.realpath(folder), Results()
+    files = (os.path.join(below, name) for below, _, names in os.walk(place) for name in names)
+    visible = (file for file in files if not os.path.basename(file).startswith(".") and not file.endswith("Thumbs.db"))
+    held = next(visible, None)  # results fill a folder alone: the first tells of the others
+    if held is not None and not held.endswith(".npy") and not results.leaves_out(held):
         raise BlemishError(
-            f"{printable(folder)} holds {printable(held)}, which is no result of Blemish and might be replaced; "
-            "choose another folder for the results"
+            f"{printable(folder)} holds {printable(os.path.basename(held))}, which is no result of Blemish and might "
+            "be replaced; choose another folder for the results"
+        )
+
+
+def refuse_other_table(out: Path, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Raises BlemishError where the table or regions of a run in `out` would replace an input, or a table of others."""
+    for name in (*TABLES, REGIONS, JOURNAL):
+        if any(same_file(out / name, given) for given in inputs):
+            raise BlemishError(
+                f"{printable(out / name)} is an input and would be replaced; choose another folder for the results"
+            )
+    table = out / TABLES[0]
+    if table.is_file() and table.stat().st_size and not _begins(os.fspath(table), _HEADER):
+        raise BlemishError(
+            f"{printable(table)} is no table of Blemish and would be replaced; choose another folder for the results"
         )
 
 
@@ -153,8 +175,14 @@ def _is_demo(folder: str, top: str) -> bool:
 
 
 def _begins(file: str, start: bytes) -> bool:
+    return _beginning(file, len(start)) == start
+
+
+def _beginning(file: str, size: int) -> bytes:
     try:
+        if not os.path.isfile(file):  # a named pipe would wait for ever
+            return b""
         with open(file, "rb") as opened:
-            return opened.read(len(start)) == start
-    except OSError:
-        return False
+            return opened.read(size)
+    except (OSError, ValueError):
+        return b""

@@ -35,6 +35,7 @@ from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.interest import Interest
 from blemish.networks.network import DetectorNetwork, SmallestMap
+from blemish.outputs import MODEL, refuse_overwriting
 from blemish.ranks import launch
 from blemish.refinement import Training
 from blemish.resume_key import resume_key
@@ -116,6 +117,7 @@ def train(
     output = Path(output)
     progress = progress or (lambda stage, done, total: None)
     notify = notify or (lambda text: None)
+    refuse_overwriting(output, (data, weights, outliers, ignore), kind=MODEL)
     _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, outliers=outliers)
     refuse_missing_device(device, devices=devices)
     away = Ignore(ignore) if ignore is not None else None

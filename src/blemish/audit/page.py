@@ -17,6 +17,7 @@ from blemish.audit.material import Mask
 from blemish.audit.suspects import Suspect
 from blemish.files import atomic_write, printable
 from blemish.heatmaps import LEGEND, HeatmapScale, overlay
+from blemish.outputs import PAGE, refuse_overwriting
 from blemish.report import page_environment
 
 EXAMPLES = 4  # images beside a suspect
@@ -58,7 +59,11 @@ class Sheet:
 
 
 def write_audit(found: Audit, path: Path) -> None:
-    """Writes an audit as one self-contained HTML file. Raises BlemishError where it cannot be written."""
+    """Writes an audit as one self-contained HTML file.
+
+    Raises BlemishError where it cannot be written, is an input, or its name is not that of a page.
+    """
+    refuse_overwriting(path, (sample.path for sample in found.material.samples), kind=PAGE)
     environment = page_environment()
     environment.filters["printable"] = printable
     page = environment.get_template("audit.html.j2").render(_content(found))

@@ -24,6 +24,7 @@ from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import printable
 from blemish.imaging.masks import read_mask
+from blemish.outputs import PAGE
 from blemish.record import save_record
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def command(
     from blemish.audit.page import write_audit
 
     started = time.perf_counter()
-    refuse_unwritable(output)
+    refuse_unwritable(output, model, data, roi, kind=PAGE)
     interest = None
     if roi is not None:
         interest = read_mask(roi)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from blemish.files import atomic_write, printable
+from blemish.outputs import Kind, refuse_overwriting
 
 if TYPE_CHECKING:
     from blemish.detector import Detector
@@ -112,9 +113,12 @@ def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     click.echo(json.dumps(result, allow_nan=False, indent=2) if as_json else text)
 
 
-def refuse_unwritable(path: Path) -> None:
-    """Raises BlemishError where `path` cannot be written: to be known before minutes of work, not after."""
+def refuse_unwritable(path: Path, *inputs: Path | None, kind: Kind) -> None:
+    """Raises BlemishError where `path` cannot be written, is one of the inputs, or has a name of another kind.
 
+    That is to be known before minutes of work, not after.
+    """
+    refuse_overwriting(path, inputs, kind=kind)
     with suppress(_RehearsalError), atomic_write(path):
         raise _RehearsalError  # and so the file leaves no trace
 

@@ -18,6 +18,7 @@ from blemish.cli.common import (
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
 from blemish.files import make_folder, printable
+from blemish.outputs import MODEL, PAGE, refuse_file_name
 from blemish.report import figure, write_report
 
 
@@ -37,8 +38,10 @@ def command(output: Path, seed: int, as_json: bool) -> None:
 
     started = time.perf_counter()
     model, page = output / "bricks.onnx", output / "report.html"
+    refuse_file_name(output)
     make_folder(output)
-    refuse_unwritable(page)
+    refuse_unwritable(page, kind=PAGE)
+    refuse_unwritable(model, kind=MODEL)
     with open_screen() as screen:
         bricks = build_demo_set(output / "bricks", seed=seed, progress=screen.stage("bricks"))
         detector = train(bricks, model, seed=seed, progress=screen.progress, notify=screen.notify)

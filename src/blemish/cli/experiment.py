@@ -7,6 +7,7 @@ import click
 
 from blemish.cli.common import FILE, device_option, emit, json_option, open_screen
 from blemish.errors import BlemishError
+from blemish.outputs import refuse_file_name
 
 if TYPE_CHECKING:
     from blemish.experiments.recipe import Recipe
@@ -100,6 +101,8 @@ def command(name: str, as_json: bool, **options: Any) -> None:
     from blemish.experiments.recipe import Recipe
 
     recipe = _adapted(Recipe.load(name), options)
+    if options["output"] is not None:
+        refuse_file_name(options["output"])
     try:  # after the quick checks: torch takes seconds to import
         from blemish.experiments.planted import run_planted
         from blemish.experiments.runner import Plan, run_experiment

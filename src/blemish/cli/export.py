@@ -7,6 +7,7 @@ import click
 
 from blemish.cli.common import FILE, emit, in_megabytes, json_option, open_screen, refuse_unwritable
 from blemish.files import printable
+from blemish.outputs import MODEL
 from blemish.report import figure
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def command(
       blemish export screws.onnx --format openvino-bf16 --data screws/
     """
     output = output or model.with_name(f"{model.stem}.{target}.onnx")
-    refuse_unwritable(output)
+    refuse_unwritable(output, model, data, kind=MODEL)
     from blemish.exporting import export  # after the quick checks, and only here are its packages needed
 
     with open_screen() as screen:

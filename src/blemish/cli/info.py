@@ -9,6 +9,7 @@ from blemish.cli.common import FILE, emit, json_option, refuse_unwritable
 from blemish.datasets.layouts import counted
 from blemish.files import printable
 from blemish.model_card import FIGURES, SHARES, ModelCard
+from blemish.outputs import PAGE
 from blemish.report import figure, percent
 from blemish.report.card_page import write_card
 
@@ -27,7 +28,7 @@ def command(model: Path, output: Path | None, as_json: bool) -> None:
       blemish info screws.onnx -o screws.html
     """
     if output is not None:
-        refuse_unwritable(output)
+        refuse_unwritable(output, model, kind=PAGE)
     card = ModelCard.read(model)
     result = card.as_json()
     text = _as_text(card, result)

@@ -22,6 +22,7 @@ from blemish.detector import Detector
 from blemish.files import printable
 from blemish.prediction import Prediction, RawFormat, TableFormat, predict, read_list
 from blemish.prediction.tables import table_name
+from blemish.results import refuse_other_table
 
 NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
 
@@ -87,6 +88,7 @@ def command(
         raise click.UsageError("no images: give PATHS or --list FILE", click.get_current_context())
     detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=1, ignore=ignore)
     images: Iterable[str] = chain(paths, read_list(list_file) if list_file is not None else ())
+    refuse_other_table(output, [model] if list_file is None else [model, list_file])
     engine = None
     if ray is not None:
         from blemish.distributed import on_ray

@@ -18,6 +18,7 @@ from blemish.cli.common import (
 )
 from blemish.cli.evaluate import as_text, run_evaluation, run_study
 from blemish.files import printable
+from blemish.outputs import PAGE
 from blemish.report import write_report
 
 
@@ -48,7 +49,7 @@ def command(
     Example:
       blemish report screws.onnx screws/ -o report.html
     """
-    refuse_unwritable(output)
+    refuse_unwritable(output, model, data, ignore, kind=PAGE)
     started = time.perf_counter()
     evaluation = run_evaluation(
         model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate, ignore=ignore

@@ -21,6 +21,7 @@ from blemish.cli.common import (
     seed_option,
 )
 from blemish.files import printable
+from blemish.outputs import MODEL
 
 
 class NetworkSize(click.ParamType[tuple[int, int]]):
@@ -113,7 +114,8 @@ def command(data: Path, output: Path, as_json: bool, **settings: Any) -> None:
     Example:
       blemish train screws/ -o screws.onnx
     """
-    refuse_unwritable(output)
+    given = (settings[name] for name in ("weights", "outliers", "ignore"))
+    refuse_unwritable(output, data, *given, kind=MODEL)
     from blemish import train  # after the quick checks: torch takes seconds to import
     from blemish.ranks import is_first_process
 

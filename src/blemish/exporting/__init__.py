@@ -28,6 +28,7 @@ from blemish.exporting.held_back import held_back_images
 from blemish.files import atomic_write, printable, refuse_unfit
 from blemish.images import load
 from blemish.model_file import Precision, Runtime
+from blemish.outputs import MODEL, refuse_overwriting
 from blemish.runtimes import Graph, open_graph
 
 Format = Literal["onnx-int8", "openvino", "openvino-bf16"]
@@ -105,8 +106,10 @@ def export(
 
     Raises:
         BlemishError: the model is an export already, the data are not those it was calibrated on, a package is
-            missing, the processor lacks the precision, or verdicts or p-values move by more than the tolerance.
+            missing, the output is an input or has no name of a model file, the processor lacks the precision, or
+            verdicts or p-values move by more than the tolerance.
     """
+    refuse_overwriting(output, (model, data), kind=MODEL)
     refuse_unfit(output)
     original = Detector.load(model, threads=threads)
     metadata = original.metadata

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from blemish.remote import is_url
-from blemish.results import HEATMAPS, MAPS
+from blemish.results import HEATMAPS, MAPS, SIGNATURE
 
 RawFormat = Literal["tiff", "npy"]
 
@@ -85,5 +85,5 @@ def raw_bytes(anomaly_map: npt.NDArray[np.float32], place: Path) -> bytes:
     if place.suffix == ".npy":
         np.save(buffer, anomaly_map, allow_pickle=False)
     else:
-        Image.fromarray(anomaly_map).save(buffer, format="TIFF")
+        Image.fromarray(anomaly_map).save(buffer, format="TIFF", software=SIGNATURE)
     return buffer.getvalue()

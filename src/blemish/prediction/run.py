@@ -20,12 +20,13 @@ from blemish.detector import Detector
 from blemish.discoveries import Discoveries, discover, fewest_discoveries, refuse_discoveries
 from blemish.errors import BlemishError
 from blemish.files import make_folder, printable
+from blemish.outputs import refuse_file_name
 from blemish.prediction.finding import find_images
 from blemish.prediction.journal import Journal, open_journal
 from blemish.prediction.pictures import RawFormat, Wanted
 from blemish.prediction.scoring import CHUNK, UNREADABLE, Engine, in_threads
 from blemish.prediction.tables import TableFormat, refuse_missing_packages, write_regions, write_table
-from blemish.results import HEATMAPS, MAPS, Results, mark, refuse_other_files
+from blemish.results import HEATMAPS, MAPS, Results, refuse_other_files, refuse_other_table
 
 Notify = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -114,6 +115,8 @@ def predict(
         refuse_discoveries(detector.calibration, false_discovery_rate)
     wanted = Wanted(Path(out), overlays=heatmaps, raw=raw)
     tell = notify or (lambda sentence: None)
+    refuse_file_name(wanted.out)
+    refuse_other_table(wanted.out, () if detector.ignore is None else (detector.ignore.path,))
     for folder in wanted.folders:
         refuse_other_files(folder)
     earlier = Results()
@@ -124,8 +127,6 @@ def predict(
         journal.begin(_settings(detector, wanted), images, fresh=fresh)
         if (sentence := earlier.sentence()) is not None:
             tell(sentence)
-        for folder in wanted.folders:
-            mark(folder)
         if journal.earlier is not None:
             _remove_litter(wanted.out)
             tell(f"{printable(wanted.out)}: {journal.earlier}")

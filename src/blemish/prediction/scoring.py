@@ -13,9 +13,11 @@ from pathlib import Path
 from threading import Event
 
 from blemish.detector import BATCH_SIZE, Detector, FailedImage, ScoredImage
-from blemish.files import atomic_write, make_folder
+from blemish.errors import BlemishError
+from blemish.files import atomic_write, make_folder, printable
 from blemish.heatmaps import encode_png, overlay
 from blemish.images import ImageError, read_image
+from blemish.outputs import same_file
 from blemish.prediction.pictures import Places, raw_bytes
 from blemish.remote import is_url
 
@@ -117,9 +119,9 @@ def _row(detector: Detector, item: Item, state: str, result: ScoredImage | Faile
         except ImageError as error:  # gone since it was scored
             return Row(item.position, state, UNREADABLE, fault=str(error))
         picture = overlay(image, result.anomaly_map, detector.scale, regions=regions, ignored=result.full_ignored())
-        _write(item.places.overlay, encode_png(picture), files)
+        _write(item.places.overlay, encode_png(picture), item, files)
     if item.places.raw is not None:
-        _write(item.places.raw, raw_bytes(result.full_map(), item.places.raw), files)
+        _write(item.places.raw, raw_bytes(result.full_map(), item.places.raw), item, files)
     return Row(
         item.position,
         state,
@@ -132,6 +134,10 @@ def _row(detector: Detector, item: Item, state: str, result: ScoredImage | Faile
     )
 
 
-def _write(place: Path, content: bytes, files: ExitStack) -> None:
+def _write(place: Path, content: bytes, item: Item, files: ExitStack) -> None:
     make_folder(place.parent)
+    if place.is_symlink():
+        place.unlink()  # the link gives way to the picture, and not the file behind it
+    elif same_file(place, item.name):
+        raise BlemishError(f"{printable(place)} is, by a link, the image itself; choose another folder for the results")
     files.enter_context(atomic_write(place)).write(content)

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -15,6 +15,7 @@ from markupsafe import Markup
 from blemish.errors import BlemishError
 from blemish.files import atomic_write
 from blemish.heatmaps import LEGEND, short
+from blemish.outputs import PAGE, refuse_overwriting
 from blemish.report.cards import Outcome, make_cards
 from blemish.report.plots import roc_curve, score_histogram
 
@@ -39,14 +40,21 @@ def write_report(evaluation: "Evaluation", path: Path, *, faithfulness: "Study |
     """Writes an evaluation as one self-contained HTML file of less than 20 MB.
 
     At most 400 images are shown, all misses and false alarms before any other; `faithfulness` adds its table.
-    Raises BlemishError when no image was evaluated, when an image has gone since or when the file cannot be
-    written.
+    Raises BlemishError when no image was evaluated, when an image has gone since, or when the file cannot be
+    written, is an input, or has a name that is not that of a page.
     """
     if not evaluation.images:
         raise BlemishError(f"there is nothing to report: no image of {evaluation.data} could be evaluated")
+    refuse_overwriting(path, _files(evaluation), kind=PAGE)
     page = page_environment().get_template("template.html.j2").render(_content(evaluation), faithfulness=faithfulness)
     with atomic_write(path, mode="w") as file:
         file.write(page)
+
+
+def _files(evaluation: "Evaluation") -> Iterator[Path | None]:
+    for item in evaluation.images:
+        yield item.sample.path
+        yield item.sample.mask
 
 
 def page_environment() -> Environment:
