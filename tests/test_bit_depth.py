@@ -139,7 +139,9 @@ def test_a_map_that_names_its_largest_value_is_scaled_by_it(tmp_path):
         np.testing.assert_array_equal(as_pixels(read_image(tmp_path / "map")), np.broadcast_to(expected, (9, 7, 3)))
 
 
-@pytest.mark.parametrize("values", [GREY[..., 0], GREY, COLOUR, with_channel(COLOUR, 65535)], ids=lambda v: str(v.shape))
+@pytest.mark.parametrize(
+    "values", [GREY[..., 0], GREY, COLOUR, with_channel(COLOUR, 65535)], ids=lambda v: str(v.shape)
+)
 @pytest.mark.parametrize("order", ["<u2", ">u2"])
 def test_arrays(values, order):
     array = values.astype(order)

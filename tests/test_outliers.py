@@ -45,18 +45,6 @@ def test_a_seed_fixes_the_samples(folder):
     assert first == second
 
 
-def test_limit_keeps_files_chosen_by_seed(folder):
-    def values(**options):
-        outliers, rng = OutlierFolder(folder, **options), np.random.default_rng(0)
-        return {int(outliers.sample(rng, (4, 4)).max()) for _ in range(100)}
-
-    assert len(OutlierFolder(folder, limit=3)) == 3
-    assert len(values(limit=3, seed=1)) == 3
-    assert values(limit=3, seed=1) == values(limit=3, seed=1)
-    assert len(values(limit=50)) == 10
-    assert len({frozenset(values(limit=3, seed=seed)) for seed in range(8)}) > 3
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.integers(20, 300), st.integers(20, 300), st.integers(8, 96), st.integers(8, 96), st.integers(0, 99))
 def test_samples_have_the_size_asked_for_and_come_from_inside(tmp_path_factory, height, width, h, w, seed):
@@ -115,18 +103,17 @@ def test_only_unreadable_files_are_an_error_that_names_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "message"),
+    ("name", "message"),
     [
-        ("missing", {}, "no such folder; give"),
-        ("notes.txt", {}, "no such folder; give"),
-        ("folder.png", {}, "holds no images; put"),
-        ("", {"limit": 0}, "limit on outlier images is 0; give 1 or more"),
+        ("missing", "no such folder; give"),
+        ("notes.txt", "no such folder; give"),
+        ("folder.png", "holds no images; put"),
     ],
-    ids=["missing", "file", "empty", "limit"],
+    ids=["missing", "file", "empty"],
 )
-def test_unfit_folders_are_refused(folder, name, options, message):
+def test_unfit_folders_are_refused(folder, name, message):
     with pytest.raises(BlemishError, match=message):
-        OutlierFolder(folder / name, **options)
+        OutlierFolder(folder / name)
 
 
 def test_no_pixels_are_kept(tmp_path):

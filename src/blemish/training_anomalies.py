@@ -116,7 +116,7 @@ def labelled_anomalies(
 
 def outlier_anomalies(root: Path, size: tuple[int, int], rng: np.random.Generator) -> list[Anomaly]:
     """Outlier exposure: images of a folder, anomalous everywhere. Raises BlemishError when it cannot be used."""
-    folder = OutlierFolder(root, seed=int(rng.integers(2**31)))
+    folder = OutlierFolder(root)
     everywhere = np.ones(size, dtype=bool)
     count = min(MOST_OUTLIERS, len(folder))
     return [Anomaly(folder.sample(rng, size), everywhere, kind="outlier exposure") for _ in range(count)]

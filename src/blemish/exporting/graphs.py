@@ -16,7 +16,7 @@ try:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 except ImportError as error:
-    raise BlemishError(f'exports need {error.name}: pip install "blemish[export]"') from error
+    raise BlemishError(f'exports need the package {error.name}: pip install "blemish[export]"') from error
 
 CALIBRATION_SCORES = "calibration_scores"  # the graph's constant behind its p-values
 SECOND_OPINION = "head.second.shift"  # the end of the name of where a second opinion is

@@ -18,7 +18,9 @@ from timm.models import FeatureInfo, FeatureListNet
 from torch import Tensor, nn
 
 from blemish.errors import BlemishError
+from blemish.files import printable
 from blemish.networks.folding import folded
+from blemish.networks.weights import misfits, read_weights
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 BLOCKS_BEYOND = 2  # of a deeper stage: the rest of it takes as long again and tells no more
@@ -58,7 +60,7 @@ class Backbone(nn.Module):
         name: str = DEFAULT_BACKBONE,
         *,
         strides: tuple[int, ...] = (4, 8, 16),
-        weights: Path | None = None,
+        weights: str | Path | None = None,
         download: bool = False,
         pretrained: bool = True,
     ) -> None:
@@ -79,7 +81,7 @@ class Backbone(nn.Module):
         if bundled:
             _load_bundled_lite0(self.trunk)
         elif pretrained and weights is not None:
-            _load_file(self.trunk, weights)
+            _load_file(self.trunk, weights, name)
         normalisation = _normalisation(name)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1), persistent=False)
@@ -112,8 +114,10 @@ class Backbone(nn.Module):
         if not deeper:
             return None
         strides = (last, deeper[0])
-        if self._weights is not None and _missing(_create(self.name, strides, use_hub=False), _read(self._weights)):
-            return None
+        if self._weights is not None:
+            wanted = _create(self.name, strides, use_hub=False).state_dict()
+            if misfits(wanted, read_weights(self._weights)):
+                return None
         stages = _behind(self._of_same_origin(strides=strides).trunk)
         if not stages:
             return None
@@ -197,25 +201,11 @@ def _load_bundled_lite0(trunk: nn.Module) -> None:
     trunk.load_state_dict({name: state[name] for name in wanted})
 
 
-def _load_file(trunk: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise BlemishError(f"there is no weights file {path}")
-    state = _read(path)
-    if missing := _missing(trunk, state):
-        raise BlemishError(f"{path} does not fit the backbone: {missing[0]} is missing or has another shape")
-    trunk.load_state_dict({name: state[name] for name in trunk.state_dict()})
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
-
-
-def _missing(trunk: nn.Module, state: dict[str, Tensor]) -> list[str]:
-    """What the trunk wants and the state does not hold in its shape."""
-    wanted = trunk.state_dict()
-    return [name for name in wanted if name not in state or state[name].shape != wanted[name].shape]
+def _load_file(trunk: nn.Module, path: Path, name: str) -> None:
+    state, wanted = read_weights(path), trunk.state_dict()
+    if faults := misfits(wanted, state):
+        raise BlemishError(
+            f"{printable(path)} does not fit the backbone {name} ({faults[0]}): give weights of {name}, or name their "
+            "backbone with --backbone"
+        )
+    trunk.load_state_dict({name: state[name] for name in wanted})

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import VGG, VGG11_BN_Weights, vgg11_bn
 from torchvision.models.vgg import make_layers
 
 from blemish.errors import BlemishError
 from blemish.networks.frozen import Frozen
+from blemish.networks.weights import misfits, read_weights
 
 FIRST_FOUR_BLOCKS: list[str | int] = [64, "M", 128, "M", 256, 256, "M", 512, 512]
 FROZEN_LAYERS = 15  # up to the third pool
@@ -74,7 +73,7 @@ def _without_class_scores(network: VGG) -> VGG:
 
 def _state(pretraining: Pretraining) -> Mapping[str, Tensor]:
     if pretraining.weights is not None:
-        return _read(pretraining.weights)
+        return read_weights(pretraining.weights, advice="give torchvision's vgg11_bn file with --weights FILE")
     if not pretraining.download:
         raise BlemishError(
             "the ImageNet weights of VGG11 are not on this computer: give torchvision's vgg11_bn file with "
@@ -88,29 +87,11 @@ def _state(pretraining: Pretraining) -> Mapping[str, Tensor]:
         ) from error
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise BlemishError(f"there is no weights file {path}: give torchvision's vgg11_bn file with --weights FILE")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what torch raises depends on what the bytes happen to look like
-        raise BlemishError(f"{path} cannot be read as weights: give a torch state dict or .safetensors") from error
-    if not isinstance(state, Mapping):
-        raise BlemishError(f"{path} holds no state dict: give torchvision's vgg11_bn file with --weights FILE")
-    return state
-
-
 def _load(module: nn.Module, state: Mapping[str, Tensor], *, prefix: str = "") -> None:
     # Torchvision's file is older than the batch counters, which are not needed; load_state_dict then sets them to 0.
     wanted = {name: tensor for name, tensor in module.state_dict().items() if not name.endswith("batches_tracked")}
-    for name, tensor in wanted.items():
-        found = state.get(prefix + name)
-        if not isinstance(found, Tensor) or found.shape != tensor.shape:
-            fault = f"is {tuple(found.shape)}, not {tuple(tensor.shape)}" if isinstance(found, Tensor) else "is missing"
-            raise BlemishError(
-                f"the weights do not fit VGG11 with batch normalisation ({prefix}{name} {fault}): "
-                "give torchvision's vgg11_bn file"
-            )
+    if faults := misfits(wanted, state, prefix=prefix):
+        raise BlemishError(
+            f"the weights do not fit VGG11 with batch normalisation ({faults[0]}): give torchvision's vgg11_bn file"
+        )
     module.load_state_dict({name: state[prefix + name] for name in wanted})

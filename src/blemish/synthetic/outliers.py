@@ -14,22 +14,17 @@ from blemish.results import Results
 
 
 class OutlierFolder:
-    """Every image below `root`, or `limit` of them chosen by `seed`; pixels are read anew for each sample.
+    """Every image below `root`; pixels are read anew for each sample.
 
     `unreadable` lists the files that sampling met and could not read; they are not tried again.
-    Raises BlemishError where the folder is missing or holds no image, or `limit` is below 1.
+    Raises BlemishError where the folder is missing or holds no image.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, limit: int | None = None, seed: int = 0) -> None:
+    def __init__(self, root: str | os.PathLike[str]) -> None:
         """List the images; none is opened yet."""
         self.root = Path(root)
         self.unreadable: list[Path] = []
         self._paths = _image_paths(self.root)
-        if limit is not None and limit < 1:
-            raise BlemishError(f"the limit on outlier images is {limit}; give 1 or more, or no limit")
-        if limit is not None and limit < len(self._paths):
-            kept = np.random.default_rng(seed).choice(len(self._paths), size=limit, replace=False)
-            self._paths = [self._paths[index] for index in sorted(kept)]
 
     def __len__(self) -> int:
         """The number of images, less those found unreadable so far."""
