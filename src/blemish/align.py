@@ -26,6 +26,7 @@ from blemish.networks.alignment import (
     centres_of,
     circle_places,
     polar,
+    radii_of,
 )
 
 MOST = 240  # images looked at
@@ -53,12 +54,13 @@ class Upright:
     part: npt.NDArray[np.bool_]
 
 
-def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int]) -> Upright | None:
+def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int], *, aspect: float = 1.0) -> Upright | None:
     """How to turn the parts upright; None where there is nothing to turn, or no part is found on a plain background.
 
     Args:
         images: all training images, uint8 (N, H, W, 3).
         fit: indices of the good ones.
+        aspect: how high a pixel is over how wide, see `Alignment`.
     """
     chosen = evenly(fit, MOST)
     size: tuple[int, int] = images.shape[1:3]
@@ -67,14 +69,15 @@ def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int]) -> Uprigh
         return None
     silhouettes, shapes = found
     centres = centres_of(shapes, silhouettes)
-    reach = _reach(shapes, centres, silhouettes.shrink)
-    read = polar(shapes, centres, circle_places(reach), silhouettes).reshape(-1, DIRECTIONS, CIRCLES)
+    reach = _reach(shapes, centres, silhouettes.shrink, aspect)
+    circles = circle_places(reach, aspect=aspect)
+    read = polar(shapes, centres, circles, silhouettes, aspect=aspect).reshape(-1, DIRECTIONS, CIRCLES)
     template, directions = _template(read)
     before, after = _agreement(read), _agreement(_turned(read, directions))
     if after < ALIKE or 1 - after**2 > UNEXPLAINED * (1 - before**2) or _together(directions) > TOGETHER:
         return None
-    template, frame = _framed(template, reach, size)
-    alignment = Alignment(silhouettes, template, reach=reach, size=size, frame=frame)
+    template, frame = _framed(template, reach, size, aspect)
+    alignment = Alignment(silhouettes, template, reach=reach, size=size, frame=frame, aspect=aspect)
     shown = torch.zeros(size)
     for some in shapes.split(BATCH):
         shown += (alignment.upright_silhouettes(some, alignment.poses_of(some)) > 0).sum(0)
@@ -124,10 +127,11 @@ def _silhouettes(
     return (silhouettes, shapes) if inside and AREA[0] <= area.median() <= AREA[1] else None
 
 
-def _reach(shapes: Tensor, centres: Tensor, shrink: int) -> float:
-    """Radius in pixels about the centre within which nearly all of the usual part lies."""
+def _reach(shapes: Tensor, centres: Tensor, shrink: int, aspect: float) -> float:
+    """Radius in widths of pixels about the centre within which nearly all of the usual part lies."""
     rows, columns = ((torch.arange(side) + 0.5) * shrink - 0.5 for side in shapes.shape[1:])
-    radii = torch.hypot(rows[:, None] - centres[:, :1, None], columns[None] - centres[:, 1:, None])  # (n, h, w)
+    down, right = rows[:, None] - centres[:, :1, None], columns[None] - centres[:, 1:, None]
+    radii = torch.hypot(aspect * down, right)  # (n, h, w)
     return float((radii * (shapes > 0)).flatten(1).amax(1).median()) * 1.05
 
 
@@ -168,10 +172,10 @@ def _agreement(read: Tensor) -> float:
     return float(torch.cosine_similarity(flat, others).median())
 
 
-def _framed(template: Tensor, reach: float, size: tuple[int, int]) -> tuple[Tensor, Frame]:
+def _framed(template: Tensor, reach: float, size: tuple[int, int], aspect: float) -> tuple[Tensor, Frame]:
     """The template turned so that the part fits into the smallest picture, and that picture's frame."""
-    places = circle_places(reach).reshape(DIRECTIONS, CIRCLES, 2)
-    weights = template / places.norm(dim=2).sqrt()
+    places = circle_places(reach, aspect=aspect).reshape(DIRECTIONS, CIRCLES, 2)
+    weights = template / radii_of(places, aspect).sqrt()
     part = weights > 0.2 * weights.max()
     best: tuple[float, int, Tensor] | None = None
     for step in range(DIRECTIONS):

@@ -7,6 +7,7 @@ lie, what is not free takes them several times as far.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,9 @@ ANGLES = (30, 45, 60, 90)  # degrees
 MIDDLE = 0.8  # of the half side: beyond this radius a turned copy shows what is made up
 
 
-def learn_freedom(images: npt.NDArray[np.uint8], fit: Sequence[int], *, extract: Extract, channels: int) -> Freedom:
+def learn_freedom(
+    images: npt.NDArray[np.uint8], fit: Sequence[int], *, extract: Extract, channels: int, aspect: float = 1.0
+) -> Freedom:
     """What may be done to good images without their looking wrong to a closed form of their own.
 
     Args:
@@ -34,10 +37,11 @@ def learn_freedom(images: npt.NDArray[np.uint8], fit: Sequence[int], *, extract:
         fit: indices of the good ones.
         extract: features (n, C, h, w) of images (n, H, W, 3).
         channels: C.
+        aspect: how high a pixel is over how wide.
     """
     chosen = evenly(fit, MOST)
     if len(chosen) < FEWEST:
-        return ANY
+        return replace(ANY, aspect=aspect)
     held = [np.asarray(images[index]) for index in chosen[::4]]
     features = extract(images[[index for place, index in enumerate(chosen) if place % 4]])
     head = GaussianHead([View.whole(channels)], grid=(features.shape[2], features.shape[3])).to(features.device)
@@ -50,13 +54,14 @@ def learn_freedom(images: npt.NDArray[np.uint8], fit: Sequence[int], *, extract:
 
     usual = distances([Pose.mirror(1, 1)])
     sideways, upside_down = (distances([Pose.mirror(*signs)]) / usual for signs in ((1, -1), (-1, 1)))
-    turned = distances(_turn(np.deg2rad(angle)) for angle in ANGLES) / usual
-    return Freedom(*(bool(ratios.median() <= BEARABLE) for ratios in (sideways, upside_down, turned)))
+    turned = distances(_turn(np.deg2rad(angle), aspect) for angle in ANGLES) / usual
+    free = (bool(ratios.median() <= BEARABLE) for ratios in (sideways, upside_down, turned))
+    return Freedom(*free, aspect=aspect)
 
 
-def _turn(angle: float) -> Pose:
+def _turn(angle: float, aspect: float) -> Pose:
     cos, sin = np.cos(angle), np.sin(angle)
-    return Pose(np.array([[cos, sin], [-sin, cos]]), np.zeros(2))
+    return Pose(np.array([[cos, sin / aspect], [-sin * aspect, cos]]), np.zeros(2))
 
 
 def _middle(grid: Sequence[int]) -> Tensor:

@@ -74,6 +74,7 @@ class Material:
     interest: Interest | None
     align: bool = True
     cells: Cells = "auto"
+    aspect: float = 1.0
 
 
 def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNetwork:
@@ -132,7 +133,7 @@ def learn(trunk: Backbone, material: Material, training: Training) -> DetectorNe
 
 def _learn_upright(material: Material, training: Training) -> Upright | None:
     """How parts are turned upright, where they lie in any direction and that is asked for."""
-    upright = learn_alignment(material.pixels.images, material.fit) if material.align else None
+    upright = learn_alignment(material.pixels.images, material.fit, aspect=material.aspect) if material.align else None
     if upright is not None:
         training.notify(
             "parts lie in any direction on a plain background: each is turned upright, and what lies in the background "
@@ -144,9 +145,10 @@ def _learn_upright(material: Material, training: Training) -> Upright | None:
 def _learn_freedom(material: Material, features: FeatureGrid, extraction: Extraction) -> Freedom:
     """How copies may be turned, where anything will be."""
     if len(material.fit) >= copies.ENOUGH_IMAGES and not material.labelled and material.outliers is None:
-        return ANY
+        return replace(ANY, aspect=material.aspect)
     extract = extraction.together(features)
-    return learn_freedom(material.pixels.images, material.fit, extract=extract, channels=features.channels)
+    images, fit = material.pixels.images, material.fit
+    return learn_freedom(images, fit, extract=extract, channels=features.channels, aspect=material.aspect)
 
 
 def _wide_cells(

@@ -20,7 +20,8 @@ from lightning_fabric import seed_everything
 
 from blemish.calibration import Calibration
 from blemish.checkpoint import remove_checkpoints
-from blemish.datasets.layouts import counted, read_data_set
+from blemish.datasets.layouts import DataSet, counted, read_data_set
+from blemish.datasets.network_size import MULTIPLE, Shape
 from blemish.datasets.pixels import Pixels, read_pixels
 from blemish.datasets.splits import fold_nominal, split_nominal
 from blemish.detector import Detector
@@ -30,6 +31,7 @@ from blemish.export import export_onnx
 from blemish.files import printable, refuse_unfit
 from blemish.held_back import HeldBack, calibrate, measure, watch
 from blemish.ignore import Ignore, as_record, filling
+from blemish.imaging.sizes import upright_sizes
 from blemish.learning import SIGMA, Cells, Material, learn
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
@@ -46,7 +48,6 @@ from blemish.training_anomalies import AnomalyKind
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 STRIDES = (4, 8, 16)
-SIZE_MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
 
 
 @generators_restored()
@@ -54,7 +55,7 @@ def train(
     data: str | Path,
     output: str | Path,
     *,
-    size: tuple[int, int] = (256, 256),
+    size: tuple[int, int] | Literal["auto"] = "auto",
     seed: int = 0,
     false_alarm_rate: float = 0.01,
     backbone: str = DEFAULT_BACKBONE,
@@ -81,7 +82,8 @@ def train(
     Args:
         data: a folder in any layout of `blemish.datasets.layouts`.
         output: the .onnx file to write.
-        size: network size (height, width) in pixels, multiples of 32.
+        size: network size (height, width) in pixels, multiples of 32; "auto" has the shape of the good images and as
+            many pixels as 256 x 256, see `blemish.datasets.network_size`.
         seed: decides every random choice.
         false_alarm_rate: share of good images that may be called anomalous, between 0 and 1.
         backbone: a timm model name.
@@ -133,6 +135,12 @@ def train(
         progress, notify = (lambda stage, done, total: None), (lambda text: None)
 
     # Images and their split
+    shape = Shape.of([known for known in upright_sizes(_good(data_set)) if known is not None])
+    if size == "auto":
+        size = shape.network_size()
+        notify(f"network size {size[0]} x {size[1]} px, by the shape of {counted(len(shape.ratios), 'good image')}")
+    if remark := shape.remark(size):
+        notify(remark)
     pixels = read_pixels(data_set.train, size, ignore=away, progress=partial(progress, "reading"), notify=notify)
     good = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
@@ -150,6 +158,7 @@ def train(
         "backbone": backbone,
         "strides": list(STRIDES),
         "size": list(size),
+        "pixel_aspect": (aspect := shape.pixel_aspect(size)),
         "sigma": SIGMA,
         "seed": seed,
         "false_alarm_rate": false_alarm_rate,
@@ -200,7 +209,17 @@ def train(
         known = [index for index in calibration if interest or index not in pixels.ignored]
         second = [] if cross_conformal else known  # else every image is learned from anyway
         material = Material(
-            pixels, fit, validation, second, labelled, anomalies, outliers, interest, align and away is None, cells
+            pixels,
+            fit,
+            validation,
+            second,
+            labelled,
+            anomalies,
+            outliers,
+            interest,
+            align and away is None,
+            cells,
+            aspect,
         )
         network = learn(trunk, material, one)
         networks.append(network)
@@ -255,18 +274,23 @@ def _of_fold(training: Training, fold: int) -> Training:
     )
 
 
+def _good(data_set: DataSet) -> list[Path]:
+    """The files of the good training images."""
+    return [sample.path for sample in data_set.train if not sample.anomalous]
+
+
 def _check(
     output: Path,
     *,
-    size: tuple[int, int],
+    size: tuple[int, int] | Literal["auto"],
     false_alarm_rate: float,
     epochs: int,
     outliers: Path | None,
 ) -> None:
     """Refuses before any work what could only fail after it."""
-    if any(side < SIZE_MULTIPLE or side % SIZE_MULTIPLE for side in size):
+    if size != "auto" and any(side < MULTIPLE or side % MULTIPLE for side in size):
         raise BlemishError(
-            f"the size must be a multiple of {SIZE_MULTIPLE} on both sides, such as 256, not {size[0]}x{size[1]}"
+            f"the size must be a multiple of {MULTIPLE} on both sides, such as 256, not {size[0]}x{size[1]}"
         )
     Calibration((0.0,), false_alarm_rate)  # raises for a rate that is none
     if epochs < 1:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import torch.nn.functional as F
 from torch import Tensor
 
-PARTS = 4  # along each side
+PARTS = 4  # along each side; in images with a short side, as many wide cells along the long one make a part
 ENOUGH = 0.13  # of wide cells: screws have -.07 to .07, magnetic tiles .16 to .21
 FEWEST = 8  # images; of fewer nothing is said
-SMALLEST = 8  # wide cells along a side, 128 px: in smaller images every cell sees most of the image
+SMALLEST = 8  # wide cells along a side, 128 px: along a shorter one every cell sees most of the image
+FEWEST_IN_A_ROW = 8  # parts along the long side of an image with such a short one
 MOST = 48  # images looked at
 
 
@@ -31,18 +32,19 @@ def in_one_light(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def common_share(features: Tensor) -> float:
     """The share of parts' variance that all parts of an image have in common, about -.1 to 1.
 
-    Parts are a sixteenth of the image each, and pairs count that do not touch. A pair's share is its covariance over
-    the mean of its variances. Shares are pooled over pairs, so that places where images hardly vary, such as a plain
-    background, hardly count, and averaged over channels.
+    Parts are a sixteenth of the image each, or pieces of a long one, see `parts_of`, and pairs count that do not touch.
+    A pair's share is its covariance over the mean of its variances. Shares are pooled over pairs, so that places where
+    images hardly vary, such as a plain background, hardly count, and averaged over channels.
 
     Args:
         features: (N, C, h, w) of two or more nominal images.
     """
+    layout = parts_of(tuple(features.shape[2:])) or (PARTS, PARTS)
     deviations = features - features.mean(0)
-    parts = F.adaptive_avg_pool2d(deviations, (PARTS, PARTS)).flatten(2)  # (N, C, 16)
-    covariance = parts.permute(1, 2, 0) @ parts.permute(1, 0, 2) / (len(parts) - 1)  # (C, 16, 16)
-    variance = covariance.diagonal(dim1=1, dim2=2)  # (C, 16)
-    apart = [pair for pair in combinations(range(PARTS**2), 2) if _apart(*pair)]
+    parts = F.adaptive_avg_pool2d(deviations, layout).flatten(2)  # (N, C, P)
+    covariance = parts.permute(1, 2, 0) @ parts.permute(1, 0, 2) / (len(parts) - 1)  # (C, P, P)
+    variance = covariance.diagonal(dim1=1, dim2=2)  # (C, P)
+    apart = [pair for pair in combinations(range(layout[0] * layout[1]), 2) if _apart(*pair, columns=layout[1])]
     first, second = (list(side) for side in zip(*apart, strict=True))
     common = covariance[:, first, second].sum(1)  # (C,)
     whole = (variance[:, first] + variance[:, second]).sum(1) / 2
@@ -50,9 +52,24 @@ def common_share(features: Tensor) -> float:
     return float((common[varies] / whole[varies]).mean()) if varies.any() else 0.0
 
 
+def parts_of(grid: tuple[int, ...]) -> tuple[int, int] | None:
+    """How many parts along each side an image on such a grid of wide cells has; None where it is too small to tell.
+
+    Four by four; a row along the long side where the other one is short. A part of 64 x 1024 px is as large as one of
+    256 x 256.
+    """
+    rows, columns = grid
+    if min(rows, columns) >= SMALLEST:
+        return PARTS, PARTS
+    along = min(PARTS**2, max(rows, columns) // PARTS)
+    if along < FEWEST_IN_A_ROW:
+        return None
+    return (along, 1) if rows > columns else (1, along)
+
+
 def can_tell(images: int, grid: tuple[int, int]) -> bool:
     """Whether so many images on such a grid of wide cells are enough to tell."""
-    return images >= FEWEST and min(grid) >= SMALLEST
+    return images >= FEWEST and parts_of(grid) is not None
 
 
 def differ_as_wholes(features: Tensor) -> bool:
@@ -61,7 +78,7 @@ def differ_as_wholes(features: Tensor) -> bool:
     return can_tell(images, (rows, columns)) and common_share(features) > ENOUGH
 
 
-def _apart(one: int, other: int) -> bool:
+def _apart(one: int, other: int, *, columns: int) -> bool:
     """Whether two parts, numbered row by row, do not touch."""
-    down, right = abs(one // PARTS - other // PARTS), abs(one % PARTS - other % PARTS)
+    down, right = abs(one // columns - other // columns), abs(one % columns - other % columns)
     return max(down, right) > 1

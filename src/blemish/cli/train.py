@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -24,16 +24,20 @@ from blemish.files import printable
 from blemish.outputs import MODEL
 
 
-class NetworkSize(click.ParamType[tuple[int, int]]):
-    """N or HxW as (height, width); whether a network can have it is for training to say."""
+class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
+    """N or HxW as (height, width), or "auto"; whether a network can have it is for training to say."""
 
     name = "size"
 
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, int] | Literal["auto"]:
         """Both sides in pixels."""
+        if str(value).lower() == "auto":
+            return "auto"
         sides = str(value).lower().split("x")
         if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-            self.fail(f"{value} is no size: give N or HxW, such as 256 or 256x384", parameter, context)
+            self.fail(f"{value} is no size: give auto, N or HxW, such as 256 or 256x384", parameter, context)
         return int(sides[0]), int(sides[-1])
 
 
@@ -43,10 +47,10 @@ class NetworkSize(click.ParamType[tuple[int, int]]):
 @click.option(
     "--size",
     type=NetworkSize(),
-    metavar="N|HxW",
-    default="256",
+    metavar="auto|N|HxW",
+    default="auto",
     show_default=True,
-    help="Network size in pixels, multiples of 32.",
+    help="Network size in pixels, multiples of 32; auto has the images' shape and as many pixels as 256 x 256.",
 )
 @seed_option
 @false_alarm_rate_option(default=0.01, note="default: 0.01")
@@ -144,6 +148,8 @@ def command(data: Path, output: Path, as_json: bool, **settings: Any) -> None:
 
 
 def _headline(settings: dict[str, Any]) -> str:
+    backbone = f"backbone {printable(settings['backbone'])}"
+    if settings["size"] == "auto":  # training says it once it knows the images
+        return backbone
     height, width = settings["size"]
-    size = f"{height} px" if height == width else f"{height} x {width} px"
-    return f"backbone {printable(settings['backbone'])} · {size}"
+    return f"{backbone} · {height} px" if height == width else f"{backbone} · {height} x {width} px"

@@ -78,6 +78,8 @@ class Alignment(nn.Module):
         reach: radius of the largest circle in pixels.
         size: network size (height, width).
         frame: where the upright picture lies.
+        aspect: how high a pixel is over how wide, where images were stretched to network size: parts are turned as
+            they lie in the undistorted image, and the upright picture is stretched in the same way.
     """
 
     bank: Tensor  # (DIRECTIONS * CIRCLES, DIRECTIONS), the template turned in all directions
@@ -94,17 +96,19 @@ class Alignment(nn.Module):
         reach: float,
         size: tuple[int, int],
         frame: Frame | None = None,
+        aspect: float = 1.0,
     ) -> None:
         super().__init__()
         self.silhouettes = silhouettes
         self.size = size
         self.frame = frame or Frame()
+        self.aspect = aspect
         turned = torch.stack([template.roll(step, 0).flatten() for step in range(DIRECTIONS)], dim=1)
         turned = turned - turned.mean(0)
         self.register_buffer("bank", turned / turned.norm(dim=0).clamp(min=1e-6))
         halves = torch.tensor([[[4, 0], [0, 0]], [[2, 2], [0, 0]], [[2, 0], [2, 0]], [[1, 1], [1, 1]]]) / 4
         self.register_buffer("halves", halves[:, None].repeat(3, 1, 1, 1))
-        self.register_buffer("circles", circle_places(reach))
+        self.register_buffer("circles", circle_places(reach, aspect=aspect))
         self.register_buffer("rows", torch.arange(size[0]).float()[:, None])
         self.register_buffer("columns", torch.arange(size[1]).float()[None])
 
@@ -115,7 +119,7 @@ class Alignment(nn.Module):
     def poses_of(self, shapes: Tensor) -> Tensor:
         """The same of silhouettes (N, h, w)."""
         centres = centres_of(shapes, self.silhouettes)
-        directions = self._directions(polar(shapes, centres, self.circles, self.silhouettes))
+        directions = self._directions(polar(shapes, centres, self.circles, self.silhouettes, aspect=self.aspect))
         return torch.cat([_rounded(centres), directions], dim=1)
 
     def upright(self, pixels: Tensor, poses: Tensor) -> Tensor:
@@ -177,7 +181,8 @@ class Alignment(nn.Module):
         frame = self.frame
         down = frame.rows + frame.zoom * (self.rows - (self.size[0] - 1) / 2)  # from the centre, (H, 1)
         right = frame.columns + frame.zoom * (self.columns - (self.size[1] - 1) / 2)  # (1, W)
-        return row + cos * down + sin * right, column - sin * down + cos * right
+        across, along = self._sines(sin)
+        return row + cos * down + across * right, column - along * down + cos * right
 
     def _in_picture(self, poses: Tensor) -> tuple[Tensor, Tensor]:
         """Rows and columns (N, H, W) in the picture of the image's pixels, counted in the values that maps have."""
@@ -187,7 +192,12 @@ class Alignment(nn.Module):
         first = self.size[0] - 0.5 - 2 * frame.rows / frame.zoom
         second = self.size[1] - 0.5 - 2 * frame.columns / frame.zoom
         cos, sin = 2 * cos / frame.zoom, 2 * sin / frame.zoom
-        return cos * down + (first - sin * right), sin * down + (second + cos * right)
+        across, along = self._sines(sin)
+        return cos * down + (first - across * right), along * down + (second + cos * right)
+
+    def _sines(self, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """What a rotation makes rows of columns by, and columns of rows, where pixels need not be square."""
+        return (sin, sin) if self.aspect == 1 else (sin / self.aspect, sin * self.aspect)
 
 
 def _rounded(numbers: Tensor) -> Tensor:
@@ -216,7 +226,7 @@ def centres_of(shapes: Tensor, silhouettes: Silhouettes) -> Tensor:
     return shrink * from_middle + moments.new_tensor([(shrink * side - 1) / 2 for side in (height, width)])
 
 
-def polar(shapes: Tensor, centres: Tensor, circles: Tensor, silhouettes: Silhouettes) -> Tensor:
+def polar(shapes: Tensor, centres: Tensor, circles: Tensor, silhouettes: Silhouettes, *, aspect: float = 1.0) -> Tensor:
     """Shapes (N, h, w) that `silhouettes` found, read along circles about their centres: (N, DIRECTIONS * CIRCLES).
 
     Between their pixels they are interpolated, beyond their border the border is repeated. Weighed by the root of the
@@ -234,12 +244,22 @@ def polar(shapes: Tensor, centres: Tensor, circles: Tensor, silhouettes: Silhoue
 
     above = at(0) * (1 - right) + at(1) * right
     below = at(width) * (1 - right) + at(width + 1) * right
-    return (above * (1 - down) + below * down) * circles.norm(dim=1).sqrt()
+    return (above * (1 - down) + below * down) * radii_of(circles, aspect).sqrt()
 
 
-def circle_places(reach: float) -> Tensor:
-    """Offsets (DIRECTIONS * CIRCLES, 2), row and column in pixels, of points on circles up to a radius `reach`."""
+def radii_of(offsets: Tensor, aspect: float) -> Tensor:
+    """Lengths (...) of offsets (..., 2), row and column, in widths of pixels `aspect` times as high as wide."""
+    if aspect != 1:
+        offsets = offsets * offsets.new_tensor([aspect, 1.0])
+    return offsets.norm(dim=offsets.ndim - 1)
+
+
+def circle_places(reach: float, *, aspect: float = 1.0) -> Tensor:
+    """Offsets (DIRECTIONS * CIRCLES, 2), row and column in pixels, of points on circles up to a radius `reach`.
+
+    It is in widths of pixels that are `aspect` times as high as wide.
+    """
     angles = torch.arange(DIRECTIONS) * (2 * torch.pi / DIRECTIONS)
     radii = (torch.arange(CIRCLES) + 0.5) * (reach / CIRCLES)
-    unit = torch.stack([angles.sin(), angles.cos()], dim=1)  # row, column
+    unit = torch.stack([angles.sin() / aspect, angles.cos()], dim=1)  # row, column
     return (unit[:, None] * radii[:, None]).reshape(-1, 2)

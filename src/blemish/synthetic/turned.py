@@ -60,11 +60,13 @@ class Freedom:
         sideways: mirroring left and right.
         upside_down: mirroring top and bottom.
         turned: turning by any angle.
+        aspect: how high a pixel is over how wide, where images were stretched: copies are turned as the part itself is.
     """
 
     sideways: bool
     upside_down: bool
     turned: bool
+    aspect: float = 1.0
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Pose:
         """A random pose: besides what is free, up to 15 % nearer or farther and 5 % of the side off."""
@@ -73,7 +75,8 @@ class Freedom:
         cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
         rows, columns = ((rng.choice((-1, 1)) if free else 1) for free in (self.upside_down, self.sideways))
         shift = rng.uniform(-MOST_SHIFT, MOST_SHIFT, size=2) * size
-        return Pose(np.array([[rows * cos, columns * sin], [-rows * sin, columns * cos]]), shift)
+        across, along = sin / self.aspect, sin * self.aspect
+        return Pose(np.array([[rows * cos, columns * across], [-rows * along, columns * cos]]), shift)
 
     def copy(self, number: int, rng: np.random.Generator, size: tuple[int, int]) -> Pose:
         """The number-th copy of an image: first its exact mirror images, as many as are free, then random poses."""

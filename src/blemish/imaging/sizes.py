@@ -1,0 +1,47 @@
+"""Sizes of image files as they are shown, from their headers, where these are enough."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import ExifTags, Image, TiffImagePlugin
+
+from blemish.errors import BlemishError
+from blemish.images import Size, _opened, read_image
+
+_TIFF_TAGS = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength, ExifTags.Base.Orientation)
+_TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap height and width
+
+
+def upright_size(path: Path) -> Size | None:
+    """(height, width) of the image as `read_image` reads it; None where it cannot be read."""
+    try:
+        with _opened(path) as (image, _):
+            return _upright(image)
+    except (BlemishError, SyntaxError, KeyError):
+        return _decoded(path)
+
+
+def upright_sizes(paths: Sequence[Path]) -> list[Size | None]:
+    """The same of many files."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(upright_size, paths))
+
+
+def _upright(image: Image.Image) -> Size:
+    """Of an opened image, of which nothing is decoded."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # by its tags: some versions of Pillow turn the size itself
+        width, height, orientation = (image.tag_v2.get(tag) for tag in _TIFF_TAGS)
+    else:
+        # By `Image`: the method of a PNG decodes all of it to look for EXIF data behind the pixels.
+        (width, height), orientation = image.size, Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+    return (int(width), int(height)) if orientation in _TURNED else (int(height), int(width))
+
+
+def _decoded(path: Path) -> Size | None:
+    try:
+        image = read_image(path)
+    except BlemishError:
+        return None
+    return image.height, image.width
