@@ -9,24 +9,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps
 
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
 from blemish.imaging.bit_depth import depth_remark, is_wide, read_wide_colour, to_8_bit
+from blemish.imaging.decoding import open_image, recheck
+from blemish.imaging.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from blemish.imaging.formats import is_image_name as is_image_name
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.reading import Reading
 from blemish.remote import is_url, read_bytes
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
-MAX_PIXELS = 150_000_000  # 600 MB once decoded; a file of some kilobytes can claim more
-
-# The formats behind IMAGE_SUFFIXES and no other: Pillow would start Ghostscript for an EPS file called .png.
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 _ASPECT_TOLERANCE = 0.02
 
 ImagePath = str | os.PathLike[str]
@@ -36,12 +34,6 @@ Size = tuple[int, int]  # (height, width)
 
 class ImageError(BlemishError):
     """An image that cannot be used, said in one sentence that begins with its name."""
-
-
-def is_image_name(path: ImagePath) -> bool:
-    """Whether the name is that of an image file; hidden files are none, the suffix's case does not matter."""
-    path = Path(path)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +89,7 @@ def read_picture(source: ImageSource, reading: Reading | None = None, *, name: s
     if isinstance(source, Image.Image):
         name = printable(getattr(source, "filename", "") or name or "PIL image")
         with _decoding_faults(name, byte_count=None):
-            upright = _decode_upright(source, name, reading, remarks)
+            upright = _decode_upright(recheck(source), name, reading, remarks)
     elif isinstance(source, str | os.PathLike | bytes):
         name = printable(source)
         upright = _read_upright(source, reading, remarks)
@@ -167,7 +159,7 @@ def _opened(path: ImagePath | bytes) -> Iterator[tuple[Image.Image, str]]:
         file.close()
         raise ImageError(f"{name}: empty (0 bytes)")
     with file, _decoding_faults(name, byte_count=byte_count):
-        yield Image.open(file, formats=_FORMATS), name
+        yield open_image(file).image, name
 
 
 def _open_file(path: ImagePath | bytes, name: str) -> tuple[BinaryIO, int]:
@@ -312,10 +304,10 @@ def _too_many_pixels(name: str, pixels: int) -> str:
 
 def _decoding_fault(error: Exception, byte_count: int | None) -> str:
     after = "" if byte_count is None else f" after {_in_kilobytes(byte_count)}"
-    if isinstance(error, UnidentifiedImageError):
-        return "not a PNG, JPEG, BMP, TIFF, WebP, GIF, PPM or PGM image, or truncated inside its header"
     if isinstance(error, OSError) and error.errno is not None:
         return read_fault(error)
+    if "MAX_TEXT" in str(error):  # Pillow's limits on a PNG
+        return "its texts or colour profile are too large once decompressed; save it again without them"
     if "truncated" in str(error).lower():
         return f"truncated{after}"
     return f"damaged, or truncated{after}; copy or save it again"

@@ -1,0 +1,113 @@
+"""Opening an image file: its headers are checked first, and of several frames one is chosen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from blemish.imaging.containers import jpeg
+from blemish.imaging.formats import TITLES, format_of
+from blemish.imaging.limits import MAX_PIXELS, UnfitError, check_pixels
+from blemish.imaging.tiff_pages import open_page, page_to_correct
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An image of which the header is read, and perhaps more.
+
+    Attributes:
+        image: Pillow's, at the frame that was asked for.
+        frames: how many images of their own the file holds; thumbnails and reduced copies are none.
+        complete: whether all frames were counted; False where there are more.
+    """
+
+    image: Image.Image
+    frames: int
+    complete: bool = True
+
+
+def open_image(file: BinaryIO, *, most_pixels: int = MAX_PIXELS, frame: int = 1) -> Opened:
+    """Opens an image in a file that can be searched; nothing is decoded that is not within bounds.
+
+    Args:
+        file: open for reading in binary mode; it stays open as long as the image is not decoded.
+        most_pixels: the largest image, height x width.
+        frame: which of several, counted from 1.
+
+    Raises:
+        UnfitError: the file is none of the formats that are read, is not to be decoded, or has no such frame.
+        Exception: whatever Pillow raises of damaged files.
+    """
+    form = format_of(file)
+    if form is None:
+        raise UnfitError(f"not a {TITLES} image, or truncated inside its header")
+    contents = form.examine(file, most_pixels)
+    try:
+        file.seek(0)
+        image: Any = None if form.name == "TIFF" else Image.open(file, formats=(form.name,))
+        frames = contents.frames if contents.index is None else _pictures(image, file, contents.index)
+        if not 1 <= frame <= len(frames):
+            raise UnfitError(f"it has no frame {frame:,}, only {len(frames):,}")
+        number = frames[frame - 1]
+        if image is None:
+            image = open_page(file, number, most_pixels)
+        elif number:
+            image.seek(number)
+            if form.name == "JPEG":
+                jpeg.examine(file, most_pixels, image.offset)
+    except UnidentifiedImageError as error:
+        raise UnfitError(
+            f"a {form.title} file that is damaged or truncated inside its header; copy or save it again"
+        ) from error
+    check_pixels(image.width, image.height, most_pixels)
+    return Opened(image, len(frames), contents.complete)
+
+
+def count_frames(file: BinaryIO, *, most_pixels: int = MAX_PIXELS) -> int:
+    """How many images of their own a file holds, by its headers; at most 10,000. Raises as `open_image` does."""
+    return open_image(file, most_pixels=most_pixels).frames
+
+
+def recheck(image: Image.Image, *, most_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The same for an image that somebody else has opened with Pillow; what is decoded already is taken as it is.
+
+    Raises UnfitError.
+    """
+    file: Any = getattr(image, "fp", None)
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile or file is None:
+        return image
+    place = file.tell()
+    try:
+        form = format_of(file)
+        if form is None:
+            return image
+        if form.name == "TIFF":
+            corrected = page_to_correct(file, image.tell(), most_pixels)
+            return image if corrected is None else open_page(file, image.tell(), most_pixels)
+        if form.name == "JPEG":
+            jpeg.examine(file, most_pixels, getattr(image, "offset", 0))
+        else:
+            form.examine(file, most_pixels)
+    finally:
+        file.seek(place)
+    return image
+
+
+def _pictures(image: Any, file: BinaryIO, index: int) -> Sequence[int]:
+    """The pictures of a JPEG with several (MPO) that are images of their own.
+
+    Cameras and telephones add previews, depth maps and brightness maps without saying what they are; those are smaller.
+    """
+    pictures = getattr(image, "mpinfo", None)
+    if pictures is None:  # Pillow takes it for a single picture
+        return range(1)
+    frames, place = [0], file.tell()
+    for number, entry in enumerate(pictures[0xB002][1:], 1):
+        kind = entry["Attribute"]["MPType"]
+        if kind.startswith("Multi-Frame") or (
+            kind == "Undefined" and jpeg.size(file, index + entry["DataOffset"]) == image.size
+        ):
+            frames.append(number)
+    file.seek(place)
+    return frames

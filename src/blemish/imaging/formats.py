@@ -1,0 +1,86 @@
+"""The image formats that are read, by the first bytes of a file; Pillow's other decoders are never started."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from blemish.imaging.containers import gif, jpeg, png, portable_map, tiff, webp
+from blemish.imaging.limits import Contents, check_pixels
+
+HEAD = 32  # bytes by which a format is known
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format.
+
+    Attributes:
+        name: Pillow's.
+        title: what people call it.
+        suffixes: of file names.
+        begins: whether a file begins so, by its first 32 bytes.
+        examine: what its headers say, see `imaging.containers`.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    begins: Callable[[bytes], bool]
+    examine: Callable[[BinaryIO, int], Contents]
+
+
+def _starts(*prefixes: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(prefixes)
+
+
+def _bitmap(file: BinaryIO, most_pixels: int) -> Contents:
+    """BMP: its header has a fixed size, and its pixels bound the work."""
+    file.seek(0)
+    head = file.read(HEAD)
+    head = head[14:] if head[:2] == b"BM" else head
+    if len(head) >= 12 and head[:4] != b"\x0c\0\0\0":
+        width, height = (abs(int.from_bytes(head[at : at + 4], "little", signed=True)) for at in (4, 8))
+        check_pixels(width, height, most_pixels)
+    return Contents()
+
+
+_DIB_HEADERS = tuple(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))
+_TIFF_HEADERS = (b"MM\0*", b"II*\0", b"MM*\0", b"II\0*", b"MM\0+", b"II+\0")
+
+FORMATS = tuple(
+    entry
+    for entry in (
+        Format("PNG", "PNG", (".png", ".apng"), _starts(b"\x89PNG\r\n\x1a\n"), png.examine),
+        Format("JPEG", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), _starts(b"\xff\xd8\xff"), jpeg.examine),
+        Format("BMP", "BMP", (".bmp",), _starts(b"BM"), _bitmap),
+        Format("DIB", "BMP", (".dib",), _starts(*_DIB_HEADERS), _bitmap),
+        Format("TIFF", "TIFF", (".tif", ".tiff"), _starts(*_TIFF_HEADERS), tiff.examine),
+        Format("WEBP", "WebP", (".webp",), lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", webp.examine),
+        Format("GIF", "GIF", (".gif",), _starts(b"GIF87a", b"GIF89a"), gif.examine),
+        Format(
+            "PPM",
+            "PGM or PPM",
+            (".ppm", ".pgm", ".pbm", ".pnm"),
+            lambda head: head[:1] == b"P" and head[1:2] in tuple(b"%c" % code for code in b"123456fy0"),
+            portable_map.examine,
+        ),
+    )
+)
+
+IMAGE_SUFFIXES = frozenset(suffix for entry in FORMATS for suffix in entry.suffixes)
+TITLES = "PNG, JPEG, BMP, TIFF, WebP, GIF, PPM or PGM"
+
+
+def is_image_name(path: str | os.PathLike[str]) -> bool:
+    """Whether the name is that of an image file; hidden files are none, the suffix's case does not matter."""
+    path = Path(path)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def format_of(file: BinaryIO) -> Format | None:
+    """The format of a file, by its first bytes; None where it is none of those that are read."""
+    file.seek(0)
+    head = file.read(HEAD)
+    return next((entry for entry in FORMATS if entry.begins(head)), None)
