@@ -103,6 +103,52 @@ def test_a_new_image_in_the_folder_changes_nothing(model: Path, data: Path) -> N
     assert found == held_back_images(Detector.load(model).metadata, read_data_set(data))
 
 
+def with_roles(model: Path, data: Path) -> ModelMetadata:
+    """The model's metadata as training writes them by now, with what became of each image."""
+    metadata = Detector.load(model).metadata
+    calibration = [fingerprint(path)[:FINGERPRINT_DIGITS] for path in held_back_images(metadata, read_data_set(data))]
+    fit = sorted(set(metadata.used_images) - set(calibration))
+    return replace(metadata, roles={"fit": tuple(fit), "calibration": tuple(calibration)})
+
+
+def test_the_calibration_images_are_found_by_their_content(model: Path, data: Path, tmp_path: Path) -> None:
+    """Other names, another order, other settings, images that came and images that went: it is the same pixels."""
+    metadata = replace(with_roles(model, data), settings={})
+    expected = [path.read_bytes() for path in held_back_images(metadata, read_data_set(data))]
+    assert expected == [
+        path.read_bytes() for path in held_back_images(Detector.load(model).metadata, read_data_set(data))
+    ]
+    new_names = np.random.default_rng(0).permutation(GOOD)
+    for number, name in enumerate(new_names):
+        content = (data / f"train/good/{number}.png").read_bytes()
+        if content in expected or number % 2:  # half of those fitted to are gone
+            (tmp_path / "train/good").mkdir(parents=True, exist_ok=True)
+            (tmp_path / f"train/good/{name}.png").write_bytes(content)
+    save_image(tmp_path / "train/good/new.png", noise(999))
+    found = held_back_images(metadata, read_data_set(tmp_path))
+    assert [path.read_bytes() for path in found] == expected
+
+
+def test_copies_of_one_image_are_as_many_files(model: Path, data: Path, tmp_path: Path) -> None:
+    metadata = with_roles(model, data)
+    first = metadata.roles["calibration"][0]
+    twice = replace(metadata, roles={"calibration": (first, first)})
+    (original,) = [one for one in (data / "train/good").iterdir() if fingerprint(one).startswith(first)]
+    for name in ("a.png", "b.png"):
+        (tmp_path / "train/good").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train/good" / name).write_bytes(original.read_bytes())
+    assert [path.name for path in held_back_images(twice, read_data_set(tmp_path))] == ["a.png", "b.png"]
+    (tmp_path / "train/good/b.png").unlink()
+    with pytest.raises(BlemishError, match="1 of 2 images that calibrated it are not in it"):
+        held_back_images(twice, read_data_set(tmp_path))
+
+
+def test_a_file_without_what_the_split_needs_says_so(model: Path, data: Path) -> None:
+    metadata = replace(Detector.load(model).metadata, settings={"seed": 3})
+    with pytest.raises(BlemishError, match="does not say with which false_alarm_rate it was trained"):
+        held_back_images(metadata, read_data_set(data))
+
+
 @pytest.mark.parametrize("target", ["openvino", "openvino-bf16", "onnx-int8"])
 def test_an_export_is_calibrated_by_its_own_scores(model: Path, data: Path, tmp_path: Path, target: Any) -> None:
     if target != "onnx-int8":

@@ -163,6 +163,11 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "a precision of another runtime": ({"precision": "bf16"}, "onnxruntime does not run in bf16"),
     "versions in a list": ({"versions": ["0.1"]}, "at versions: expected object"),
     "a version in a number": ({"versions": {"torch": 2.4}}, "at versions[...]: expected str"),
+    "roles of other images": (
+        {"roles": {"calibration": ["0" * 16]}},
+        "other calibration images than calibration scores",
+    ),
+    "roles of numbers": ({"roles": {"fit": [1]}}, "at roles[...][0]: expected str"),
     "networks of text": ({"networks": [{"aligned": "no"}]}, "at networks[0][...]: expected bool"),
     "a second opinion of text": ({"second_opinion": "no"}, "at second_opinion: expected bool"),
 }

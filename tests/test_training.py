@@ -1,7 +1,7 @@
 """Training end to end on small drawn images: the file, its seeds, its split, its resume, its parity with torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from safetensors.torch import save_file
 
 from blemish import copies, evidence, gate, training_anomalies
 from blemish.datasets.layouts import read_data_set
+from blemish.datasets.splits import split_nominal
 from blemish.detector import Detector, ScoredImage
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
+from blemish.exporting.held_back import held_back_images
 from blemish.files import fingerprint
+from blemish.model_file import FINGERPRINT_DIGITS
 from blemish.networks.backbones import Backbone
 from blemish.synthetic.turned import ANY, Freedom, exposed
 from blemish.training import train
@@ -290,6 +293,19 @@ def test_no_used_image_counts_in_an_evaluation(closed_form: Trained, tmp_path: P
     assert "again.png" not in {one.sample.path.name for one in evaluation.images}
 
 
+def test_the_file_says_what_became_of_each_image(closed_form: Trained, parts: Path) -> None:
+    metadata, data = closed_form.detector.metadata, read_data_set(parts)
+    split = split_nominal(len(data.train), false_alarm_rate=0.01, seed=0, validate=False)
+    digests = [fingerprint(sample.path)[:FINGERPRINT_DIGITS] for sample in data.train]
+    assert metadata.roles == {
+        "fit": tuple(digests[index] for index in split.fit),
+        "validation": (),
+        "calibration": tuple(digests[index] for index in split.calibration),
+        "labelled": (),
+    }
+    assert held_back_images(metadata, data) == held_back_images(replace(metadata, roles={}), data)
+
+
 @pytest.mark.parametrize(("labelled", "masks"), [(3, True), (3, False), (10, True)], ids=["masks", "no masks", "many"])
 def test_labelled_defects_are_learned_from_in_the_place_of_a_gate(
     labelled: int, masks: bool, tmp_path: Path, few: None
@@ -298,6 +314,10 @@ def test_labelled_defects_are_learned_from_in_the_place_of_a_gate(
     detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=12, progress=lambda stage, *_: stages.append(stage))
     told = f"good images + {labelled} labelled defects ({labelled if masks else 'no'} masks)"
     assert detector.metadata.supervision == told
+    roles = detector.metadata.roles
+    assert len(roles["labelled"]) == labelled
+    assert set(roles["validation"]) < set(roles["fit"])
+    assert sorted(roles["fit"] + roles["calibration"] + roles["labelled"]) == list(detector.metadata.used_images)
     assert stages.count("evidence") == 12
     assert "gate" not in stages
     evaluation = evaluate(detector, read_data_set(parts))

@@ -74,6 +74,9 @@ class ModelMetadata:
         aligned: whether parts are turned upright first, see `blemish.networks.alignment`.
         bits: depth of the values in 16-bit images, see `blemish.imaging.bit_depth`.
         wide_cells: whether the closed form has cells of twice the side, see `blemish.networks.wide_cells`.
+        roles: fingerprints of `used_images` by what became of them: "fit", of which "validation" were kept from what is
+            learned from labels, "calibration" in the order of the calibration scores, and "labelled" defects. Empty in
+            files from before they were kept.
         networks: whether each network of a cross-conformal detector is aligned, has wide cells and has a gate: each
             decides from its own images, and what is said above holds if it does for any of them.
     """
@@ -96,6 +99,7 @@ class ModelMetadata:
     aligned: bool = False
     wide_cells: bool = False
     networks: tuple[Mapping[str, bool], ...] = ()
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bits: int = 16
 
     def to_json(self) -> str:
@@ -179,6 +183,8 @@ def _refuse_impossible(metadata: ModelMetadata) -> None:
         raise _ImpossibleError("its colour scale is not finite")
     if sizes := [name for name, values in metadata.watched.items() if not values]:
         raise _ImpossibleError(f"watched[{sizes[0]!a}] is empty")
+    if metadata.roles and len(metadata.roles.get("calibration", ())) != metadata.calibration.images:
+        raise _ImpossibleError("it has other calibration images than calibration scores")
     try:
         of_record(metadata.ignored, metadata.size)
     except BlemishError as error:

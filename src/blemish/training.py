@@ -23,7 +23,7 @@ from blemish.checkpoint import remove_checkpoints
 from blemish.datasets.layouts import DataSet, counted, read_data_set
 from blemish.datasets.network_size import MULTIPLE, Shape
 from blemish.datasets.pixels import Pixels, read_pixels
-from blemish.datasets.splits import fold_nominal, split_nominal
+from blemish.datasets.splits import Split, fold_nominal, split_nominal
 from blemish.detector import Detector
 from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
@@ -246,6 +246,7 @@ def train(
             "fingerprint": data_fingerprint,
         },
         used_images=tuple(sorted(fingerprints)),
+        roles=_roles(fingerprints, good, labelled, splits),
         calibration=scores,
         heatmap_low=low,
         heatmap_high=_high_end(low, scores.threshold),
@@ -262,6 +263,19 @@ def train(
     remove_checkpoints(output)
     ranks.wait()
     return Detector.load(output)
+
+
+def _roles(
+    fingerprints: Sequence[str], good: Sequence[int], labelled: Sequence[int], splits: Sequence[Split]
+) -> dict[str, tuple[str, ...]]:
+    """Fingerprints by what becomes of the images; those that calibrate in the order of their scores."""
+    parts = {
+        "fit": sorted({index for split in splits for index in split.fit}),
+        "validation": [index for split in splits if len(splits) == 1 for index in split.validation],
+        "calibration": [index for split in splits for index in split.calibration],
+    }
+    roles = {role: tuple(fingerprints[good[index]] for index in part) for role, part in parts.items()}
+    return roles | {"labelled": tuple(fingerprints[index] for index in labelled)}
 
 
 def _of_fold(training: Training, fold: int) -> Training:
