@@ -141,9 +141,9 @@ FAULTS = {
     ),
     "mask without an image": (
         lambda root: save_mask(root / "ground_truth/cut/777_mask.png"),
-        "note",
+        "warning",
         "1 mask without an image: ground_truth/cut/777_mask.png",
-        [],
+        ["ground_truth/cut/777_mask.png"],
     ),
     "12 bits in a 16-bit file": (
         lambda root: Image.fromarray(np.random.default_rng(0).integers(0, 4096, (16, 24), dtype=np.uint16)).save(

@@ -151,7 +151,8 @@ def test_a_mask_that_could_be_of_two_defects_is_of_neither(tmp_path):
     root = build(tmp_path / "parts", "good/0.png", "bad/cut/0.png", "bad/dent/0.png", "masks/0.png")
     data = read_data_set(root)
     assert not any(sample.mask for sample in (*data.train, *data.test))
-    assert "1 mask without an image: masks/0.png" in data.notes
+    assert [warning.message for warning in data.warnings] == ["1 mask without an image: masks/0.png"]
+    assert data.warnings[0].paths == (root / "masks/0.png",)
 
 
 def test_the_split_is_one_in_five_and_one_in_two(tmp_path):
@@ -234,16 +235,17 @@ def test_litter_is_left_aside_and_counted(tmp_path):
     assert data.notes == ("4 other files ignored (no image suffix)",)
 
 
-NOTES = {
+LEFT_ASIDE = {
     "mask-without-image": (
         ["ground_truth/cut/9_mask.png"],
         "1 mask without an image: ground_truth/cut/9_mask.png",
     ),
     "image-in-no-class": (
         ["test/9.png", "extra/8.png"],
-        "2 images not used by this layout: extra/8.png, test/9.png",
+        "2 images not used: extra/ (1), test/ (1)",
     ),
-    "many": ([f"extra/{i}.png" for i in range(5)], "extra/0.png, extra/1.png, extra/2.png and 2 more"),
+    "many": ([f"extra/{i}/{j}.png" for i in range(5) for j in range(3)], "15 images not used: extra/0/ (3), "),
+    "many-folders": ([f"extra/{i}/{j}.png" for i in range(9) for j in range(3)], "27 images not used: extra/ (27); "),
     "contested-mask": (
         ["train/cut/0.png", "test/cut/0.png", "ground_truth/cut/0.png"],
         "1 image left without a mask, which another image of that name has: train/cut/0.png",
@@ -251,11 +253,11 @@ NOTES = {
 }
 
 
-@pytest.mark.parametrize(("paths", "note"), NOTES.values(), ids=NOTES.keys())
-def test_what_is_left_aside_is_told(tmp_path, paths, note):
+@pytest.mark.parametrize(("paths", "words"), LEFT_ASIDE.values(), ids=LEFT_ASIDE)
+def test_what_is_left_aside_is_said(tmp_path, paths, words):
     data = read_data_set(build(tmp_path / "parts", "train/good/0.png", "test/good/0.png", *paths))
-    assert len(data.notes) == 1
-    assert note in data.notes[0]
+    [sentence] = [*data.notes, *(warning.message for warning in data.warnings)]
+    assert words in sentence
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path):

@@ -5,13 +5,13 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from blemish.datasets.layouts import DataSet, Layout, Sample, Split, counted, list_some
+from blemish.datasets.layouts import DataSet, Folders, Layout, Sample, Split, counted, list_some
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, printable
 from blemish.images import ImageError, read_image
@@ -30,6 +30,9 @@ _TITLES: dict[Layout, str] = {
     "nominal-anomalous": "nominal/anomalous layout",
     "one-vs-rest": "one-versus-rest layout",
     "reference": "reference layout",
+    "masks": "images whose masks say what is defective",
+    "visa": "VisA layout",
+    "named": "folders named by hand",
 }
 
 
@@ -44,12 +47,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What one split holds: images and masks by defect; `description` has colours and sizes in words."""
+    """What one split holds of files that can be read.
+
+    Attributes:
+        nominal: good images.
+        defects: defective images by type.
+        masks: their masks by type.
+        description: colours and sizes in words.
+        unreadable: images that cannot be read, which count nowhere else.
+    """
 
     nominal: int
     defects: dict[str, int]
     masks: dict[str, int]
     description: str
+    unreadable: int = 0
 
     @property
     def anomalous(self) -> int:
@@ -79,6 +91,7 @@ class Diagnosis:
     test: SplitSummary
     problems: tuple[Problem, ...]
     supervision: str
+    folders: Folders = field(default_factory=Folders)
 
     @property
     def masks(self) -> dict[str, int]:
@@ -94,7 +107,7 @@ class Diagnosis:
     def command(self) -> str:
         """The command line that trains on this folder."""
         name = self.root.resolve().name or "detector"
-        words = ["blemish", "train", _as_folder(self.root)]
+        words = ["blemish", "train", *(self.folders.as_words() or [_as_folder(self.root)])]
         if self.nominal_class is not None:
             words += ["--nominal-class", self.nominal_class]
             name += f"-{self.nominal_class}"
@@ -109,6 +122,7 @@ class Diagnosis:
             "train": self.train.as_json(),
             "test": self.test.as_json(),
             "masks": self.masks,
+            "unreadable": {"train": self.train.unreadable, "test": self.test.unreadable},
             "problems": [
                 {"severity": one.severity, "message": one.message, "paths": [str(path) for path in one.paths]}
                 for one in self.problems
@@ -141,7 +155,7 @@ class Diagnosis:
 
     @property
     def _errors(self) -> int:
-        return sum(problem.severity == "error" for problem in self.problems)
+        return sum(len(problem.paths) or 1 for problem in self.problems if problem.severity == "error")
 
 
 @dataclass(frozen=True)
@@ -180,6 +194,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
         *_identical(findings, data.root),
         *_flat(findings, data.root),
         *_without_mask(data),
+        *(Problem("warning", one.message, one.paths) for one in data.warnings),
         *(Problem("note", note) for note in data.notes),
     ]
     return Diagnosis(
@@ -189,7 +204,8 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
         train=_summary(finding for finding in findings if finding.split == "train"),
         test=_summary(finding for finding in findings if finding.split == "test"),
         problems=tuple(sorted(problems, key=lambda problem: _SEVERITIES.index(problem.severity))),
-        supervision=_supervision(data.train),
+        supervision=_supervision(_summary(finding for finding in findings if finding.split == "train")),
+        folders=data.folders,
     )
 
 
@@ -307,18 +323,20 @@ def _members(groups: Iterable[Sequence[_Finding]]) -> tuple[Path, ...]:
 
 
 def _names(paths: Sequence[Path], root: Path) -> str:
-    return list_some([path.relative_to(root).as_posix() for path in paths])
+    return list_some([(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in paths])
 
 
 def _summary(findings: Iterable[_Finding]) -> SplitSummary:
-    findings = list(findings)
+    every = list(findings)
+    findings = [one for one in every if not one.fault]
     labels = [one.sample.defect for one in findings if one.sample.defect is not None]
-    masked = [one.sample.defect for one in findings if one.sample.defect is not None and one.sample.mask]
+    masked = [one for one in findings if one.sample.mask and not one.mask_fault]
     return SplitSummary(
         nominal=len(findings) - len(labels),
         defects=dict(Counter(labels)),
-        masks=dict(Counter(masked)),
+        masks=dict(Counter(one.sample.defect for one in masked if one.sample.defect is not None)),
         description=_description(findings),
+        unreadable=len(every) - len(findings),
     )
 
 
@@ -336,22 +354,22 @@ def _description(findings: Sequence[_Finding]) -> str:
     return f"{words}, {len(sizes):,} sizes, {smallest} to {largest}"
 
 
-def _supervision(train: Sequence[Sample]) -> str:
-    labelled = [sample for sample in train if sample.anomalous]
-    masks = sum(sample.mask is not None for sample in labelled)
-    if not labelled:
+def _supervision(train: SplitSummary) -> str:
+    masks = sum(train.masks.values())
+    if not train.anomalous:
         return "good images only"
     if not masks:
         return "labelled defects"
-    return f"masks for {masks:,} of {counted(len(labelled), 'labelled defect')}"
+    return f"masks for {masks:,} of {counted(train.anomalous, 'labelled defect')}"
 
 
 def _in_words(split: SplitSummary, anomalous: str, *, width: int) -> str:
     if not split.nominal + split.anomalous:
-        return "no images"
+        return f"no images, {split.unreadable:,} unreadable" if split.unreadable else "no images"
     words = f"{split.nominal:>{width},} good, {anomalous}"
     if split.defects:
         words += f" in {counted(len(split.defects), 'type')}, {counted(sum(split.masks.values()), 'mask')}"
+    words += f", {split.unreadable:,} unreadable" * bool(split.unreadable)
     return f"{words}  ({split.description})" if split.description else words
 
 

@@ -1,52 +1,83 @@
-"""Folder layouts: from a folder of images to training and test samples, by names alone; no image is opened.
+"""Folder layouts: from a folder of images to training and test samples, by the names of folders and files.
 
 mvtec
     ``train/good``, ``test/good``, ``test/<defect>``; ``train/<defect>`` holds labelled training anomalies.
     Masks: ``ground_truth/<defect>/<stem>_mask.png`` or ``<stem>.png``. A training anomaly whose name occurs
-    in ``test/<defect>`` too keeps its mask in ``ground_truth/train/<defect>/``.
+    in ``test/<defect>`` too keeps its mask in ``ground_truth/train/<defect>/``. MVTec AD 2 (``test_public/``,
+    with its masks inside) and MVTec LOCO (``ground_truth/<defect>/<stem>/<n>.png``: the union of all) are read alike.
+    ``validation/`` holds further training images, or the test split where there are defects in it and no other test.
 flat
     Images directly in the folder: all nominal, for training.
 nominal-anomalous
-    ``nominal/`` and ``anomalous/`` or ``anomalous/<defect>/``, split into train and test by `in_test_split`.
-    Masks: ``masks/``, below it the image's path with or without its leading folders.
+    ``nominal/`` and beside it ``anomalous/``, ``anomalous/<defect>/`` or ``<defect>/``, split into train and test
+    by `in_test_split`. Masks: ``masks/``, below it the image's path with or without its leading folders.
 one-vs-rest
     ``train/<class>``, ``test/<class>``: one class is nominal, the test images of all others are anomalous.
     Masks: ``test_maps/``, below it the image's path.
 reference (the layout of the paper's own implementation)
     ``train/<class>/nominal``, ``train/<class>/anomalous``, the same in ``test/``.
     Masks: ``train_maps/`` and ``test_maps/``, below them the image's path.
+masks
+    Images of which no folder says what is good, with masks, such as KolektorSDD and DAGM: an image is anomalous where
+    its mask marks something. ``train/`` and ``test/`` are kept apart, otherwise `in_test_split` decides.
+visa
+    ``Data/Images/Normal`` and ``Data/Images/Anomaly`` with ``split_csv/1cls.csv``, in the folder or beside it.
+named
+    Folders that were named by hand.
 
-For ``good`` and ``nominal`` any of `NOMINAL` may stand, for ``anomalous`` any of `ANOMALOUS`, for ``masks``
-and ``ground_truth`` either, all in upper or lower case. Folders are searched to any depth, links are
-followed, and a mask's suffix may differ from its image's. Samples are in natural order: 2.png before 10.png.
+`names` has the words that stand for ``good``, ``anomalous`` and ``masks``. Beside a good folder every other one that
+holds no masks is a type of defect. A mask may also lie beside its image, in any layout: see `mask_beside`. Annotation
+files mark what masks mark. Folders called ``images`` and the like say nothing. Folders are searched to any depth,
+links are followed, and a mask's suffix may differ from its image's. Samples are in natural order: 2.png before 10.png.
 """
 
-import hashlib
 import os
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath, PurePosixPath
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
-from blemish.errors import BlemishError
-from blemish.files import printable, read_fault
-from blemish.images import is_image_name
-from blemish.imaging.masks import MaskSource
-from blemish.results import without_results
-
-Split = Literal["train", "test"]
-Layout = Literal["mvtec", "flat", "nominal-anomalous", "one-vs-rest", "reference"]
-
-NOMINAL = ("good", "nominal", "normal", "ok")
-ANOMALOUS = ("anomalous", "abnormal", "bad", "defect", "defects", "ng")
-MASKS = ("ground_truth", "masks")
-UNDERSTOOD = (
-    "images directly inside it, train/good with test/good and test/<defect>, nominal/ with anomalous/, "
-    "or train/<class> with test/<class> and --nominal-class"
+from blemish.datasets.by_hand import Folders, Named, read_folders
+from blemish.datasets.families import (
+    HASHED,
+    UNDERSTOOD,
+    Layout,
+    Reading,
+    Tree,
+    in_test_split,
+    mask_folders,
+    read_layout,
+    split_by_hash,
 )
+from blemish.datasets.listing import Listing, list_files
+from blemish.datasets.mask_beside import Beside, find_masks_beside, holds_masks
+from blemish.datasets.mask_pairs import Labelled, Pairs, Split, pair_masks
+from blemish.datasets.names import is_classic_good, natural_key
+from blemish.datasets.split_file import SPLIT_FILE, read_split_file
+from blemish.errors import BlemishError
+from blemish.files import printable
+from blemish.images import ImageError, is_image_name
+from blemish.imaging.annotations import Annotations, find_annotations
+from blemish.imaging.headers import read_header
+from blemish.imaging.masks import MaskSource, read_mask
+from blemish.results import without_results
+from blemish.wording import by_folder, counted, list_some
+
+__all__ = [
+    "DataSet",
+    "DataWarning",
+    "Folders",
+    "Layout",
+    "Sample",
+    "Split",
+    "counted",
+    "in_test_split",
+    "list_some",
+    "natural_key",
+    "read_data_set",
+]
+
+MARKED = "defective"  # the type of defect where only masks say that there is one
 
 
 @dataclass(frozen=True)
@@ -62,13 +93,31 @@ class Sample:
 
     @property
     def anomalous(self) -> bool:
-        """Whether the image's folder says that it shows an anomaly."""
+        """Whether the image's folder, list or mask says that it shows an anomaly."""
         return self.defect is not None
 
 
 @dataclass(frozen=True)
+class DataWarning:
+    """Something in a folder that was most likely meant otherwise, in one sentence, and the files it is about."""
+
+    message: str
+    paths: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class DataSet:
-    """A folder read: training and test samples, and notes on whatever in it was left aside."""
+    """A folder read.
+
+    Attributes:
+        root: the folder.
+        layout: how it was read.
+        train, test: the samples.
+        notes: sentences on how it was read, for doctor.
+        nominal_class: the class that was chosen, in layouts with classes.
+        warnings: what was left out or contradicts itself, for every verb to say.
+        folders: the folders that were named by hand.
+    """
 
     root: Path
     layout: Layout
@@ -76,295 +125,267 @@ class DataSet:
     test: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
     nominal_class: str | None = None
+    warnings: tuple[DataWarning, ...] = ()
+    folders: Folders = field(default_factory=Folders)
+
+
+def read_data_set(
+    root: Path | str | None,
+    *,
+    nominal_class: str | None = None,
+    good: Iterable[Path | str] = (),
+    bad: Iterable[Path | str] = (),
+    masks: Iterable[Path | str] = (),
+) -> DataSet:
+    """The training and test samples of a folder in any layout named above, or of folders named by hand.
+
+    No image is opened but those that may be masks beside their images or in folders with ambiguous names, and masks
+    of images that should be good.
+
+    Args:
+        root: the folder. With folders named by hand it may be None; otherwise these are looked for below it first.
+        nominal_class: the nominal class of a one-versus-rest folder, or the class to use of a folder in the reference
+            layout, or the object of VisA.
+        good: folders of good images.
+        bad: folders of defective images; each is a type of defect, or has a folder for each.
+        masks: folders of masks.
+
+    Raises:
+        BlemishError: there is no folder, image, known layout or such class.
+    """
+    folders = Folders(*(tuple(map(Path, named)) for named in (good, bad, masks)))
+    root = None if root is None else Path(root)
+    if folders:
+        if nominal_class is not None:
+            raise BlemishError("--nominal-class goes with a layout, and --good, --bad and --masks name folders instead")
+        return _named(read_folders(root, folders))
+    if root is None:
+        raise BlemishError(f"no folder given; give a folder with {UNDERSTOOD}")
+    listing = _list(root)
+    classes = nominal_class is not None and not is_classic_good(nominal_class)
+
+    def all_masks(images: Sequence[PurePosixPath]) -> bool:
+        return holds_masks([root / image for image in images])
+
+    apart = mask_folders(listing.images, classes=classes, holds_masks=all_masks)
+    files = _Files.of(root, listing, apart, find_annotations)
+    reading = read_split_file(root, listing.images, nominal_class)
+    if reading is None:
+        # Whether an image has a mask matters where no folder says what it is.
+        unknown = pair_masks([Labelled(image, "train", by_mask=True) for image in files.pictures], apart)
+        masked = {*files.beside.masks, *unknown.masks, *files.annotations.of}
+        reading = read_layout(Tree(root, files.pictures, frozenset(masked)), nominal_class)
+    return _assemble(files, reading)
+
+
+def _named(named: Named) -> DataSet:
+    """The data set of folders that were named by hand."""
+    locate = named.listing.locate
+    above = Path(os.path.commonpath([os.path.abspath(locate(file).parent) for file in named.listing.images]))
+
+    def annotations(_: Path, others: Sequence[PurePosixPath], images: Sequence[PurePosixPath]) -> Annotations:
+        """Those of the files' own paths, under their names here."""
+        own = {PurePosixPath(os.path.relpath(locate(file), above)): file for file in (*others, *images)}
+        places = {name: path for path, name in own.items()}
+        found = find_annotations(above, [places[file] for file in others], [places[image] for image in images])
+        return replace(
+            found,
+            of={own[image]: annotation for image, annotation in found.of.items()},
+            files=frozenset(own[file] for file in found.files),
+        )
+
+    files = _Files.of(named.root, named.listing, named.masks, annotations)
+    found = _assemble(files, named.reading(files.pictures), leftover=named.leftover)
+    return replace(found, folders=named.folders)
+
+
+_Annotator = Callable[[Path, Sequence[PurePosixPath], Sequence[PurePosixPath]], Annotations]
 
 
 @dataclass(frozen=True)
-class _Labelled:
-    """An image with the label that its path gives it, and the folders in which its mask may lie."""
+class _Files:
+    """The files of a data set, masks apart: `apart` has those in mask folders, and the folders that they mirror."""
 
-    image: PurePosixPath
-    split: Split
-    defect: str | None
-    mask_folders: tuple[PurePosixPath, ...]
+    root: Path
+    listing: Listing
+    pictures: Sequence[PurePosixPath]
+    apart: Mapping[PurePosixPath, tuple[str, ...]]
+    beside: Beside
+    annotations: Annotations
 
-
-@dataclass(frozen=True)
-class _Reading:
-    """What one layout makes of the paths: `masks` maps each mask's path to the path that it mirrors."""
-
-    layout: Layout
-    labelled: Sequence[_Labelled]
-    masks: dict[PurePosixPath, PurePosixPath] = field(default_factory=dict)
-    nominal_class: str | None = None
-    notes: tuple[str, ...] = ()
-
-
-def read_data_set(root: Path | str, *, nominal_class: str | None = None) -> DataSet:
-    """The training and test samples of a folder in any layout named above.
-
-    `nominal_class` names the nominal class of a one-versus-rest folder, or the class to use of a folder in
-    the reference layout. Raises `BlemishError` where there is no folder, image, known layout or such class.
-    """
-    root = Path(root)
-    images, others = _list_files(root)
-    images, results = without_results(root, images)
-    if not images:
-        held = "no image" + (f", only {counted(others, 'other file')}" if others else "")
-        held += f" ({results})" if results else ""
-        raise BlemishError(f"{printable(root)}: {held} in it; give a folder with {UNDERSTOOD}")
-    reading = _read_layout(root, images, nominal_class)
-    samples, notes = _pair_masks(root, reading)
-    used = {labelled.image for labelled in reading.labelled} | set(reading.masks)
-    unused = [image for image in images if image not in used]
-    if unused:
-        notes.append(f"{counted(len(unused), 'image')} not used by this layout: {list_some(unused)}")
-    if results:
-        notes.append(results)
-    if others:
-        notes.append(f"{counted(others, 'other file')} ignored (no image suffix)")
-    return DataSet(
-        root=root,
-        layout=reading.layout,
-        train=tuple(samples[labelled.image] for labelled in reading.labelled if labelled.split == "train"),
-        test=tuple(samples[labelled.image] for labelled in reading.labelled if labelled.split == "test"),
-        notes=(*reading.notes, *notes),
-        nominal_class=reading.nominal_class,
-    )
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        listing: Listing,
+        apart: Mapping[PurePosixPath, tuple[str, ...]],
+        annotations: _Annotator,
+    ) -> "_Files":
+        """Finds masks beside images, and annotations."""
+        pictures = [image for image in listing.images if image not in apart]
+        beside = find_masks_beside(pictures, listing.locate)
+        masks = {mask for found in beside.masks.values() for mask in found}
+        pictures = [image for image in pictures if image not in masks]
+        return cls(root, listing, pictures, apart, beside, annotations(root, listing.others, pictures))
 
 
-def in_test_split(path: PurePosixPath, *, one_in: int) -> bool:
-    """Whether this path is among the one in `one_in` that are kept for testing.
-
-    A hash of the path alone decides, so that no image changes sides when others come or go, on any machine.
-    """
-    # macOS stores é as two characters, Linux as one: the same folder must split alike on both.
-    name = unicodedata.normalize("NFC", path.as_posix()).encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % one_in == 0
-
-
-def natural_key(path: PurePosixPath) -> tuple[tuple[tuple[int | str, ...], ...], tuple[str, ...]]:
-    """Sort key that puts 2.png before 10.png, part by part; names equal but for case keep a fixed order."""
-    # re.split with a group alternates text and digits, so strings are only ever compared with strings.
-    parts = tuple(
-        tuple(int(piece) if i % 2 else piece.casefold() for i, piece in enumerate(re.split(r"(\d+)", part)))
-        for part in path.parts
-    )
-    return parts, path.parts
-
-
-def list_some(names: Iterable[str | PurePath], *, limit: int = 3) -> str:
-    """The first `limit` names and how many more there are, for one line of text."""
-    texts = [printable(str(name)) for name in names]
-    more = f" and {len(texts) - limit:,} more" if len(texts) > limit else ""
-    return ", ".join(texts[:limit]) + more
-
-
-def counted(number: int, noun: str) -> str:
-    """The number with its noun: "no images", "1 image", "1,204 images"."""
-    return f"{f'{number:,}' if number else 'no'} {noun}{'s' * (number != 1)}"
-
-
-def _list_files(root: Path) -> tuple[list[PurePosixPath], int]:
-    """All images below `root` in natural order, relative to it, and the number of other files."""
+def _list(root: Path) -> Listing:
+    """All images below `root` in natural order, relative to it, and all other files."""
     if not root.exists():
         raise BlemishError(f"{printable(root)}: no such folder; give a folder with {UNDERSTOOD}")
     if not root.is_dir():
         raise BlemishError(f"{printable(root)}: a file, not a folder; give a folder with {UNDERSTOOD}")
-    files = _walk(root, PurePosixPath(), frozenset())
-    images = [path for path in files if is_image_name(path)]
-    return sorted(images, key=natural_key), len(files) - len(images)
+    files = list_files(root)
+    images = sorted((path for path in files if is_image_name(path)), key=natural_key)
+    others = [path for path in files if not is_image_name(path)]
+    images, results = without_results(root, images)
+    if not images:
+        held = "no image" + (f", only {counted(len(others), 'other file')}" if others else "")
+        held += f" ({results})" if results else ""
+        raise BlemishError(f"{printable(root)}: {held} in it; give a folder with {UNDERSTOOD}")
+    return Listing(images, others, root.joinpath, (results,) if results else ())
 
 
-def _walk(folder: Path, relative: PurePosixPath, above: frozenset[Path]) -> list[PurePosixPath]:
-    """Every file below `folder`; hidden folders are skipped, links followed unless they lead back up."""
-    resolved = folder.resolve()
-    if resolved in above:
-        return []
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        raise BlemishError(f"{printable(folder)}: {read_fault(error)}; give a folder that can be read") from error
-    files = []
-    for entry in entries:
-        if entry.is_dir():
-            if not entry.name.startswith("."):
-                files += _walk(folder / entry.name, relative / entry.name, above | {resolved})
-        elif entry.is_file() or entry.is_symlink():  # a broken link is an image that doctor must report
-            files.append(relative / entry.name)
-    return files
-
-
-def _read_layout(root: Path, images: Sequence[PurePosixPath], nominal_class: str | None) -> _Reading:
-    """Recognise the layout by the folders' names and label every image by it."""
-    train = {image.parts[1] for image, split in _in_class_folders(images) if split == "train"}
-    test = {image.parts[1] for image, split in _in_class_folders(images) if split == "test"}
-    top = {image.parts[0] for image in images if len(image.parts) > 1}
-    if any(_is_one_of(name, NOMINAL) for name in train or test):
-        _refuse_nominal_class(root, nominal_class, because="its nominal images are those called good")
-        return _read_mvtec(images)
-    if classes := {image.parts[1] for image, _ in _in_class_folders(images) if _is_reference(image)}:
-        return _read_reference(images, _choose_class(root, classes, nominal_class, choose_single=True))
-    if any(_is_one_of(name, NOMINAL) for name in top):
-        _refuse_nominal_class(root, nominal_class, because="its nominal images have a folder of their own")
-        return _read_nominal_anomalous(images)
-    if train or test:
-        return _read_one_vs_rest(images, _choose_class(root, train | test, nominal_class))
-    flat = [image for image in images if len(image.parts) == 1]
-    if flat:
-        _refuse_nominal_class(root, nominal_class, because="all its images count as nominal")
-        return _Reading("flat", [_Labelled(image, "train", None, ()) for image in flat])
-    raise BlemishError(_unknown_layout(root, images, top))
-
-
-def _unknown_layout(root: Path, images: Sequence[PurePosixPath], top: set[str]) -> str:
-    inner = {image.parts[0] for image in images if _split_of(_without_first(image))}
-    if inner:
-        one = printable(root / min(inner))
-        return f"{printable(root)}: several data sets in it; give one of them, such as {one}"
-    if any(_split_of(image) == "train" for image in images):
-        return f"{printable(root)}: images lie directly in train/; move the good ones into train/good/"
-    folders = list_some((f"{name}/" for name in sorted(top)), limit=6)
-    return f"{printable(root)}: no known layout, images only in {folders}; give a folder with {UNDERSTOOD}"
-
-
-def _read_mvtec(images: Sequence[PurePosixPath]) -> _Reading:
-    labelled = []
-    for image, split in _in_class_folders(images):
-        defect = None if _is_one_of(image.parts[1], NOMINAL) else image.parts[1]
-        labelled.append(_Labelled(image, split, defect, (image.parent, _without_first(image.parent))))
-    return _Reading("mvtec", labelled, _mask_folder(images))
-
-
-def _read_nominal_anomalous(images: Sequence[PurePosixPath]) -> _Reading:
-    nominal = [image for image in images if len(image.parts) > 1 and _is_one_of(image.parts[0], NOMINAL)]
-    anomalous = [image for image in images if len(image.parts) > 1 and _is_one_of(image.parts[0], ANOMALOUS)]
-    stems = Counter(image.stem for image in anomalous)
-    labelled = []
-    for image in [*nominal, *anomalous]:
-        defect = _defect_below(image, depth=0) if _is_one_of(image.parts[0], ANOMALOUS) else None
-        # With nothing to find in a test, every nominal image is worth more in training.
-        tested = bool(anomalous) and in_test_split(image, one_in=2 if defect else 5)
-        folders = [image.parent, _without_first(image.parent)] if defect else [image.parent]
-        if stems[image.stem] <= 1:  # otherwise masks/<stem>.png could belong to several defects
-            folders.append(PurePosixPath())
-        labelled.append(_Labelled(image, "test" if tested else "train", defect, tuple(folders)))
-    note = "one in 5 nominal and one in 2 anomalous images, chosen by a hash of their paths, are test images"
-    return _Reading("nominal-anomalous", labelled, _mask_folder(images), notes=(note,) if anomalous else ())
-
-
-def _read_one_vs_rest(images: Sequence[PurePosixPath], nominal_class: str) -> _Reading:
-    labelled = []
-    for image, split in _in_class_folders(images):
-        defect = None if image.parts[1] == nominal_class else image.parts[1]
-        if split == "test" or defect is None:
-            labelled.append(_Labelled(image, split, defect, (image.parent,)))
-    return _Reading("one-vs-rest", labelled, _mask_maps(images), nominal_class)
-
-
-def _read_reference(images: Sequence[PurePosixPath], nominal_class: str) -> _Reading:
-    labelled = []
-    for image, split in _in_class_folders(images):
-        if image.parts[1] == nominal_class and len(image.parts) > 3:
-            if _is_one_of(image.parts[2], NOMINAL):
-                labelled.append(_Labelled(image, split, None, (image.parent,)))
-            elif _is_one_of(image.parts[2], ANOMALOUS):
-                labelled.append(_Labelled(image, split, _defect_below(image, depth=2), (image.parent,)))
-    masks = {mask: place for mask, place in _mask_maps(images).items() if mask.parts[1] == nominal_class}
-    return _Reading("reference", labelled, masks, nominal_class)
-
-
-def _choose_class(root: Path, classes: set[str], nominal_class: str | None, *, choose_single: bool = False) -> str:
-    listed = list_some(sorted(classes, key=lambda name: natural_key(PurePosixPath(name))), limit=20)
-    if nominal_class is None:
-        if len(classes) == 1 and choose_single:
-            return next(iter(classes))
-        raise BlemishError(
-            f"{printable(root)}: none of its classes is called good; name the nominal one with "
-            f"--nominal-class NAME, one of {listed}"
-        )
-    if nominal_class not in classes:
-        raise BlemishError(
-            f"{printable(root)}: no class {printable(nominal_class)}; --nominal-class must be one of {listed}"
-        )
-    return nominal_class
-
-
-def _refuse_nominal_class(root: Path, nominal_class: str | None, *, because: str) -> None:
-    if nominal_class is not None and not _is_one_of(nominal_class, NOMINAL):
-        raise BlemishError(f"{printable(root)}: {because}; leave out --nominal-class {printable(nominal_class)}")
-
-
-def _pair_masks(root: Path, reading: _Reading) -> tuple[dict[PurePosixPath, Sample], list[str]]:
-    """Give every mask to at most one image; masks and images left over are told in the notes."""
-    free: dict[str, list[PurePosixPath]] = {}
-    for mask, mirrored in reading.masks.items():
-        free.setdefault(_fold(mirrored.with_suffix("")), []).append(mask)
-    samples: dict[PurePosixPath, Sample] = {}
-    contested: list[PurePosixPath] = []
-    # Anomalous test images choose first: where names collide the mask is theirs in MVTec's own layout.
-    for one in sorted(reading.labelled, key=lambda one: (one.defect is None, one.split == "train")):
-        keys = [_fold(f / (one.image.stem + end)) for f in one.mask_folders for end in ("_mask", "")]
-        candidates = next((free[key] for key in keys if free.get(key)), [])
-        # Of x.png and x.tif the one with the image's own suffix, as in the reference implementation.
-        candidates.sort(key=lambda mask: mask.suffix == one.image.suffix)
-        taken = root / candidates.pop() if candidates else None
-        if one.defect is not None and taken is None and any(key in free for key in keys):
-            contested.append(one.image)
-        # A nominal image's mask says nothing that its folder does not: it only counts as taken.
-        samples[one.image] = Sample(root / one.image, one.defect, taken if one.defect is not None else None)
-    notes = []
-    if orphans := sorted((mask for masks in free.values() for mask in masks), key=natural_key):
-        notes.append(f"{counted(len(orphans), 'mask')} without an image: {list_some(orphans)}")
-    if contested:
-        notes.append(
-            f"{counted(len(contested), 'image')} left without a mask, which another image of that name has: "
-            f"{list_some(contested)}"
-        )
-    return samples, notes
-
-
-def _mask_folder(images: Sequence[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
-    """The masks in ground_truth/ or masks/, and the paths below it."""
-    return {
-        image: _without_first(image) for image in images if len(image.parts) > 1 and _is_one_of(image.parts[0], MASKS)
+def _assemble(files: _Files, reading: Reading, *, leftover: Sequence[PurePosixPath] = ()) -> DataSet:
+    """Gives images their masks, and accounts for every file."""
+    listed = {mask for given in reading.given.values() for mask in given}
+    apart = {mask: place for mask, place in files.apart.items() if mask not in listed and mask not in reading.aside}
+    known = {*files.beside.masks, *reading.given}
+    pairs = pair_masks([one for one in reading.labelled if one.image not in known], apart)
+    masks: dict[PurePosixPath, MaskSource] = dict(files.annotations.of)
+    for found in (pairs.masks, files.beside.masks, reading.given):
+        for image, own in found.items():
+            masks[image] = files.listing.locate(own[0]) if len(own) == 1 else tuple(map(files.listing.locate, own))
+    marks = _marks(files, [one for one in reading.labelled if one.defect is None and one.image in masks], masks)
+    labelled = _decided(reading, marks)
+    samples = {  # a nominal image's mask says nothing that is not known: it only counts as used
+        one.image: Sample(files.listing.locate(one.image), one.defect, masks.get(one.image) if one.defect else None)
+        for one in labelled
     }
+    aside = reading.aside | {mask for mask in pairs.orphans if _of_another_class(reading, apart[mask])}
+    notes = [*reading.notes, *_notes(files, reading, labelled, masks, pairs, aside)]
+    contradicting = [one.image for one in reading.labelled if not one.by_mask and marks.get(one.image)]
+    return DataSet(
+        root=files.root,
+        layout=reading.layout,
+        train=tuple(samples[one.image] for one in labelled if one.split == "train"),
+        test=tuple(samples[one.image] for one in labelled if one.split == "test"),
+        notes=tuple(notes),
+        nominal_class=reading.nominal_class,
+        warnings=tuple(_warnings(files, reading, pairs, aside, contradicting, leftover)),
+    )
 
 
-def _mask_maps(images: Sequence[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
-    """The masks in train_maps/ and test_maps/, and the paths in train/ and test/ that they mirror."""
-    return {
-        image: PurePosixPath(image.parts[0].removesuffix("_maps"), *image.parts[1:])
-        for image in images
-        if len(image.parts) > 1 and image.parts[0] in ("train_maps", "test_maps")
-    }
+def _marks(
+    files: _Files, labelled: Sequence[Labelled], masks: Mapping[PurePosixPath, MaskSource]
+) -> dict[PurePosixPath, bool | None]:
+    """Whether the masks of some images mark anything; None where one cannot be read."""
+
+    def marks(one: Labelled) -> bool | None:
+        source = masks[one.image]
+        try:
+            size = None if isinstance(source, Path | tuple) else read_header(files.listing.locate(one.image)).size
+            return bool(read_mask(source, size=size).any())
+        except ImageError:
+            return None
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip((one.image for one in labelled), pool.map(marks, labelled), strict=True))
 
 
-def _defect_below(image: PurePosixPath, *, depth: int) -> str:
-    """The defect's name: the folder below anomalous/ where there is one, otherwise that folder's own name."""
-    return image.parts[depth + 1] if len(image.parts) > depth + 2 else image.parts[depth]
+def _decided(reading: Reading, marks: Mapping[PurePosixPath, bool | None]) -> list[Labelled]:
+    """Labels where masks had to say them: an image is defective unless its mask marks nothing, or it has none."""
+    labelled = [
+        replace(one, defect=MARKED) if one.by_mask and marks.get(one.image, False) is not False else one
+        for one in reading.labelled
+    ]
+    if not reading.unplaced:
+        return labelled
+    return split_by_hash(
+        [one.image for one in labelled if one.defect is None],
+        [(one.image, one.defect) for one in labelled if one.defect is not None],
+    )
 
 
-def _without_first(path: PurePosixPath) -> PurePosixPath:
-    return PurePosixPath(*path.parts[1:])
+def _of_another_class(reading: Reading, mirrored: Sequence[str]) -> bool:
+    """Whether a mask without an image is of a class that the layout leaves out."""
+    return reading.layout == "reference" and len(mirrored) > 1 and mirrored[1] != reading.nominal_class
 
 
-def _in_class_folders(images: Sequence[PurePosixPath]) -> list[tuple[PurePosixPath, Split]]:
-    """The images in the folders of train/ and test/, not those directly in train/ or test/."""
-    return [(image, split) for image in images if (split := _split_of(image)) and len(image.parts) > 2]
+def _notes(
+    files: _Files,
+    reading: Reading,
+    labelled: Sequence[Labelled],
+    masks: Mapping[PurePosixPath, MaskSource],
+    pairs: Pairs,
+    aside: frozenset[PurePosixPath],
+) -> Iterable[str]:
+    defective = sum(one.defect is not None for one in labelled)
+    if any(one.by_mask for one in reading.labelled):
+        asked = {one.image for one in reading.labelled if one.by_mask}
+        marked = sum(one.defect is not None for one in labelled if one.image in asked)
+        bare = len(asked - set(masks))
+        without = f", {bare:,} of them without a mask" if bare else ""
+        yield (
+            f"masks say what is defective: {counted(marked, 'image')} with a mask that marks something, and "
+            f"{len(asked) - marked:,} good{without}"
+        )
+    if reading.unplaced and defective:
+        yield HASHED
+    if pairs.contested:
+        yield (
+            f"{counted(len(pairs.contested), 'image')} left without a mask, which another image of that name has: "
+            f"{list_some(pairs.contested)}"
+        )
+    if aside:
+        yield f"{counted(len(aside), 'image')} of other classes not used: {by_folder(sorted(aside, key=natural_key))}"
+    yield from files.listing.results
+    ignored = set(files.listing.others) - files.annotations.files
+    if reading.layout == "visa":
+        ignored = {file for file in ignored if file.name != SPLIT_FILE}
+    if ignored:
+        yield f"{counted(len(ignored), 'other file')} ignored (no image suffix)"
 
 
-def _split_of(image: PurePosixPath) -> Split | None:
-    splits: dict[str, Split] = {"train": "train", "test": "test"}
-    return splits.get(image.parts[0].casefold()) if image.parts else None
+def _warnings(
+    files: _Files,
+    reading: Reading,
+    pairs: Pairs,
+    aside: frozenset[PurePosixPath],
+    contradicting: Sequence[PurePosixPath],
+    leftover: Sequence[PurePosixPath],
+) -> Iterable[DataWarning]:
+    locate = files.listing.locate
+    used = {one.image for one in reading.labelled} | aside | {mask for own in reading.given.values() for mask in own}
+    unused = [image for image in files.pictures if image not in used]
+    if unused or leftover:
+        paths = (*map(locate, unused), *(files.root / file for file in leftover))
+        yield DataWarning(
+            f"{counted(len(paths), 'image')} not used: {by_folder([*unused, *leftover])}; their folders can be named "
+            "with --good DIR and --bad DIR",
+            paths,
+        )
+    if orphans := [mask for mask in pairs.orphans if mask not in aside]:
+        held = f"{counted(len(orphans), 'mask')} without an image"
+        yield DataWarning(f"{held}: {_told(orphans)}", tuple(map(locate, orphans)))
+    if doubts := [file for file in files.beside.doubts if file in used or file in unused]:
+        yield DataWarning(
+            f"{counted(len(doubts), 'image')} named like the mask of an image beside, but of another shape, so no "
+            f"mask: {list_some(doubts)}",
+            tuple(map(locate, doubts)),
+        )
+    if contradicting:
+        yield DataWarning(
+            f"{counted(len(contradicting), 'good image')} with a mask that marks something, taken as good: "
+            f"{list_some(contradicting)}",
+            tuple(map(locate, contradicting)),
+        )
+    if reading.missing:
+        gone = counted(len(reading.missing), "file")
+        yield DataWarning(f"{gone} of {SPLIT_FILE} not there: {list_some(reading.missing)}")
+    yield from map(DataWarning, files.annotations.notes)
 
 
-def _is_reference(image: PurePosixPath) -> bool:
-    return len(image.parts) > 3 and _is_one_of(image.parts[2], NOMINAL)
-
-
-def _is_one_of(name: str, words: Sequence[str]) -> bool:
-    return name.casefold() in words
-
-
-def _fold(path: PurePosixPath) -> str:
-    return unicodedata.normalize("NFC", path.as_posix()).casefold()
+def _told(files: Sequence[PurePosixPath]) -> str:
+    """The files, where they are few; otherwise their folders."""
+    return list_some(files) if len(files) <= 3 else by_folder(files)

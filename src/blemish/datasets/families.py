@@ -1,0 +1,325 @@
+"""Which layout a folder has, by the names of its folders, and what that says of every image."""
+
+import hashlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from blemish.datasets.mask_pairs import Labelled, Masks, Split
+from blemish.datasets.names import (
+    is_bad,
+    is_classic_good,
+    is_filler,
+    is_good,
+    is_loosely_good,
+    mask_place,
+    natural_key,
+    split_and_side,
+    split_word,
+)
+from blemish.errors import BlemishError
+from blemish.files import printable
+from blemish.wording import list_some
+
+Layout = Literal["mvtec", "flat", "nominal-anomalous", "one-vs-rest", "reference", "masks", "visa", "named"]
+Paths = Sequence[PurePosixPath]
+_PLAIN_MASKS = ("ground_truth", "masks")
+UNDERSTOOD = (
+    "images directly inside it, train/good with test/good and test/<defect>, good/ with a folder for each defect, or "
+    "train/<class> with test/<class> and --nominal-class, or name folders with --good DIR, --bad DIR and --masks DIR"
+)
+
+
+HASHED = "one in 5 nominal and one in 2 anomalous images, chosen by a hash of their paths, are test images"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a layout makes of the images.
+
+    Attributes:
+        layout: its name.
+        labelled: every image that it uses.
+        nominal_class: the class that was chosen, in layouts with classes.
+        notes: what a user should know of how images were read.
+        aside: images that the layout leaves out by its nature: other classes.
+        given: masks that a list of the data set names, by their images.
+        missing: files that such a list names and that are not there.
+        unplaced: whether a hash has to decide on splits once masks have said what is defective.
+    """
+
+    layout: Layout
+    labelled: Sequence[Labelled]
+    nominal_class: str | None = None
+    notes: tuple[str, ...] = ()
+    aside: frozenset[PurePosixPath] = frozenset()
+    given: Mapping[PurePosixPath, Masks] = field(default_factory=dict)
+    missing: Paths = ()
+    unplaced: bool = False
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The images of a folder, masks apart.
+
+    Attributes:
+        root: the folder.
+        images: all that are no masks, in natural order.
+        masked: those of them that have a mask, wherever it lies.
+        parts: the folders of each image that say something.
+    """
+
+    root: Path
+    images: Paths
+    masked: frozenset[PurePosixPath]
+    parts: Mapping[PurePosixPath, tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        plain_good = any(is_good(image.parts[0]) for image in self.images if len(image.parts) > 1)
+        parts = {image: _telling(image, expand=not plain_good) for image in self.images}
+        object.__setattr__(self, "parts", parts)
+
+    def in_splits(self) -> list[tuple[PurePosixPath, Split, tuple[str, ...]]]:
+        """The images below train/, test/ and validation/, with their split and the folders below that.
+
+        Validation images are for training, as in MVTec AD 2 and MVTec LOCO, where there are good ones only or a test
+        split is there as well; otherwise they are the test split.
+        """
+        words = {image: split_word(parts[0]) for image, parts in self.parts.items() if parts}
+        validates = [image for image, word in words.items() if word == "validation"]
+        tests = any(word == "test" for word in words.values())
+        defective = any(
+            not is_good(self.parts[image][1]) if len(self.parts[image]) > 1 else image in self.masked
+            for image in validates
+        )
+        stands_for: Split = "test" if defective and not tests else "train"
+        splits: dict[str, Split] = {"train": "train", "test": "test", "validation": stands_for}
+        return [(image, splits[word], self.parts[image][1:]) for image, word in words.items() if word]
+
+
+MaskFolder = tuple[str, ...]  # the folders of the images whose masks are in it
+
+
+def mask_folders(
+    images: Paths, *, classes: bool, holds_masks: Callable[[Paths], bool]
+) -> dict[PurePosixPath, MaskFolder]:
+    """The masks in folders that are called like mask folders, with the folders that they mirror.
+
+    Args:
+        images: all images.
+        classes: whether folders in train/ and test/ are classes, whatever their names.
+        holds_masks: asked of some images whether these are masks, for names that a type of defect may have as well.
+    """
+    named: dict[PurePosixPath, list[PurePosixPath]] = {}
+    inside: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
+    for image in images:
+        folders = [
+            PurePosixPath(*image.parts[: depth + 1])
+            for depth, folder in enumerate(image.parts[:-1])
+            if mask_place(folder) is not None and not (classes and depth == 1 and split_word(image.parts[0]))
+        ]
+        if folders:
+            named[image] = folders
+            inside[folders[-1]].append(image)
+    plain = {folder for folder in inside if len(folder.parts) == 1 and folder.name.casefold() in _PLAIN_MASKS}
+    refuted = {folder for folder, held in inside.items() if folder not in plain and not holds_masks(held)}
+    found = {}
+    for image, folders in named.items():
+        if folder := next((folder for folder in folders if folder not in refuted), None):
+            inner = image.parts[len(folder.parts) : -1]
+            found[image] = (*folder.parts[:-1], *(mask_place(folder.name) or ()), *inner)
+    return found
+
+
+def read_layout(tree: Tree, nominal_class: str | None) -> Reading:
+    """Recognises the layout and labels every image by it. Raises BlemishError where there is none."""
+    placed = tree.in_splits()
+    train = {parts[0] for _, split, parts in placed if split == "train" and parts}
+    test = {parts[0] for _, split, parts in placed if split == "test" and parts}
+    classes = train or test
+    if any(map(is_classic_good, classes)) or (nominal_class not in classes and any(map(is_good, classes))):
+        _refuse_nominal_class(tree.root, nominal_class, because="its nominal images are those called good")
+        return _read_mvtec(tree)
+    if references := {parts[0] for _, _, parts in placed if len(parts) > 1 and is_classic_good(parts[1])}:
+        return _read_reference(tree, _choose_class(tree.root, references, nominal_class, choose_single=True))
+    top = {parts[0] for parts in tree.parts.values() if parts}
+    if any(map(is_classic_good, top)) or (nominal_class not in classes and any(map(is_good, top))):
+        _refuse_nominal_class(tree.root, nominal_class, because="its nominal images have a folder of their own")
+        return _read_nominal_anomalous(tree, frozenset(name for name in top if is_good(name)))
+    if nominal_class is None:
+        if classes and (chosen := _by_its_words(classes)):
+            return _read_mvtec(tree, good=chosen)
+        if not placed and (chosen := _by_its_words(top)):
+            return _read_nominal_anomalous(tree, frozenset([chosen]), noted=True)
+        if tree.masked:
+            return _read_by_masks(tree)
+    if train or test:
+        return _read_one_vs_rest(tree, _choose_class(tree.root, train | test, nominal_class))
+    flat = [image for image, parts in tree.parts.items() if not parts]
+    if flat:
+        _refuse_nominal_class(tree.root, nominal_class, because="all its images count as nominal")
+        return Reading("flat", [Labelled(image, "train") for image in flat])
+    raise BlemishError(_unknown_layout(tree, top))
+
+
+def in_test_split(path: PurePosixPath, *, one_in: int) -> bool:
+    """Whether this path is among the one in `one_in` that are kept for testing.
+
+    A hash of the path alone decides, so that no image changes sides when others come or go, on any machine.
+    """
+    # macOS stores é as two characters, Linux as one: the same folder must split alike on both.
+    name = unicodedata.normalize("NFC", path.as_posix()).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % one_in == 0
+
+
+def split_by_hash(nominal: Paths, anomalous: Sequence[tuple[PurePosixPath, str]]) -> list[Labelled]:
+    """Good images and defective ones with their types, split by a hash of each path; see `in_test_split`."""
+    labelled = []
+    for image in nominal:
+        # With nothing to find in a test, every nominal image is worth more in training.
+        tested = bool(anomalous) and in_test_split(image, one_in=5)
+        labelled.append(Labelled(image, "test" if tested else "train"))
+    for image, defect in anomalous:
+        labelled.append(Labelled(image, "test" if in_test_split(image, one_in=2) else "train", defect))
+    return labelled
+
+
+def defect_below(folders: Sequence[str]) -> str:
+    """The type of defect: of bad/ the folder below it where there is one, otherwise the folder's own name."""
+    telling = [folder for folder in folders if not is_filler(folder)]
+    return telling[1] if is_bad(telling[0]) and len(telling) > 1 else telling[0]
+
+
+def _telling(image: PurePosixPath, *, expand: bool) -> tuple[str, ...]:
+    """The folders of an image without those called images and the like; train_good/ counts as train/good/."""
+    parts = [part for part in image.parts[:-1] if not is_filler(part)]
+    if expand and parts and (both := split_and_side(parts[0])):
+        parts[:1] = both
+    return tuple(parts)
+
+
+def _by_its_words(names: set[str]) -> str | None:
+    """The one folder with a word for good among others in its name, such as ok_front or MT_Free."""
+    found = [name for name in names if is_loosely_good(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _read_mvtec(tree: Tree, *, good: str | None = None) -> Reading:
+    placed = tree.in_splits()
+    # With no folder inside train/ there is nothing else that its images can be.
+    plain = not any(parts for _, split, parts in placed if split == "train")
+    labelled = []
+    for image, split, parts in placed:
+        if parts:
+            nominal = is_good(parts[0]) if good is None else parts[0] == good
+            labelled.append(Labelled(image, split, None if nominal else parts[0]))
+        elif image in tree.masked:
+            labelled.append(Labelled(image, split, by_mask=True))
+        elif split == "train" and plain:
+            labelled.append(Labelled(image, split))
+    notes = () if good is None else (_taken_by_its_words(good),)
+    return Reading("mvtec", labelled, notes=(*notes, *_validation_note(tree)))
+
+
+def _read_nominal_anomalous(tree: Tree, good: frozenset[str], *, noted: bool = False) -> Reading:
+    nominal, tested, anomalous = [], [], []
+    for image, parts in tree.parts.items():
+        if not parts or (split_word(parts[0]) and parts[0] not in good):
+            continue
+        side = split_and_side(parts[0])
+        if parts[0] in good:
+            nominal.append(image)
+        elif side and is_good(side[1]):  # anomalib's normal_test beside normal
+            tested.append(image)
+        else:
+            anomalous.append((image, defect_below(parts)))
+    labelled = split_by_hash(nominal, anomalous)
+    if tested:
+        labelled = [one if one.defect else Labelled(one.image, "train") for one in labelled]
+        labelled += [Labelled(image, "test") for image in tested]
+    notes = [_taken_by_its_words(name) for name in good if noted]
+    return Reading("nominal-anomalous", labelled, notes=(*notes, *([HASHED] if anomalous else [])))
+
+
+def _read_by_masks(tree: Tree) -> Reading:
+    """No folder says what is good: masks do."""
+    placed = {image: split for image, split, _ in tree.in_splits()}
+    labelled = [
+        Labelled(image, placed.get(image, "train"), by_mask=True)
+        for image in tree.images
+        if not placed or image in placed
+    ]
+    return Reading("masks", labelled, unplaced=not placed)
+
+
+def _read_one_vs_rest(tree: Tree, nominal_class: str) -> Reading:
+    labelled, aside = [], set()
+    for image, split, parts in tree.in_splits():
+        if parts and (split == "test" or parts[0] == nominal_class):
+            labelled.append(Labelled(image, split, None if parts[0] == nominal_class else parts[0]))
+        elif parts:
+            aside.add(image)
+    return Reading("one-vs-rest", labelled, nominal_class, aside=frozenset(aside))
+
+
+def _read_reference(tree: Tree, nominal_class: str) -> Reading:
+    labelled, aside = [], set()
+    for image, split, parts in tree.in_splits():
+        if parts and parts[0] != nominal_class:
+            aside.add(image)
+        elif len(parts) > 1:
+            labelled.append(Labelled(image, split, None if is_good(parts[1]) else defect_below(parts[1:])))
+    return Reading("reference", labelled, nominal_class, aside=frozenset(aside))
+
+
+def _validation_note(tree: Tree) -> tuple[str, ...]:
+    names = sorted({parts[0] for parts in tree.parts.values() if parts and split_word(parts[0]) == "validation"})
+    if not names:
+        return ()
+    splits = {split for image, split, _ in tree.in_splits() if tree.parts[image][0] in names}
+    meaning = "training images" if splits == {"train"} else "the test split, as there is no other"
+    return (f"images in {printable(names[0])}/ are {meaning}",)
+
+
+def _taken_by_its_words(name: str) -> str:
+    return f"images in {printable(name)}/ are taken as the good ones, by that name; --good DIR names others"
+
+
+def _unknown_layout(tree: Tree, top: set[str]) -> str:
+    root, images = tree.root, tree.images
+    inner = {
+        parts[0]
+        for parts in tree.parts.values()
+        if len(parts) > 1 and (split_word(parts[1]) or is_good(parts[1])) and not split_word(parts[0])
+    }
+    if inner:
+        one = printable(root / min(inner))
+        return f"{printable(root)}: several data sets in it; give one of them, such as {one}"
+    if any(split == "train" for _, split, _ in tree.in_splits()):
+        return f"{printable(root)}: images lie directly in train/; move the good ones into train/good/"
+    folders = list_some((f"{name}/" for name in sorted(top or {image.parts[0] for image in images})), limit=6)
+    return f"{printable(root)}: no known layout, images only in {folders}; give a folder with {UNDERSTOOD}"
+
+
+def _choose_class(root: Path, classes: set[str], nominal_class: str | None, *, choose_single: bool = False) -> str:
+    listed = list_some(sorted(classes, key=lambda name: natural_key(PurePosixPath(name))), limit=20)
+    if nominal_class is None:
+        if len(classes) == 1 and choose_single:
+            return next(iter(classes))
+        raise BlemishError(
+            f"{printable(root)}: none of its classes is called good; name the nominal one with "
+            f"--nominal-class NAME, one of {listed}"
+        )
+    if nominal_class not in classes:
+        raise BlemishError(
+            f"{printable(root)}: no class {printable(nominal_class)}; --nominal-class must be one of {listed}"
+        )
+    return nominal_class
+
+
+def _refuse_nominal_class(root: Path, nominal_class: str | None, *, because: str) -> None:
+    if nominal_class is not None and not is_classic_good(nominal_class):
+        raise BlemishError(f"{printable(root)}: {because}; leave out --nominal-class {printable(nominal_class)}")
