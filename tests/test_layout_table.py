@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from blemish.datasets.doctor import examine
-from blemish.datasets.layouts import DataSet, read_data_set
+from blemish.datasets.layouts import DataSet, Sample, read_data_set
 
 SIZE = (24, 16)  # width, height
 
@@ -66,7 +66,7 @@ LAYOUTS = {
         train/good/000.png               train
         validation/good/000.png          train
         test/good/000.png                test
-        test/logical_anomalies/000.png   test   logical_anomalies     ground_truth/logical_anomalies/000/000.png+ground_truth/logical_anomalies/000/001.png
+        test/logical_anomalies/000.png   test   logical_anomalies     ground_truth/logical_anomalies/000/000.png+001.png
         test/logical_anomalies/001.png   test   logical_anomalies     ground_truth/logical_anomalies/001/000.png
         test/structural_anomalies/000.png  test  structural_anomalies  ground_truth/structural_anomalies/000/000.png
         m ground_truth/logical_anomalies/000/000.png
@@ -170,7 +170,7 @@ LAYOUTS = {
     "nominal-anomalous: AITEX": """
         NODefect_images/2306881/0000_000_01.png  *
         Defect_images/0001_002_00.png  *  Defect_images  Mask_images/0001_002_00_mask.png
-        Defect_images/0044_019_04.png  *  Defect_images  Mask_images/0044_019_04_mask1.png+Mask_images/0044_019_04_mask2.png
+        Defect_images/0044_019_04.png  *  Defect_images  Mask_images/0044_019_04_mask1.png+0044_019_04_mask2.png
         m Mask_images/0001_002_00_mask.png
         m Mask_images/0044_019_04_mask1.png
         m Mask_images/0044_019_04_mask2.png
@@ -282,13 +282,18 @@ def found_in(data: DataSet, root: Path) -> dict[str, tuple[str, str | None, str 
     def name(path: Path) -> str:
         return path.relative_to(root).as_posix()
 
+    def masks(sample: Sample) -> str | None:
+        """The mask, and the names of others in its folder."""
+        if sample.mask is None:
+            return None
+        first, *others = sample.mask if isinstance(sample.mask, tuple) else (sample.mask,)
+        return "+".join([name(first), *(other.name for other in others)])
+
     return {
         name(sample.path): (
             split,
             sample.defect,
-            None
-            if sample.mask is None
-            else "+".join(map(name, sample.mask if isinstance(sample.mask, tuple) else (sample.mask,))),
+            masks(sample),
         )
         for split, samples in (("train", data.train), ("test", data.test))
         for sample in samples

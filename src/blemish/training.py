@@ -20,7 +20,7 @@ from lightning_fabric import seed_everything
 
 from blemish.calibration import Calibration
 from blemish.checkpoint import remove_checkpoints
-from blemish.datasets.layouts import DataSet, counted, read_data_set
+from blemish.datasets.layouts import DataSet, Named, counted, read_data_set
 from blemish.datasets.network_size import MULTIPLE, Shape
 from blemish.datasets.pixels import Pixels, read_pixels
 from blemish.datasets.splits import Split, fold_nominal, split_nominal
@@ -52,7 +52,7 @@ STRIDES = (4, 8, 16)
 
 @generators_restored()
 def train(
-    data: str | Path,
+    data: str | Path | None,
     output: str | Path,
     *,
     size: tuple[int, int] | Literal["auto"] = "auto",
@@ -72,6 +72,9 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     nominal_class: str | None = None,
+    good: Named = (),
+    bad: Named = (),
+    masks: Named = (),
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Detector:
@@ -80,7 +83,7 @@ def train(
     Labelled defects and masks in the folder's training split are used by themselves.
 
     Args:
-        data: a folder in any layout of `blemish.datasets.layouts`.
+        data: a folder in any layout of `blemish.datasets.layouts`; it may be None where folders are named by hand.
         output: the .onnx file to write.
         size: network size (height, width) in pixels, multiples of 32; "auto" has the shape of the good images and as
             many pixels as 256 x 256, see `blemish.datasets.network_size`.
@@ -107,6 +110,8 @@ def train(
             returns the detector; see `blemish.ranks`.
         nodes: machines with as many; the program is to be started on each, and `output` to be seen by all.
         nominal_class: the class that is nominal, in one-versus-rest folders.
+        good, bad, masks: folders named by hand where no layout fits, below `data` or as they stand: of good images, of
+            defective ones (a type of defect each, or with a folder for each), and of their masks.
         progress: called with the stage, the steps done and all there are.
         notify: called with one sentence about anything left out or resumed.
 
@@ -129,10 +134,12 @@ def train(
         )
     seed_everything(seed, verbose=False)
     trunk = Backbone(backbone, strides=STRIDES, weights=weights, download=download)
-    data_set = read_data_set(data, nominal_class=nominal_class)
+    data_set = read_data_set(data, nominal_class=nominal_class, good=good, bad=bad, masks=masks)
     fabric, ranks = launch(device, devices=devices, nodes=nodes)
     if not ranks.first:
         progress, notify = (lambda stage, done, total: None), (lambda text: None)
+    for warning in data_set.warnings:
+        notify(f"warning: {warning.message}")
 
     # Images and their split
     shape = Shape.of([known for known in upright_sizes(_good(data_set)) if known is not None])
@@ -142,13 +149,13 @@ def train(
     if remark := shape.remark(size):
         notify(remark)
     pixels = read_pixels(data_set.train, size, ignore=away, progress=partial(progress, "reading"), notify=notify)
-    good = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
+    nominal = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
     validate = bool(labelled) or outliers is not None
     if cross_conformal is None:
-        splits = [split_nominal(len(good), false_alarm_rate=false_alarm_rate, seed=seed, validate=validate)]
+        splits = [split_nominal(len(nominal), false_alarm_rate=false_alarm_rate, seed=seed, validate=validate)]
     else:
-        splits = fold_nominal(len(good), folds=cross_conformal, seed=seed, validate=validate)
+        splits = fold_nominal(len(nominal), folds=cross_conformal, seed=seed, validate=validate)
     ranks.refuse_idle(min(len(split.fit) for split in splits))
     if hidden := [index for index in labelled if pixels.hidden(index)]:
         notify(f"{counted(len(hidden), 'labelled defect')} left out: all of it is ignored")
@@ -199,10 +206,10 @@ def train(
     networks: list[DetectorNetwork] = []
     held_back: list[HeldBack] = []
     trainings = [training] if cross_conformal is None else [_of_fold(training, fold) for fold in range(len(splits))]
-    watched = watch(pixels, good)
+    watched = watch(pixels, nominal)
     for split, one in zip(splits, trainings, strict=True):
         fit, validation, calibration = (
-            [good[index] for index in part] for part in (split.fit, split.validation, split.calibration)
+            [nominal[index] for index in part] for part in (split.fit, split.validation, split.calibration)
         )
         interest = _look_away(away, pixels, fit, calibration) if away else None
         # Images with a mask of their own stay as they are, and so nothing is learned from them.
@@ -232,7 +239,7 @@ def train(
         ranks.wait()
         return Detector.load(output)
     scores, regions, low = calibrate(held_back, false_alarm_rate=false_alarm_rate)
-    learned = len(good) if cross_conformal else len(good) - scores.images
+    learned = len(nominal) if cross_conformal else len(nominal) - scores.images
     metadata = ModelMetadata(
         size=size,
         supervision=_supervision(pixels, labelled, anomalies, outliers, networks),

@@ -10,16 +10,17 @@ import numpy as np
 
 from blemish.cli.common import (
     FILE,
+    DataChoice,
+    data_options,
     duration,
     emit,
     json_option,
     model_rate_option,
-    nominal_class_option,
     open_screen,
     refuse_unwritable,
     seed_option,
 )
-from blemish.datasets.layouts import counted, read_data_set
+from blemish.datasets.layouts import counted
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import printable
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 @click.command("audit")
 @click.argument("model", type=FILE)
-@click.argument("data", type=FILE)
+@data_options
 @click.option("-o", "--output", type=FILE, default="audit.html", show_default=True, help="The page to write.")
 @click.option(
     "--roi",
@@ -43,17 +44,15 @@ if TYPE_CHECKING:
     help="White where evidence may lie; stretched to the images. The share outside it is told, and alarms from there.",
 )
 @click.option("--save", is_flag=True, help="Keep what was found in the model file for blemish info.")
-@nominal_class_option
 @model_rate_option
 @seed_option
 @json_option
 def command(
     model: Path,
-    data: Path,
+    data: DataChoice,
     output: Path,
     roi: Path | None,
     save: bool,
-    nominal_class: str | None,
     false_alarm_rate: float | None,
     seed: int,
     as_json: bool,
@@ -84,7 +83,7 @@ def command(
     with open_screen() as screen:
         found = audit(
             detector,
-            read_data_set(data, nominal_class=nominal_class),
+            data.read(screen.notify),
             interest=interest,
             seed=seed,
             progress=screen.progress,

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from dataclasses import dataclass, fields
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,89 @@ from blemish.files import atomic_write, printable
 from blemish.outputs import Kind, refuse_overwriting
 
 if TYPE_CHECKING:
+    from blemish.datasets.layouts import DataSet
     from blemish.detector import Detector
 
 FILE = click.Path(path_type=Path)  # whether it is there and fit is told by whoever opens it, in our own words
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-nominal_class_option = click.option(
-    "--nominal-class", metavar="NAME", help="The good class of a folder with one folder a class."
-)
 seed_option = click.option(
     "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Decides every random choice."
+)
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """The images that a command line names: a folder, and how to read it or which folders of it to take.
+
+    Attributes:
+        root: the folder; None where folders were named by hand alone.
+        nominal_class: the good class of a folder with one folder a class.
+        good, bad, masks: folders named by hand.
+    """
+
+    root: Path | None
+    nominal_class: str | None = None
+    good: tuple[Path, ...] = ()
+    bad: tuple[Path, ...] = ()
+    masks: tuple[Path, ...] = ()
+
+    def options(self) -> dict[str, Any]:
+        """All but the folder, as `read_data_set` and `train` take it."""
+        return {"nominal_class": self.nominal_class, "good": self.good, "bad": self.bad, "masks": self.masks}
+
+    def read(self, notify: Callable[[str], None] | None = None) -> "DataSet":
+        """The data set; `notify` is called with a sentence for everything in it that was left out."""
+        from blemish.datasets.layouts import read_data_set
+
+        data = read_data_set(self.root, **self.options())
+        if notify is not None:
+            for warning in data.warnings:
+                notify(f"warning: {warning.message}")
+        return data
+
+
+def data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The argument DATA and the options on how it is read, which the command gets as one `DataChoice`."""
+    options = [
+        click.argument("data", type=FILE, required=False, metavar="DATA"),
+        click.option("--nominal-class", metavar="NAME", help="The good class of a folder with one folder a class."),
+        *_named_folders,
+    ]
+    return _with_choice(command, options)
+
+
+def named_data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The same with an option --data, for a model that knows its nominal class."""
+    data = click.option("--data", type=FILE, metavar="DATA", help="The folder that MODEL was trained on.")
+    return _with_choice(command, [data, *_named_folders])
+
+
+def _with_choice(command: Callable[..., None], options: Sequence[Callable[[Any], Any]]) -> Callable[..., None]:
+    names = {field.name for field in fields(DataChoice)} - {"root"}
+
+    @wraps(command)
+    def choose(**given: Any) -> None:
+        chosen = DataChoice(given.pop("data"), **{name: given.pop(name) for name in names & given.keys()})
+        if chosen.root is None and not (chosen.good or chosen.bad or chosen.masks):
+            raise click.UsageError(
+                "Missing DATA: give a folder, or name some with --good DIR and --bad DIR", click.get_current_context()
+            )
+        command(data=chosen, **given)
+
+    for option in reversed(options):
+        choose = option(choose)
+    return choose
+
+
+def _folders_option(name: str, text: str) -> Callable[[Any], Any]:
+    return click.option(f"--{name}", type=FILE, multiple=True, metavar="DIR", help=f"{text} Repeatable.")
+
+
+_named_folders = (
+    _folders_option("good", "A folder of good images, below DATA or anywhere, where no layout fits."),
+    _folders_option("bad", "A folder of defective images: one type, or a folder for each."),
+    _folders_option("masks", "A folder of masks of the defective images."),
 )
 
 

@@ -8,18 +8,19 @@ import click
 
 from blemish.cli.common import (
     FILE,
+    DataChoice,
     cautions,
+    data_options,
     duration,
     emit,
     faithfulness_option,
     ignore_option,
     json_option,
     model_rate_option,
-    nominal_class_option,
     open_screen,
     seed_option,
 )
-from blemish.datasets.layouts import counted, read_data_set
+from blemish.datasets.layouts import counted
 from blemish.detector import Detector
 from blemish.evaluation import Evaluation, evaluate
 from blemish.faithfulness.study import OURS, Figures, Study, study
@@ -31,8 +32,7 @@ from blemish.report import figure, percent
 
 @click.command("evaluate")
 @click.argument("model", type=FILE)
-@click.argument("data", type=FILE)
-@nominal_class_option
+@data_options
 @model_rate_option
 @ignore_option
 @faithfulness_option
@@ -43,8 +43,7 @@ from blemish.report import figure, percent
 @json_option
 def command(
     model: Path,
-    data: Path,
-    nominal_class: str | None,
+    data: DataChoice,
     false_alarm_rate: float | None,
     ignore: Path | None,
     faithfulness: int | None,
@@ -59,12 +58,10 @@ def command(
       blemish evaluate screws.onnx screws/
     """
     started = time.perf_counter()
-    evaluation = run_evaluation(
-        model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate, ignore=ignore
-    )
+    evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore=ignore)
     studied = None
     if faithfulness is not None:
-        studied = run_study(model, data, nominal_class=nominal_class, images=faithfulness, seed=seed, ignore=ignore)
+        studied = run_study(model, data, images=faithfulness, seed=seed, ignore=ignore)
     found = intervals(evaluation.images, seed=seed) if save else None
     seconds = time.perf_counter() - started
     result = evaluation.metrics | {
@@ -88,32 +85,26 @@ def command(
     emit(result, text, as_json=as_json)
 
 
-def run_evaluation(
-    model: Path, data: Path, *, nominal_class: str | None, false_alarm_rate: float | None, ignore: Path | None
-) -> Evaluation:
-    """Evaluates with a progress bar, and tells of every file that could not be read."""
+def run_evaluation(model: Path, data: DataChoice, *, false_alarm_rate: float | None, ignore: Path | None) -> Evaluation:
+    """Evaluates with a progress bar, and tells of every file that was left out or could not be read."""
     detector = Detector.load(model, false_alarm_rate=false_alarm_rate, ignore=ignore)
     with open_screen() as screen:
         for sentence in cautions(detector):
             screen.notify(sentence)
-        evaluation = evaluate(
-            detector, read_data_set(data, nominal_class=nominal_class), progress=screen.stage("scoring")
-        )
+        evaluation = evaluate(detector, data.read(screen.notify), progress=screen.stage("scoring"))
         for _, reason in evaluation.failed:
             screen.notify(reason)
     return evaluation
 
 
-def run_study(
-    model: Path, data: Path, *, nominal_class: str | None, images: int, seed: int, ignore: Path | None
-) -> Study:
+def run_study(model: Path, data: DataChoice, *, images: int, seed: int, ignore: Path | None) -> Study:
     """Measures how faithful heatmaps are, with a progress bar."""
     detector = Detector.load(model, ignore=ignore)
     with open_screen() as screen:
         return study(
             model,
             detector,
-            read_data_set(data, nominal_class=nominal_class),
+            data.read(),
             images=images,
             seed=seed,
             progress=screen.stage("faithfulness"),

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blemish.cli.common import FILE, emit, in_megabytes, json_option, open_screen, refuse_unwritable
+from blemish.cli.common import (
+    FILE,
+    DataChoice,
+    emit,
+    in_megabytes,
+    json_option,
+    named_data_options,
+    open_screen,
+    refuse_unwritable,
+)
 from blemish.files import printable
 from blemish.outputs import MODEL
 from blemish.report import figure
@@ -20,7 +29,7 @@ FORMATS = ("onnx-int8", "openvino", "openvino-bf16")
 @click.command("export")
 @click.argument("model", type=FILE)
 @click.option("--format", "target", type=click.Choice(FORMATS), required=True, help="What to write.")
-@click.option("--data", type=FILE, required=True, metavar="DATA", help="The folder that MODEL was trained on.")
+@named_data_options
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="The file to write (default: MODEL.FORMAT.onnx).")
 @click.option(
     "--tolerance",
@@ -35,7 +44,7 @@ FORMATS = ("onnx-int8", "openvino", "openvino-bf16")
 def command(
     model: Path,
     target: "Format",
-    data: Path,
+    data: DataChoice,
     output: Path | None,
     tolerance: float,
     threads: int | None,
@@ -55,7 +64,16 @@ def command(
 
     with open_screen() as screen:
         made = export(
-            model, data, output, target=target, tolerance=tolerance, threads=threads, progress=screen.progress
+            model,
+            data.root,
+            output,
+            target=target,
+            good=data.good,
+            bad=data.bad,
+            masks=data.masks,
+            tolerance=tolerance,
+            threads=threads,
+            progress=screen.progress,
         )
     emit(made.as_json(), _as_text(made), as_json=as_json)
 

@@ -7,12 +7,13 @@ import click
 
 from blemish.cli.common import (
     FILE,
+    DataChoice,
+    data_options,
     emit,
     faithfulness_option,
     ignore_option,
     json_option,
     model_rate_option,
-    nominal_class_option,
     refuse_unwritable,
     seed_option,
 )
@@ -24,9 +25,8 @@ from blemish.report import write_report
 
 @click.command("report")
 @click.argument("model", type=FILE)
-@click.argument("data", type=FILE)
+@data_options
 @click.option("-o", "--output", type=FILE, default="report.html", show_default=True, help="The page to write.")
-@nominal_class_option
 @model_rate_option
 @ignore_option
 @faithfulness_option
@@ -34,9 +34,8 @@ from blemish.report import write_report
 @json_option
 def command(
     model: Path,
-    data: Path,
+    data: DataChoice,
     output: Path,
-    nominal_class: str | None,
     false_alarm_rate: float | None,
     ignore: Path | None,
     faithfulness: int | None,
@@ -51,12 +50,10 @@ def command(
     """
     refuse_unwritable(output, model, data, ignore, kind=PAGE)
     started = time.perf_counter()
-    evaluation = run_evaluation(
-        model, data, nominal_class=nominal_class, false_alarm_rate=false_alarm_rate, ignore=ignore
-    )
+    evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore=ignore)
     studied = None
     if faithfulness is not None:
-        studied = run_study(model, data, nominal_class=nominal_class, images=faithfulness, seed=seed, ignore=ignore)
+        studied = run_study(model, data, images=faithfulness, seed=seed, ignore=ignore)
     write_report(evaluation, output, faithfulness=studied)
     seconds = time.perf_counter() - started
     result = {

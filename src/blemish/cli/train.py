@@ -8,6 +8,8 @@ import click
 
 from blemish.cli.common import (
     FILE,
+    DataChoice,
+    data_options,
     device_option,
     duration,
     emit,
@@ -15,7 +17,6 @@ from blemish.cli.common import (
     ignore_option,
     in_megabytes,
     json_option,
-    nominal_class_option,
     open_screen,
     refuse_unwritable,
     seed_option,
@@ -42,7 +43,7 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
 
 
 @click.command("train")
-@click.argument("data", type=FILE)
+@data_options
 @click.option("-o", "--output", type=FILE, required=True, metavar="MODEL.onnx", help="The model file to write.")
 @click.option(
     "--size",
@@ -109,9 +110,8 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     show_default=True,
     help="Machines with as many devices; start the same command on each, with MASTER_ADDR and NODE_RANK set.",
 )
-@nominal_class_option
 @json_option
-def command(data: Path, output: Path, as_json: bool, **settings: Any) -> None:
+def command(data: DataChoice, output: Path, as_json: bool, **settings: Any) -> None:
     """Learn from the images in the folder DATA, calibrate, and write one model file.
 
     \b
@@ -127,7 +127,9 @@ def command(data: Path, output: Path, as_json: bool, **settings: Any) -> None:
     with open_screen() as screen:
         if is_first_process():
             screen.notify(_headline(settings))
-        detector = train(data, output, progress=screen.progress, notify=screen.notify, **settings)
+        detector = train(
+            data.root, output, progress=screen.progress, notify=screen.notify, **data.options(), **settings
+        )
     if not is_first_process():
         return
     seconds = time.perf_counter() - started

@@ -38,7 +38,7 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedFolders:
     """The files in folders named by hand, under the names of these folders.
 
     Attributes:
@@ -65,7 +65,7 @@ class Named:
         return Reading("named", split_by_hash(nominal, anomalous), notes=notes)
 
 
-def read_folders(root: Path | None, folders: Folders) -> Named:
+def read_folders(root: Path | None, folders: Folders) -> NamedFolders:
     """Lists the named folders, relative to `root` where that is given; a folder inside another is taken out of it.
 
     Raises:
@@ -99,7 +99,7 @@ def _find(root: Path | None, folder: Path) -> Path:
     return found
 
 
-def _list(root: Path | None, places: Sequence[tuple[Path, str]]) -> Named:
+def _list(root: Path | None, places: Sequence[tuple[Path, str]]) -> NamedFolders:
     resolved = [folder.resolve() for folder, _ in places]
     names = _names(resolved)
     located: dict[PurePosixPath, Path] = {}
@@ -134,7 +134,7 @@ def _list(root: Path | None, places: Sequence[tuple[Path, str]]) -> Named:
         leftover = tuple(sorted((file for file in below if (root / file).resolve() not in mine), key=natural_key))
     listing = Listing(sorted(images, key=natural_key), others, located.__getitem__, tuple(results))
     found = Folders(*(tuple(folder for folder, its in places if its == role) for role in ("good", "bad", "masks")))
-    return Named(top, found, listing, masks, leftover, frozenset(good), bad)
+    return NamedFolders(top, found, listing, masks, leftover, frozenset(good), bad)
 
 
 def _defect(folder: Path, file: PurePosixPath) -> str:

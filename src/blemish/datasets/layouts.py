@@ -37,7 +37,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from blemish.datasets.by_hand import Folders, Named, read_folders
+from blemish.datasets.by_hand import Folders, NamedFolders, read_folders
 from blemish.datasets.families import (
     HASHED,
     UNDERSTOOD,
@@ -77,6 +77,7 @@ __all__ = [
     "read_data_set",
 ]
 
+Named = str | Path | Iterable[str | Path]  # a folder or several
 MARKED = "defective"  # the type of defect where only masks say that there is one
 
 
@@ -133,9 +134,9 @@ def read_data_set(
     root: Path | str | None,
     *,
     nominal_class: str | None = None,
-    good: Iterable[Path | str] = (),
-    bad: Iterable[Path | str] = (),
-    masks: Iterable[Path | str] = (),
+    good: Named = (),
+    bad: Named = (),
+    masks: Named = (),
 ) -> DataSet:
     """The training and test samples of a folder in any layout named above, or of folders named by hand.
 
@@ -146,14 +147,14 @@ def read_data_set(
         root: the folder. With folders named by hand it may be None; otherwise these are looked for below it first.
         nominal_class: the nominal class of a one-versus-rest folder, or the class to use of a folder in the reference
             layout, or the object of VisA.
-        good: folders of good images.
+        good: folders of good images, or one.
         bad: folders of defective images; each is a type of defect, or has a folder for each.
         masks: folders of masks.
 
     Raises:
         BlemishError: there is no folder, image, known layout or such class.
     """
-    folders = Folders(*(tuple(map(Path, named)) for named in (good, bad, masks)))
+    folders = Folders(*map(_paths, (good, bad, masks)))
     root = None if root is None else Path(root)
     if folders:
         if nominal_class is not None:
@@ -178,7 +179,12 @@ def read_data_set(
     return _assemble(files, reading)
 
 
-def _named(named: Named) -> DataSet:
+def _paths(named: Named) -> tuple[Path, ...]:
+    # A string is one folder and not its letters.
+    return (Path(named),) if isinstance(named, str | Path) else tuple(map(Path, named))
+
+
+def _named(named: NamedFolders) -> DataSet:
     """The data set of folders that were named by hand."""
     locate = named.listing.locate
     above = Path(os.path.commonpath([os.path.abspath(locate(file).parent) for file in named.listing.images]))

@@ -85,10 +85,13 @@ class _Candidate:
 
 def export(
     model: Path,
-    data: Path,
+    data: Path | None,
     output: Path,
     *,
     target: Format,
+    good: Sequence[Path] = (),
+    bad: Sequence[Path] = (),
+    masks: Sequence[Path] = (),
     tolerance: float = TOLERANCE,
     threads: int | None = None,
     progress: Progress = lambda stage, done, total: None,
@@ -97,9 +100,10 @@ def export(
 
     Args:
         model: a file that `blemish train` wrote.
-        data: the folder it was trained on.
+        data: the folder it was trained on; it may be None where folders were named by hand.
         output: the .onnx file to write.
         target: the format.
+        good, bad, masks: the folders that were named by hand for training, if they were.
         tolerance: how far p-values of the calibration images may move, in 0..1; see `Agreement`.
         threads: processor threads while measuring; all cores unless said otherwise.
         progress: called with the stage, the steps done and all there are.
@@ -115,7 +119,7 @@ def export(
     metadata = original.metadata
     if (metadata.runtime, metadata.precision) != ("onnxruntime", "f32"):
         raise BlemishError(f"{printable(model)} is an export itself: give the file that blemish train wrote")
-    data_set = read_data_set(data, nominal_class=metadata.data.get("nominal_class"))
+    data_set = read_data_set(data, nominal_class=metadata.data.get("nominal_class"), good=good, bad=bad, masks=masks)
     pixels = np.stack([load(path, metadata.size)[0] for path in held_back_images(metadata, data_set)])
     of_model = model.read_bytes()
     before = calibration_scores(of_model, pixels, "onnxruntime", "f32", threads=threads)
