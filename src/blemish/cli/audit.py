@@ -70,7 +70,7 @@ def command(
     from blemish.audit.page import write_audit
 
     started = time.perf_counter()
-    refuse_unwritable(output, model, data, roi, kind=PAGE)
+    refuse_unwritable(output, model, *data.inputs(), roi, kind=PAGE)
     interest = None
     if roi is not None:
         interest = read_mask(roi)

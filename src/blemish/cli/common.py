@@ -49,6 +49,10 @@ class DataChoice:
         """All but the folder, as `read_data_set` and `train` take it."""
         return {"nominal_class": self.nominal_class, "good": self.good, "bad": self.bad, "masks": self.masks}
 
+    def inputs(self) -> list[Path | None]:
+        """All folders that are read."""
+        return [self.root, *self.good, *self.bad, *self.masks]
+
     def read(self, notify: Callable[[str], None] | None = None) -> "DataSet":
         """The data set; `notify` is called with a sentence for everything in it that was left out."""
         from blemish.datasets.layouts import read_data_set
@@ -67,16 +71,18 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--nominal-class", metavar="NAME", help="The good class of a folder with one folder a class."),
         *_named_folders,
     ]
-    return _with_choice(command, options)
+    return _with_choice(command, options, needed="argument 'DATA'")
 
 
 def named_data_options(command: Callable[..., None]) -> Callable[..., None]:
     """The same with an option --data, for a model that knows its nominal class."""
     data = click.option("--data", type=FILE, metavar="DATA", help="The folder that MODEL was trained on.")
-    return _with_choice(command, [data, *_named_folders])
+    return _with_choice(command, [data, *_named_folders], needed="option '--data'")
 
 
-def _with_choice(command: Callable[..., None], options: Sequence[Callable[[Any], Any]]) -> Callable[..., None]:
+def _with_choice(
+    command: Callable[..., None], options: Sequence[Callable[[Any], Any]], *, needed: str
+) -> Callable[..., None]:
     names = {field.name for field in fields(DataChoice)} - {"root"}
 
     @wraps(command)
@@ -84,7 +90,8 @@ def _with_choice(command: Callable[..., None], options: Sequence[Callable[[Any],
         chosen = DataChoice(given.pop("data"), **{name: given.pop(name) for name in names & given.keys()})
         if chosen.root is None and not (chosen.good or chosen.bad or chosen.masks):
             raise click.UsageError(
-                "Missing DATA: give a folder, or name some with --good DIR and --bad DIR", click.get_current_context()
+                f"Missing {needed}: give a folder, or name some with --good DIR and --bad DIR",
+                click.get_current_context(),
             )
         command(data=chosen, **given)
 

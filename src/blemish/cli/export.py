@@ -59,7 +59,7 @@ def command(
       blemish export screws.onnx --format openvino-bf16 --data screws/
     """
     output = output or model.with_name(f"{model.stem}.{target}.onnx")
-    refuse_unwritable(output, model, data, kind=MODEL)
+    refuse_unwritable(output, model, *data.inputs(), kind=MODEL)
     from blemish.exporting import export  # after the quick checks, and only here are its packages needed
 
     with open_screen() as screen:

@@ -48,7 +48,7 @@ def command(
     Example:
       blemish report screws.onnx screws/ -o report.html
     """
-    refuse_unwritable(output, model, data, ignore, kind=PAGE)
+    refuse_unwritable(output, model, *data.inputs(), ignore, kind=PAGE)
     started = time.perf_counter()
     evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore=ignore)
     studied = None

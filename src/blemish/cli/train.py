@@ -119,7 +119,7 @@ def command(data: DataChoice, output: Path, as_json: bool, **settings: Any) -> N
       blemish train screws/ -o screws.onnx
     """
     given = (settings[name] for name in ("weights", "outliers", "ignore"))
-    refuse_unwritable(output, data, *given, kind=MODEL)
+    refuse_unwritable(output, *data.inputs(), *given, kind=MODEL)
     from blemish import train  # after the quick checks: torch takes seconds to import
     from blemish.ranks import is_first_process
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from blemish.errors import BlemishError
 from blemish.files import atomic_write
 from blemish.heatmaps import LEGEND, short
+from blemish.imaging.masks import mask_files
 from blemish.outputs import PAGE, refuse_overwriting
 from blemish.report.cards import Outcome, make_cards
 from blemish.report.plots import roc_curve, score_histogram
@@ -51,10 +52,10 @@ def write_report(evaluation: "Evaluation", path: Path, *, faithfulness: "Study |
         file.write(page)
 
 
-def _files(evaluation: "Evaluation") -> Iterator[Path | None]:
+def _files(evaluation: "Evaluation") -> Iterator[Path]:
     for item in evaluation.images:
         yield item.sample.path
-        yield item.sample.mask
+        yield from () if item.sample.mask is None else mask_files(item.sample.mask)
 
 
 def page_environment() -> Environment:
