@@ -67,6 +67,7 @@ def brief_goodbyes() -> Iterator[None]:
 @contextmanager
 def running(service: Service) -> Iterator[str]:
     """The address of a real server on loopback, in a thread of this process."""
+    service.decoders.start()  # as the command line does: a short time-out is for the image alone
     uvicorn_server = Server(service)
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=uvicorn_server.run, kwargs={"sockets": [listener]})
@@ -147,6 +148,7 @@ def expected(detector: Detector, content: bytes, folder: Path) -> dict[str, Any]
         "size": list(scored.size),
         "regions": json.loads(json.dumps([region.as_json() for region in detector.regions(scored)])),
         "light": dict(scored.light),
+        "remarks": list(scored.remarks),
     }
 
 

@@ -5,7 +5,10 @@ ONNX itself, so nothing is converted, and the metadata say which runtime its cal
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -32,6 +35,21 @@ _FAULTS: tuple[type[Exception], ...] = (
     TypeError,
     MemoryError,
 )
+
+# Takes a function that ends a run early when another thread calls it; the run is within the context that comes back.
+End = Callable[[], None]
+Watch = Callable[[End], AbstractContextManager[None]]
+_watch: ContextVar[Watch] = ContextVar("_watch", default=lambda end: nullcontext())
+
+
+@contextmanager
+def watched_runs(watch: Watch) -> Iterator[None]:
+    """Within, `watch` is around every run of a graph in this thread; a run that is ended early raises."""
+    token = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
 
 
 class Graph(Protocol):
@@ -94,8 +112,11 @@ class _OnnxRuntime:
         self._session = session
 
     def run(self, pixels: Pixels) -> Outputs:
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4  # faults are raised; a run that is ended would be logged as one
         try:
-            maps, scores, p_values = self._session.run(OUTPUTS, {INPUT: pixels})
+            with _watch.get()(partial(setattr, options, "terminate", True)):
+                maps, scores, p_values = self._session.run(OUTPUTS, {INPUT: pixels}, options)
         except _FAULTS as error:
             raise BlemishError(_run_fault(error, pixels)) from error
         return _checked(maps, scores, p_values, pixels)
@@ -109,7 +130,8 @@ class _OpenVino:
     def run(self, pixels: Pixels) -> Outputs:
         with self._lock:
             try:
-                results = self._request.infer({INPUT: pixels}, share_inputs=True)
+                with _watch.get()(self._request.cancel):
+                    results = self._request.infer({INPUT: pixels}, share_inputs=True)
             except _FAULTS as error:
                 raise BlemishError(_run_fault(error, pixels)) from error
             # Copies: the next call writes over the request's own memory.

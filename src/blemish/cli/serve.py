@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import re
-import warnings
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -50,6 +50,13 @@ KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to b
     show_default=True,
     help="For a request to arrive, and again for its answer.",
 )
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name by which clients call this server, such as a proxy's; may be repeated, * allows any.",
+)
 @click.option("--api-key-file", type=FILE, help=f"File with the key that clients must send; or set {KEY_VARIABLE}.")
 @model_rate_option
 @json_option
@@ -62,6 +69,7 @@ def command(
     max_megabytes: int,
     max_megapixels: int,
     timeout: float,
+    allowed_hosts: tuple[str, ...],
     api_key_file: Path | None,
     false_alarm_rate: float | None,
     as_json: bool,
@@ -74,8 +82,10 @@ def command(
       curl --data-binary @part.png localhost:8000/v1/score
     """
     try:
+        from blemish.serving.hosts import hosts_for
         from blemish.serving.limits import MEGABYTE, Limits
-        from blemish.serving.server import Server, listen, url
+        from blemish.serving.logs import quiet
+        from blemish.serving.server import INTERRUPTED, Server, listen, url
         from blemish.serving.service import Service
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("blemish"):
@@ -97,13 +107,22 @@ def command(
     detectors = [Detector.load(model, false_alarm_rate=false_alarm_rate, threads=1) for model in models]
     service = Service(detectors, limits=limits, workers=workers or _cores(), api_key=key)
     service.warm_up()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of an odd image is in its answer
+    quiet()
     with listen(host, port) as listener:
-        if key is None and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        bound = listener.getsockname()[0]
+        service.hosts = hosts_for(host, bound, allowed=allowed_hosts, has_key=key is not None)
+        if key is None and not ipaddress.ip_address(bound).is_loopback:
             click.echo(f"anybody who reaches {host} can use this server: set {KEY_VARIABLE} to ask for a key", err=True)
         address = url(listener)
         emit({"url": address, "models": list(service.models)}, _as_text(address, service.models), as_json=as_json)
-        Server(service).run(sockets=[listener])
+        try:
+            Server(service).run(sockets=[listener])
+        except KeyboardInterrupt:
+            if service.workers.busy:  # Python would wait for what cannot be stopped, or break while it runs
+                click.echo("blemish: interrupted", err=True)
+                sys.stdout.flush()
+                os._exit(INTERRUPTED)
+            raise
 
 
 def read_api_key(file: Path | None, environment: Mapping[str, str]) -> str | None:

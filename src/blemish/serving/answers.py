@@ -1,19 +1,17 @@
 """What the server says of an image, as JSON and as a picture; the records are the OpenAPI schema too."""
 
-import io
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel
 
 from blemish.detector import Detector, FailedImage, ScoredImage
 from blemish.heatmaps import encode_png
-from blemish.images import IMAGE_SUFFIXES, ImageError, read_image
+from blemish.images import ImageError
+from blemish.runtimes import watched_runs
 from blemish.serving.bodies import Upload
-
-HEATMAP_SIDE = 2048  # pixels; a heatmap is to be looked at, and a larger one takes seconds to compress
-FORMATS = tuple({Image.registered_extensions()[suffix] for suffix in IMAGE_SUFFIXES})
+from blemish.serving.decoders import Decoded, Decoders
+from blemish.serving.stopping import Stop
 
 
 class RegionAnswer(BaseModel):
@@ -30,7 +28,8 @@ class RegionAnswer(BaseModel):
 class ScoreAnswer(BaseModel):
     """An image that was scored; size is (height, width), a score from threshold on is anomalous.
 
-    ``light`` holds brightness and sharpness where the model compares them with those of its training images.
+    ``light`` holds brightness and sharpness where the model compares them with those of its training images,
+    ``remarks`` what was lost in reading the image, such as values above the depth that the model knows.
     """
 
     name: str
@@ -42,6 +41,7 @@ class ScoreAnswer(BaseModel):
     size: tuple[int, int]
     regions: list[RegionAnswer]
     light: dict[str, float]
+    remarks: list[str]
 
 
 class FailureAnswer(BaseModel):
@@ -85,10 +85,12 @@ class Heatmap:
     png: bytes
 
 
-def score_upload(detector: Detector, upload: Upload, *, model: str, max_pixels: int) -> ScoreAnswer | FailureAnswer:
+def score_upload(
+    detector: Detector, upload: Upload, stop: Stop, *, model: str, decoders: Decoders
+) -> ScoreAnswer | FailureAnswer:
     """Scores one file, by itself, so that its score is to the last bit that of `detector.score([image])`."""
     try:
-        _, scored = _score(detector, upload, max_pixels)
+        _, scored = _score(detector, upload, stop, decoders, picture=False)
     except ImageError as error:
         return FailureAnswer(name=upload.name, error=str(error))
     return ScoreAnswer(
@@ -101,52 +103,29 @@ def score_upload(detector: Detector, upload: Upload, *, model: str, max_pixels: 
         size=scored.size,
         regions=[RegionAnswer(**region.as_json()) for region in detector.regions(scored)],
         light=dict(scored.light),
+        remarks=list(scored.remarks),
     )
 
 
-def draw_upload(detector: Detector, upload: Upload, *, max_pixels: int) -> Heatmap | FailureAnswer:
+def draw_upload(detector: Detector, upload: Upload, stop: Stop, *, decoders: Decoders) -> Heatmap | FailureAnswer:
     """Scores one file and draws its heatmap, at most 2,048 pixels on the longer side."""
     try:
-        image, scored = _score(detector, upload, max_pixels)
-        picture = _explain(detector, read_image(image), scored)
+        decoded, scored = _score(detector, upload, stop, decoders, picture=True)
+        assert decoded.picture is not None
+        height, width = decoded.picture.shape[:2]
+        picture = detector.explain(decoded.picture, replace(scored, size=(height, width)))
     except ImageError as error:
         return FailureAnswer(name=upload.name, error=str(error))
     return Heatmap(scored, encode_png(picture))
 
 
-def open_image(upload: Upload, max_pixels: int) -> Image.Image:
-    """The image in a file, its header read and nothing decoded. Raises ImageError."""
-    name = upload.name
-    if not upload.content:
-        raise ImageError(f"{name}: empty (0 bytes)")
-    try:
-        image = Image.open(io.BytesIO(upload.content), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a PNG, JPEG, BMP, TIFF, WebP, GIF, PPM or PGM image, or truncated") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: above the limit of {max_pixels:,} pixels; shrink it or cut it into tiles") from error
-    except Exception as error:  # on damaged files Pillow's parsers raise whatever they stumble over
-        raise ImageError(f"{name}: damaged; copy or save it again") from error
-    if image.width * image.height > max_pixels:
-        raise ImageError(
-            f"{name}: {image.width * image.height:,} pixels, above the limit of {max_pixels:,}; "
-            "shrink it or cut it into tiles"
-        )
-    image.filename = name  # what later faults call it
-    return image
-
-
-def _score(detector: Detector, upload: Upload, max_pixels: int) -> tuple[Image.Image, ScoredImage]:
-    image = open_image(upload, max_pixels)
-    (result,) = detector.stream([image], batch_size=1)
+def _score(
+    detector: Detector, upload: Upload, stop: Stop, decoders: Decoders, *, picture: bool
+) -> tuple[Decoded, ScoredImage]:
+    """The image and what the detector says of it; each of the two steps ends early when it is to."""
+    decoded = decoders.read(upload, size=detector.metadata.size, reading=detector.reading, picture=picture, stop=stop)
+    with watched_runs(stop.by):
+        (result,) = detector.stream([decoded.pixels], batch_size=1)
     if isinstance(result, FailedImage):
         raise ImageError(result.reason)
-    return image, result
-
-
-def _explain(detector: Detector, image: Image.Image, scored: ScoredImage) -> Image.Image:
-    shrink = HEATMAP_SIDE / max(scored.size)
-    if shrink < 1:
-        height, width = (max(1, round(side * shrink)) for side in scored.size)
-        image, scored = image.resize((width, height)), replace(scored, size=(height, width))
-    return detector.explain(image, scored)
+    return decoded, replace(result, source=upload.name, size=decoded.size, remarks=decoded.remarks)

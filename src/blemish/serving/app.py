@@ -31,6 +31,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "The request is malformed.",
         401: "The API key is missing or wrong.",
+        403: "The Host or Origin is not this server's.",
         404: "There is no such model.",
         408: "The body came too slowly.",
         413: "The body is too large.",
@@ -74,7 +75,7 @@ def make_app(service: Service) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    app.state.service.workers.close()
+    app.state.service.close()
 
 
 def _key_check(service: Service) -> Any:
@@ -138,7 +139,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
         }
         return PngResponse(heatmap.png, headers=facts)
 
-    @app.get("/v1/models", dependencies=checks, responses={401: REFUSALS[401]})
+    @app.get("/v1/models", dependencies=checks, responses={401: REFUSALS[401], 403: REFUSALS[403]})
     async def models() -> list[ModelAnswer]:
         """What is served."""
         return [
@@ -169,11 +170,13 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         """Whether the process answers at all."""
         return {"status": "alive"}
 
-    @app.get("/readyz", responses={503: {"description": "Shutting down."}})
+    @app.get("/readyz", responses={503: {"description": "Shutting down, or every worker is stuck."}})
     async def readiness() -> Response:
         """Whether to send work here."""
         if service.draining:
             return JSONResponse({"status": "shutting down"}, status_code=503)
+        if service.stuck:
+            return JSONResponse({"status": "every worker is stuck"}, status_code=503)
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics", dependencies=[_key_check(service)], response_class=Response)

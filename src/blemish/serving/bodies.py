@@ -98,11 +98,18 @@ async def _read_form(request: Request, chunks: AsyncGenerator[bytes, None], limi
     parser = _FormParser(request.headers, chunks, max_files=limits.batch, max_fields=0)
     parser.spool_max_size = limits.request_bytes + 1  # no image is ever written to disk
     try:
-        form = await parser.parse()
+        return await _files_of(parser)
     except MultiPartException as error:
         raise RefusalError(400, _form_fault(error.message, limits)) from error
     except UnicodeError as error:  # the client may name any of Python's encodings for its file names
         raise RefusalError(400, "a file name of the multipart body cannot be read; send it in UTF-8") from error
+    finally:
+        for file in parser._files_to_close_on_error:  # whatever became of the form
+            file.close()
+
+
+async def _files_of(parser: _FormParser) -> list[Upload]:
+    form = await parser.parse()
     if not parser.ended:
         raise RefusalError(400, "the multipart body ends before its last boundary; send it whole")
     uploads = [

@@ -22,7 +22,7 @@ HEADERS = {
 
 
 class Front:
-    """Counts requests, adds security headers and turns new work away from a server that is on its way out."""
+    """Counts requests, adds security headers, and turns away other sites' pages, and work for a server that ends."""
 
     def __init__(self, app: ASGIApp, *, service: Service) -> None:
         self._app = app
@@ -52,6 +52,11 @@ class Front:
             self._service.metrics.answered(route, status, perf_counter() - started)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if self._service.hosts is not None:
+                self._service.hosts.check(scope["method"], scope["path"], scope["headers"])
+        except RefusalError as foreign:
+            return await foreign.response()(scope, receive, send)
         if not scope["path"].startswith(WORK):
             return await self._app(scope, receive, send)
         if self._service.draining:

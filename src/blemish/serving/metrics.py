@@ -38,6 +38,12 @@ class Metrics:
         self._unreadable = Counter(
             "blemish_unreadable_images", "Images that could not be read.", ["model"], registry=registry
         )
+        self._stopped = Counter(
+            "blemish_stopped_images", "Images whose work was ended: too slow, or their client left.", registry=registry
+        )
+        self._deaths = Counter(
+            "blemish_decoder_deaths", "Decoding processes that ended on an image, and were replaced.", registry=registry
+        )
         self._p_values = Histogram(
             "blemish_p_value",
             "p-values of scored images; uniform while images look as the calibration's do.",
@@ -69,6 +75,14 @@ class Metrics:
         """Counts one image that could not be read."""
         self._unreadable.labels(model).inc()
 
+    def stopped(self) -> None:
+        """Counts one image whose work was ended before it was done."""
+        self._stopped.inc()
+
+    def decoder_died(self) -> None:
+        """Counts one decoding process that ended on an image."""
+        self._deaths.inc()
+
     def text(self) -> bytes:
         """Everything in Prometheus's text format."""
         return generate_latest(self._registry)
@@ -78,6 +92,12 @@ class Metrics:
         registry = self._registry
         Gauge("blemish_queue_images", "Images accepted and not yet scored.", registry=registry).set_function(queued)
         Gauge("blemish_queue_capacity", "The most there can be.", registry=registry).set(capacity)
+
+    def watch_workers(self, stuck: Callable[[], int], count: int) -> None:
+        """Shows how many workers there are, and how many are at work on an image that was to end."""
+        registry = self._registry
+        Gauge("blemish_workers", "Images scored at one time, at most.", registry=registry).set(count)
+        Gauge("blemish_stuck_workers", "Workers that cannot be stopped.", registry=registry).set_function(stuck)
 
     def _begin(self, models: Mapping[str, Detector]) -> None:
         info = Gauge("blemish_model_info", "Models served.", ["model", "fingerprint"], registry=self._registry)

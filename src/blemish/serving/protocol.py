@@ -1,12 +1,14 @@
 """uvicorn's HTTP/1.1 connection with the deadlines that it lacks."""
 
 import asyncio
+import math
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SECONDS = 10.0
+CROWD = 2  # times as many connections as there may be: each costs a file descriptor, and decoders need some
 
 
 class DeadlineProtocol(H11Protocol):
@@ -25,6 +27,8 @@ class DeadlineProtocol(H11Protocol):
         """A new client: its first header is due."""
         super().connection_made(transport)
         self._watch_sending(late=True)
+        if len(self.connections) > CROWD * (self.limit_concurrency or math.inf):
+            transport.abort()  # up to there a client too many is answered 503
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
@@ -50,6 +54,9 @@ class DeadlineProtocol(H11Protocol):
             super().send_400_response(msg)
         else:
             self.transport.close()
+        if self.cycle is not None:  # what the application still says goes nowhere, and is no failure of its own
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def pause_writing(self) -> None:
         """The client takes less than is written."""

@@ -1,7 +1,11 @@
 """The server process: a socket, uvicorn, and an end that loses nothing."""
 
 import asyncio
+import math
+import os
+import signal
 import socket
+from types import FrameType
 
 import uvicorn
 
@@ -11,11 +15,15 @@ from blemish.serving.protocol import DeadlineProtocol
 from blemish.serving.service import Service
 
 GOODBYE_SECONDS = 1.0  # how long health checks can see that the server is going, at least
+INTERRUPTED = 130  # the status of every verb that Ctrl-C ended
 KEEP_ALIVE_SECONDS = 75  # longer than nginx keeps its connections (60), so that it is never the server that hangs up
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which on SIGTERM or SIGINT first answers all that it has accepted and only then stops listening."""
+    """uvicorn, which on SIGTERM or SIGINT first answers all that it has accepted and only then stops listening.
+
+    A second signal ends the process at once.
+    """
 
     def __init__(self, service: Service) -> None:
         limits = service.limits
@@ -32,7 +40,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 limit_concurrency=limits.connections,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=round(limits.receive_seconds + limits.answer_seconds),
+                timeout_graceful_shutdown=math.ceil(limits.receive_seconds + limits.answer_seconds),
             )
         )
         self._service = service
@@ -43,6 +51,17 @@ class Server(uvicorn.Server):
         draining = asyncio.ensure_future(self._service.drain(at_least=GOODBYE_SECONDS))
         while not draining.done() and not self.force_exit:  # a second Ctrl-C
             await asyncio.wait([draining], timeout=0.1)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the end; the second is the end, whatever the workers do."""
+        if self.should_exit:
+            self._service.decoders.kill()
+            if sig != signal.SIGINT:
+                signal.signal(sig, signal.SIG_DFL)
+                signal.raise_signal(sig)
+            os.write(2, b"blemish: interrupted\n")  # print may wait for a lock that the interrupted code holds
+            os._exit(INTERRUPTED)
+        super().handle_exit(sig, frame)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -14,14 +14,20 @@ from starlette.requests import ClientDisconnect, Request
 from blemish.detector import Detector, ScoredImage
 from blemish.errors import BlemishError
 from blemish.files import printable
+from blemish.runtimes import watched_runs
 from blemish.serving.answers import FailureAnswer, Heatmap, ScoreAnswer, draw_upload, score_upload
 from blemish.serving.bodies import BodyMemory, Upload, read_uploads
+from blemish.serving.decoders import Decoders
+from blemish.serving.hosts import Hosts
 from blemish.serving.limits import Limits
 from blemish.serving.metrics import Metrics
 from blemish.serving.refusals import RefusalError
+from blemish.serving.stopping import Stop
 from blemish.serving.workers import Workers
 
 T = TypeVar("T")
+
+FIRST_RUN_SECONDS = 60.0
 
 
 class Service:
@@ -32,6 +38,7 @@ class Service:
         limits: bounds on what clients can ask for.
         workers: threads that score, one image each.
         api_key: what clients must show; None lets everybody in.
+        hosts: by which names it may be called; None takes any.
 
     Raises:
         BlemishError: no detector, or two of one name.
@@ -44,21 +51,44 @@ class Service:
         limits: Limits | None = None,
         workers: int = 1,
         api_key: str | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self.models = _by_name(detectors)
         self.limits = limits or Limits()
         self.api_key = api_key
+        self.hosts = hosts
         self.memory = BodyMemory(self.limits.memory_bytes)
         self.metrics = Metrics(self.models)
-        self.workers = Workers(count=workers, capacity=self.limits.queue, on_wait=self.metrics.waited)
+        self.decoders = Decoders(workers, self.limits, on_death=self.metrics.decoder_died)
+        self.workers = Workers(
+            count=workers,
+            capacity=self.limits.queue,
+            on_wait=self.metrics.waited,
+            on_stop=self.metrics.stopped,
+        )
         self.metrics.watch_queue(lambda: self.workers.unfinished, self.limits.queue)
+        self.metrics.watch_workers(lambda: self.workers.stuck, workers)
         self.draining = False
         self._accepted = 0
 
+    @property
+    def stuck(self) -> bool:
+        """Whether no worker can take an image: each is at work on one that was to end long ago."""
+        return self.workers.stuck >= self.workers.count
+
     def warm_up(self) -> None:
-        """Scores a black image with every model: the first run of a graph takes many times as long as the next."""
-        for detector in self.models.values():
-            detector.score([np.zeros((*detector.metadata.size, 3), np.uint8)])
+        """Starts the processes that decode and scores a black image with every model.
+
+        The first run of a graph takes many times as long as the next. Raises BlemishError where no process starts,
+        and for a model whose run does not end.
+        """
+        self.decoders.start()
+        try:
+            for name, detector in self.models.items():
+                asyncio.run(_first_run(name, detector))
+        except BaseException:
+            self.close()
+            raise
 
     def model(self, name: str | None) -> str:
         """The name of the model asked for; without a name, of the only one. Raises RefusalError."""
@@ -71,7 +101,7 @@ class Service:
 
     async def score(self, request: Request, model: str) -> list[ScoreAnswer | FailureAnswer]:
         """Scores every file of a request. Raises RefusalError, or ClientDisconnect when nobody waits any more."""
-        job = partial(score_upload, self.models[model], model=model, max_pixels=self.limits.pixels)
+        job = partial(score_upload, self.models[model], model=model, decoders=self.decoders)
         answers = await self._work(request, job, most=self.limits.batch)
         for answer in answers:
             self._count(model, answer)
@@ -79,7 +109,7 @@ class Service:
 
     async def draw(self, request: Request, model: str) -> Heatmap | FailureAnswer:
         """Scores the one file of a request and draws its heatmap. Raises as `score` does."""
-        job = partial(draw_upload, self.models[model], max_pixels=self.limits.pixels)
+        job = partial(draw_upload, self.models[model], decoders=self.decoders)
         (answer,) = await self._work(request, job, most=1)
         self._count(model, answer.scored if isinstance(answer, Heatmap) else answer)
         return answer
@@ -104,7 +134,12 @@ class Service:
         while monotonic() - started < (longest if self._accepted else at_least):
             await asyncio.sleep(0.02)
 
-    async def _work(self, request: Request, job: Callable[[Upload], T], *, most: int) -> list[T]:
+    def close(self) -> None:
+        """Ends workers and decoding processes; what cannot be ended is left to the end of this process."""
+        self.workers.close()
+        self.decoders.close()
+
+    async def _work(self, request: Request, job: Callable[[Upload, Stop], T], *, most: int) -> list[T]:
         self.workers.refuse_if_full()  # before a body is read for nothing
         with self.memory.share() as take:
             uploads = await read_uploads(request, self.limits, take)
@@ -126,6 +161,25 @@ class Service:
             self.metrics.unreadable(model)
         else:
             self.metrics.scored(model, answer)
+
+
+async def _first_run(name: str, detector: Detector) -> None:
+    black = np.zeros((*detector.metadata.size, 3), np.uint8)
+
+    def run(stop: Stop) -> None:
+        with watched_runs(stop.by):
+            detector.score([black])
+
+    worker = Workers(count=1, capacity=1, on_wait=lambda seconds: None, on_stop=lambda: None)
+    try:
+        async with asyncio.timeout(FIRST_RUN_SECONDS):
+            await worker.run([run])
+    except TimeoutError as error:
+        raise BlemishError(
+            f"{name}: no answer to a first image within {FIRST_RUN_SECONDS:g} seconds; is the model file whole?"
+        ) from error
+    finally:
+        worker.close()
 
 
 def _by_name(detectors: Sequence[Detector]) -> dict[str, Detector]:

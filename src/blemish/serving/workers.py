@@ -3,70 +3,138 @@
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from time import perf_counter
-from typing import TypeVar
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from time import monotonic, perf_counter
+from typing import Any, TypeVar
 
 from blemish.serving.refusals import busy
+from blemish.serving.stopping import Stop
 
 T = TypeVar("T")
+
+STUCK_SECONDS = 1.0  # work that goes on so long after it was to end is stuck; a process is ended in milliseconds
+
+
+@dataclass(eq=False)
+class _Job:
+    work: Callable[[Stop], Any]
+    future: Future[Any] = field(default_factory=Future)
+    stop: Stop = field(default_factory=Stop)
+    accepted: float = field(default_factory=perf_counter)
 
 
 class Workers:
     """A pool of threads that takes a job only while fewer than `capacity` are unfinished.
 
+    The threads are daemons: where one cannot be stopped the process can still end.
+
     Args:
         count: number of threads.
         capacity: the most jobs accepted and unfinished.
         on_wait: called with the seconds that a job waited, when it begins.
+        on_stop: called when a job was at work and is to end early.
     """
 
-    def __init__(self, *, count: int, capacity: int, on_wait: Callable[[float], None]) -> None:
+    def __init__(
+        self, *, count: int, capacity: int, on_wait: Callable[[float], None], on_stop: Callable[[], None]
+    ) -> None:
         self.count = count
         self.capacity = capacity
         self._on_wait = on_wait
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="scorer")
+        self._on_stop = on_stop
         self._lock = threading.Lock()
         self._unfinished = 0
+        self._at_work: set[_Job] = set()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, name="scorer", daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def unfinished(self) -> int:
         """Jobs waiting or at work."""
         return self._unfinished
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is at work."""
+        return bool(self._at_work)
+
+    @property
+    def stuck(self) -> int:
+        """Threads whose job was to end and goes on all the same."""
+        with self._lock:
+            asked = [job.stop.asked_at for job in self._at_work]
+        return sum(at is not None and monotonic() - at >= STUCK_SECONDS for at in asked)
+
     def refuse_if_full(self, jobs: int = 1) -> None:
         """Raises RefusalError (429) where so many jobs would not be accepted now."""
         if self._unfinished + jobs > self.capacity:
             raise busy(f"the queue is full ({self._unfinished} of {self.capacity}); send the request again in a second")
 
-    async def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+    async def run(self, jobs: Sequence[Callable[[Stop], T]]) -> list[T]:
         """The results of all jobs, in order; all are accepted or none. Raises RefusalError when the queue is full.
 
-        On cancellation the jobs that have not begun are taken out of the queue.
+        On cancellation the jobs that have not begun are taken out of the queue, and those at work are stopped.
         """
-        futures = self._accept(jobs)
+        accepted = self._accept(jobs)
         try:
-            return await asyncio.gather(*map(asyncio.wrap_future, futures))
+            return await asyncio.gather(*(asyncio.wrap_future(job.future) for job in accepted))
         finally:
-            for future in futures:
-                future.cancel()
+            self._drop(accepted)
 
-    def close(self) -> None:
-        """Waits for the jobs at work and drops those that wait."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def _accept(self, jobs: Sequence[Callable[[], T]]) -> list[Future[T]]:
+    def close(self, *, seconds: float = 1.0) -> None:
+        """Drops the jobs that wait, stops those at work and waits for so long until they have ended."""
+        with suppress(Empty):
+            while job := self._jobs.get_nowait():
+                job.future.cancel()
+        for _ in self._threads:
+            self._jobs.put(None)
         with self._lock:
-            self.refuse_if_full(len(jobs))
-            self._unfinished += len(jobs)
-        futures = [self._pool.submit(self._timed, job, perf_counter()) for job in jobs]
-        for future in futures:
-            future.add_done_callback(self._finish)
-        return futures
+            at_work = list(self._at_work)
+        self._drop(at_work)
+        deadline = monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - monotonic()))
 
-    def _timed(self, job: Callable[[], T], accepted: float) -> T:
-        self._on_wait(perf_counter() - accepted)
-        return job()
+    def _accept(self, jobs: Sequence[Callable[[Stop], T]]) -> list[_Job]:
+        accepted = [_Job(work) for work in jobs]
+        with self._lock:
+            self.refuse_if_full(len(accepted))
+            self._unfinished += len(accepted)
+        for job in accepted:
+            job.future.add_done_callback(self._finish)
+            self._jobs.put(job)
+        return accepted
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if not job.future.set_running_or_notify_cancel():
+                continue
+            with self._lock:
+                self._at_work.add(job)
+            self._on_wait(perf_counter() - job.accepted)
+            try:
+                result = job.work(job.stop)
+            except BaseException as error:  # whatever it is, it belongs to who waits for the job
+                self._ended(job)
+                job.future.set_exception(error)
+            else:
+                self._ended(job)
+                job.future.set_result(result)
+
+    def _ended(self, job: _Job) -> None:
+        with self._lock:
+            self._at_work.discard(job)
+
+    def _drop(self, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            if not job.future.done() and not job.future.cancel():
+                job.stop.ask()
+                self._on_stop()
 
     def _finish(self, _: object) -> None:
         with self._lock:
