@@ -43,10 +43,10 @@ from blemish.audit.statistics import measure
 from blemish.audit.suspects import SHARED
 from blemish.datasets.layouts import read_data_set
 from blemish.demo_set import build_demo_set
+from blemish.experiments.pictures import FONTS
 from blemish.experiments.planted.photographs import FIRST_DOG, LAST_DOG, SYNSET
 from blemish.experiments.planted.watermark import Watermark
 from blemish.faithfulness.measures import mass_inside
-from blemish.heatmaps import FONTS
 from blemish.images import load
 from blemish.metrics import auroc
 

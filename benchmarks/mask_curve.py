@@ -18,8 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from blemish.errors import BlemishError
-from blemish.experiments.plots import LEGEND, save
-from blemish.report.plots import STYLE
+from blemish.experiments.plots import LEGEND, STYLE, save
 from regimes import COLUMNS, Book, Regime, spread
 
 PANELS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}

@@ -5,7 +5,6 @@ it needs far fewer images. It is tried on the silhouettes of the good images alo
 different directions and become alike once they are turned, parts are turned.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from blemish.datasets.pixels import Pixels, keep, kept_images
 from blemish.datasets.splits import evenly
+from blemish.files import temporary_file
 from blemish.networks.alignment import (
     CIRCLES,
     DIRECTIONS,
@@ -92,7 +92,7 @@ def turn(pixels: Pixels, upright: Upright, *, progress: Callable[[int, int], Non
     Raises BlemishError when the disk cannot hold them.
     """
     alignment, poses = upright.alignment, []
-    with tempfile.TemporaryFile() as file:
+    with temporary_file() as file:
         for start in range(0, len(pixels.images), BATCH):
             batch = torch.from_numpy(np.array(pixels.images[start : start + BATCH]))
             with torch.inference_mode():

@@ -8,7 +8,6 @@ import logging
 import os
 import platform
 import socket
-import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.files import printable
+from blemish.files import printable, temporary_folder
 from blemish.prediction.journal import FILE
 from blemish.prediction.pictures import Places
 from blemish.prediction.scoring import Chunk, Engine, Item, Row, score_chunk
@@ -60,8 +59,8 @@ class ScoreChunk:
     """The actor: loads the model once, then scores one chunk after another on one core."""
 
     def __init__(self, job: Job) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / job.model_name
+        with temporary_folder() as folder:
+            file = folder / job.model_name
             file.write_bytes(job.model)
             self._detector = Detector.load(file, false_alarm_rate=job.false_alarm_rate, threads=1, ignore=job.ignore)
         if os.path.isdir(job.folder):  # without it, an image with a relative name is told as missing

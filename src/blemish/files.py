@@ -4,10 +4,11 @@ import errno
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, BinaryIO, Literal
 
 from blemish.errors import BlemishError
 
@@ -79,6 +80,30 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         fault = (error.strerror or str(error)).lower()
         raise BlemishError(f"cannot make the folder {printable(path)}: {fault}; name another") from error
+
+
+def temporary_file() -> BinaryIO:
+    """A nameless file that goes when it is closed. Raises BlemishError without a folder for it."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise _no_temporary_folder(error) from error
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that goes with all that is in it. Raises BlemishError where none can be made."""
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise _no_temporary_folder(error) from error
+    with folder as name:
+        yield Path(name)
+
+
+def _no_temporary_folder(error: OSError) -> BlemishError:
+    fault = (error.strerror or str(error)).lower()
+    return BlemishError(f"no temporary file can be made ({fault}): set TMPDIR to a folder that can be written")
 
 
 @contextmanager

@@ -5,24 +5,20 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from blemish.errors import BlemishError
+from blemish.inferno import COLOURS
 from blemish.regions import Contour, Region, check_anomaly_map, find_regions, outlines
 from blemish.results import SIGNATURE
 
 # The threshold is the middle of every colour scale: the same colour means the same decision in every picture.
 THRESHOLD_INDEX = 128
 POSITIONS = np.linspace(0, 1, 256)
-# Inferno grows steadily in lightness, which colour-blind eyes see too. Its ends are left out: black would
-# darken the photograph instead of colouring it, and the palest yellow would be lost on a white part.
-COLOURS = (matplotlib.colormaps["inferno"](0.25 + 0.65 * POSITIONS)[:, :3] * 255).round().astype(np.uint8)
 # What nominal images reach stays invisible, just below the threshold there is a tint, and a defect glows.
 OPACITY = np.interp(POSITIONS, [0.25, 0.5, 0.7, 1.0], [0.0, 0.25, 0.7, 0.85])
 # The colours as they look on a mid-grey photograph (256, 3): what a legend has to show.
@@ -35,7 +31,6 @@ PANEL = (22, 22, 26)
 FAINT = (170, 170, 178)
 SMALLEST_PICTURE = 256
 PNG_RGB, PNG_FILTER_UP, PNG_LEVEL = 2, 2, 1  # level 6 takes five times as long for a seventh fewer bytes
-FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
 @dataclass(frozen=True)
@@ -195,16 +190,11 @@ def _beside_colour_bar(picture: Image.Image, scale: HeatmapScale) -> Image.Image
 def _colour_bar(scale: HeatmapScale, height: int, picture_side: int) -> Image.Image:
     """The legend: colours as on mid-grey, low and high at the ends, the threshold marked in the middle."""
     em = max(11, picture_side // 30)
-    font = ImageFont.truetype(FONTS / "DejaVuSans.ttf", em)
-    bold = ImageFont.truetype(FONTS / "DejaVuSans-Bold.ttf", em)
-    labels = [
-        (short(scale.high), font, FAINT),
-        (f"≥ {short(scale.threshold)}", bold, FOUND),
-        (short(scale.low), font, FAINT),
-    ]
+    font = ImageFont.load_default(em)  # Pillow carries one, so none is looked for on the machine
+    labels = [(short(scale.high), FAINT), (f"> {short(scale.threshold)}", FOUND), (short(scale.low), FAINT)]
     left, right, margin = em * 3 // 4, em * 2, em
     text_x = right + em * 3 // 4
-    width = text_x + max(round(face.getlength(text)) for text, face, _ in labels) + em * 3 // 4
+    width = text_x + max(round(font.getlength(text)) for text, _ in labels) + em * 3 // 4 + 1
 
     bar = Image.new("RGB", (width, height), PANEL)
     ramp = Image.fromarray(LEGEND[::-1, None])  # one pixel wide, high at the top
@@ -214,6 +204,10 @@ def _colour_bar(scale: HeatmapScale, height: int, picture_side: int) -> Image.Im
     middle = height / 2
     thickness = max(2, em // 7)
     draw.line([(left - em / 4, middle), (right + em / 2, middle)], fill=FOUND, width=thickness)
-    for (text, face, colour), y in zip(labels, (margin, middle, height - margin), strict=True):
-        draw.text((text_x, y), text, font=face, fill=colour, anchor="lm")
+    for (text, colour), y in zip(labels, (margin, middle, height - margin), strict=True):
+        draw.text((text_x, y), text, font=font, fill=colour, anchor="lm")
+    # The threshold's label in bold, and a line that makes "at least" of its ">": the font has no sign for that.
+    draw.text((text_x + 1, middle), labels[1][0], font=font, fill=FOUND, anchor="lm")
+    _, _, end, bottom = draw.textbbox((text_x, middle), ">", font=font, anchor="lm")
+    draw.line([(text_x + 1, bottom + 1), (end, bottom + 1)], fill=FOUND, width=max(1, em // 11))
     return bar

@@ -4,6 +4,7 @@ Higher scores mean more anomalous. Scores are ranked as they are, in any range: 
 rescaled or binned. Counts are int64, because float32 counts exactly only up to 2^24.
 """
 
+import io
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -106,7 +107,8 @@ class PixelMetrics:
 
     With A anomalous and N nominal pixels: memory O(A + one image), time O((N + A) log A), and 4 N bytes in
     the temporary folder (set TMPDIR if yours is held in memory), given back by `close`, by leaving the `with`
-    block or when the object goes.
+    block or when the object goes. Where a machine has no temporary folder, such as a read-only container, these bytes
+    are held in memory.
     """
 
     def __init__(self, *, fpr_limit: float = 0.3) -> None:
@@ -120,7 +122,7 @@ class PixelMetrics:
         self._regions = 0
         with _spooling():
             # Unbuffered, so that a full disk shows in `update` and not in `close`.
-            self._spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (outlives this block)
+            self._spool = _open_spool()
         self._finalizer = weakref.finalize(self, self._spool.close)
 
     def update(self, anomaly_map: ArrayLike, mask: ArrayLike, *, ignored: ArrayLike | None = None) -> None:
@@ -180,6 +182,13 @@ class PixelMetrics:
                 pending = pending[self._spool.write(pending) :]
         self._nominal_pixels += scores.size
 
+    def _read_spool(self, count: int) -> NDArray[np.float32]:
+        scores = np.empty(count, dtype=np.float32)
+        pending = memoryview(scores.view(np.uint8))
+        while pending:
+            pending = pending[self._spool.readinto(pending) :]
+        return scores
+
     def _count_nominal(self, thresholds: NDArray[np.float32]) -> NDArray[np.int64]:
         """Nominal pixels in the gaps between ascending thresholds (even slots) and equal to them (odd)."""
         counts = np.zeros(2 * thresholds.size + 1, dtype=np.int64)
@@ -188,7 +197,7 @@ class PixelMetrics:
         self._spool.seek(0)
         for start in range(0, self._nominal_pixels, chunk_size):
             count = min(chunk_size, self._nominal_pixels - start)
-            chunk = np.sort(np.fromfile(self._spool, dtype=np.float32, count=count))  # sorted: cache hits
+            chunk = np.sort(self._read_spool(count))  # sorted: cache hits
             # A score t[i-1] < s < t[i] gives i + i, a score s = t[i] gives i + (i + 1).
             slots = np.searchsorted(thresholds, chunk, "left")
             slots += np.searchsorted(thresholds, chunk, "right")
@@ -269,6 +278,14 @@ def _refuse_one_class(nominal: int, anomalous: int, unit: str) -> None:
             f"{nominal} nominal and {anomalous} anomalous {unit}s cannot be ranked against each other: "
             f"add at least one {unit} of the missing kind."
         )
+
+
+def _open_spool() -> io.RawIOBase | io.BytesIO:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return io.BytesIO()
+    return tempfile.TemporaryFile(buffering=0)
 
 
 @contextmanager

@@ -68,6 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except click.ClickException as error:
         return _complain(_usage(error))
+    except FileNotFoundError as error:
+        # Raised wherever a package asks for a temporary folder: torch does when it is imported.
+        if not (error.strerror or "").startswith("No usable temporary directory"):
+            raise
+        return _complain("there is no folder for temporary files: set TMPDIR to one that can be written")
     except (KeyboardInterrupt, click.Abort):
         click.echo("blemish: interrupted", err=True)
         return INTERRUPTED

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from blemish.datasets.layouts import Sample
 from blemish.errors import BlemishError
-from blemish.files import fingerprint
+from blemish.files import fingerprint, temporary_file
 from blemish.ignore import Ignore
 from blemish.images import load
 from blemish.imaging.masks import read_mask
@@ -84,7 +84,7 @@ def read_pixels(
     kept: list[Sample] = []
     fingerprints: list[str] = []
     ignored: dict[int, npt.NDArray[np.bool_]] = {}
-    with tempfile.TemporaryFile() as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with temporary_file() as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for done, (sample, result) in enumerate(zip(samples, pool.map(lambda s: _read(s, size), samples), strict=True)):
             progress(done + 1, len(samples))
             if isinstance(result, str):

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from blemish.files import printable
-from blemish.heatmaps import FONTS
 
+FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 24), (110, 110, 118)
 GAP = 3  # pixels between tiles; between the nominal and the anomalous half `HALVES_GAP`
 HALVES_GAP = 18

@@ -14,11 +14,26 @@ from blemish.experiments.published import Curve, Measure
 from blemish.experiments.tables import MEASURE_NAMES, METHOD_NAMES
 from blemish.files import atomic_write
 from blemish.metrics import roc_curve
-from blemish.report.plots import INK, STYLE
 
 if TYPE_CHECKING:
     from blemish.experiments.trial import Result
 
+INK = "#0a0b0c"
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "blemish",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+}
 FALSE_POSITIVE_RATES = np.arange(1001) / 1000  # not linspace: 3 of 10 has to equal the rate 0.3
 RATES: Any = {"xlim": (0, 1), "ylim": (0, 1), "xlabel": "false positive rate", "ylabel": "true positive rate"}
 LEGEND: Any = {"frameon": False, "fontsize": 8}

@@ -1,15 +1,14 @@
 """Changing a model file's graph: other metadata and calibration, convolutions of the backbone in int8."""
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import BlemishError
+from blemish.files import temporary_folder
 from blemish.model_file import METADATA_KEY, ModelMetadata
 
 try:
@@ -74,8 +73,8 @@ def quantise(model: bytes, convolutions: Sequence[str], pixels: npt.NDArray[np.u
         convolutions: names of nodes.
         pixels: uint8 images (N, H, W, 3) at network size, from which the ranges of activations are taken.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        output = Path(folder) / "int8.onnx"
+    with temporary_folder() as folder, _quiet():
+        output = folder / "int8.onnx"
         quantize_static(
             onnx.load_model_from_string(model),
             output,

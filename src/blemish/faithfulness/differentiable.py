@@ -4,7 +4,6 @@ The file is all there is of a detector, and it may come from an older version or
 not know. So the module is made from the graph itself, not from our own networks with the graph's weights.
 """
 
-import tempfile
 from pathlib import Path
 
 import onnx
@@ -14,7 +13,7 @@ from onnx2torch import convert
 from torch import nn
 
 from blemish.errors import BlemishError
-from blemish.files import printable
+from blemish.files import printable, temporary_folder
 
 
 def differentiable(model: Path) -> nn.Module:
@@ -34,7 +33,7 @@ def differentiable(model: Path) -> nn.Module:
 
 def _to_the_map(model: Path) -> onnx.ModelProto:
     """The graph for one image, up to the anomaly map, with all that is constant worked out."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

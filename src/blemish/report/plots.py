@@ -1,35 +1,19 @@
 """The plots of a report as inline SVG in the page's own colours, light or dark."""
 
-import io
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from blemish.heatmaps import short
+from blemish.report import charts
+from blemish.report.charts import Axis
 
-# matplotlib knows no CSS variables: it draws in these colours, and the page's names take their place.
-INK, NOMINAL, ANOMALOUS = "#0a0b0c", "#0a0b0d", "#0a0b0e"
-PAGE_COLOURS = {INK: "currentColor", NOMINAL: "var(--nominal)", ANOMALOUS: "var(--anomalous)"}
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "blemish",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-}
+NOMINAL, ANOMALOUS = "var(--nominal)", "var(--anomalous)"
 LOG_SPREAD = 10
+MARGIN, RIGHT = 10, 30  # pixels; at the right half a tick's label sticks out
+BELOW, BESIDE = 34, 56  # pixels for ticks and label below an axis, and at the left of one
+ROW, GAP = 118, 14  # pixels: a histogram's height, and between two
 
 
 def score_histogram(nominal: Sequence[float], anomalous: Sequence[float], threshold: float) -> str:
@@ -45,22 +29,27 @@ def score_histogram(nominal: Sequence[float], anomalous: Sequence[float], thresh
     everything = np.concatenate([scores for *_, scores in groups])
     log = bool(everything.min() > 0 and everything.max() > LOG_SPREAD * threshold > 0)
     bins = _bins(np.append(everything, threshold), threshold, log=log)
-    with matplotlib.rc_context(STYLE):
-        page = Figure(figsize=(6.0, 3.6), layout="constrained")
-        rows = page.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, (label, colour, scores) in zip(rows, groups, strict=True):
-            axes.hist(scores, bins=bins, color=colour)
-            axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-            axes.set_ylabel(f"{label} images")
-            axes.yaxis.get_major_locator().set_params(integer=True, nbins=4)
-        if log:
-            rows[-1].set_xscale("log")
-        rows[-1].set_xlabel("score")
-        rows[0].annotate(
-            f"threshold {short(threshold)}", (threshold, 1), xycoords=("data", "axes fraction"),
-            xytext=(5, 0), textcoords="offset points", va="top",
-        )  # fmt: skip
-        return _svg(page, "Histograms of the scores of good and of defective test images")
+    width, height = 520, MARGIN + len(groups) * (ROW + GAP) - GAP + BELOW
+    across = Axis(float(bins[0]), float(bins[-1]), BESIDE, width - RIGHT, log=log)
+    at = float(across.place(threshold))
+    parts = []
+    for row, (label, colour, scores) in enumerate(groups):
+        top = MARGIN + row * (ROW + GAP)
+        counts = np.histogram(scores, bins)[0].tolist()
+        up = Axis(0, 1.05 * max(counts), top + ROW, top)
+        last = row == len(groups) - 1
+        parts += [
+            charts.rows_of_bars(counts, bins, across, up, colour),
+            charts.left_axis(up, BESIDE, label=f"{label} images", most=min(5, max(counts) + 1)),
+            charts.bottom_axis(across, top + ROW, label="score", ticks=last),
+            charts.line((at, at), (top, top + ROW), width=1.2, dashes="4 2"),
+        ]
+    ends = at > (BESIDE + width) / 2  # the words stand on the side that has room for them
+    words = f"threshold {short(threshold)}"
+    parts.append(charts.text(words, at - 5 if ends else at + 5, MARGIN + 8, anchor="end" if ends else "start"))
+    return charts.page(
+        parts, size=(width, height), description="Histograms of the scores of good and of defective test images"
+    )
 
 
 def _bins(values: NDArray[np.float64], threshold: float, *, log: bool) -> NDArray[np.float64]:
@@ -78,20 +67,22 @@ def roc_curve(nominal: Sequence[float], anomalous: Sequence[float], threshold: f
     false_alarms, detections = operating_points(nominal, anomalous)
     alarmed, detected = (float(np.mean(np.array(scores) >= threshold)) for scores in (nominal, anomalous))
     crowded, low = alarmed > 0.5, detected < 0.3  # keeps the words inside the axes
-    with matplotlib.rc_context(STYLE):
-        page = Figure(figsize=(4.2, 3.6), layout="constrained")
-        axes = page.subplots()
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.6, linestyle=(0, (2, 3)))
-        axes.plot(false_alarms, detections, color=ANOMALOUS, linewidth=2, clip_on=False)
-        axes.plot(alarmed, detected, "o", color=INK, markersize=7, clip_on=False, zorder=3)
-        axes.annotate(
-            f"this threshold\n{100 * detected:.3g} % detected\n{100 * alarmed:.3g} % false alarms",
-            (alarmed, detected),
-            xytext=(-10 if crowded else 10, 8 if low else -8), textcoords="offset points",
-            va="bottom" if low else "top", ha="right" if crowded else "left",
-        )  # fmt: skip
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="false-alarm rate", ylabel="detection rate")
-        return _svg(page, "ROC curve with the operating point")
+    width, height = 360, 280
+    across = Axis(0, 1, BESIDE, width - RIGHT)
+    up = Axis(0, 1, height - BELOW, MARGIN)
+    x, y = float(across.place(alarmed)), float(up.place(detected))
+    words = ("this threshold", f"{100 * detected:.3g} % detected", f"{100 * alarmed:.3g} % false alarms")
+    parts = [
+        charts.line(across.place([0, 1]), up.place([0, 1]), width=0.6, dashes="2 3"),
+        charts.line(across.place(false_alarms), up.place(detections), colour=ANOMALOUS, width=2),
+        charts.dot(x, y),
+        charts.text(
+            words, x - 9 if crowded else x + 9, y - 30 if low else y + 17, anchor="end" if crowded else "start"
+        ),
+        charts.bottom_axis(across, up.start, label="false-alarm rate", most=6),
+        charts.left_axis(up, BESIDE, label="detection rate"),
+    ]
+    return charts.page(parts, size=(width, height), description="ROC curve with the operating point")
 
 
 def operating_points(
@@ -103,15 +94,3 @@ def operating_points(
         1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores) for scores in (nominal, anomalous)
     ]
     return np.append(0.0, rates[0]), np.append(0.0, rates[1])
-
-
-def _svg(page: Figure, description: str) -> str:
-    buffer = io.StringIO()
-    page.savefig(
-        buffer, format="svg", transparent=True,
-        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-    )  # fmt: skip
-    text = buffer.getvalue()
-    for drawn, named in PAGE_COLOURS.items():
-        text = text.replace(drawn, named)
-    return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

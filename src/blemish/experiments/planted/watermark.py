@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from blemish.heatmaps import FONTS
+from blemish.experiments.pictures import FONTS
 
 TEXT = "© photo archive"
 WIDTH, HEIGHT, MARGIN = 0.35, 0.07, 0.03  # of the photograph's side
