@@ -19,6 +19,7 @@ from blemish.files import fingerprint, printable
 from blemish.heatmaps import HeatmapScale, overlay, upscale
 from blemish.ignore import Ignore, Mask, enlarge, of_record, union
 from blemish.images import ImageError, ImageSource, read_image, read_picture, to_network_size
+from blemish.imaging.frames import Frame
 from blemish.imaging.reading import Reading
 from blemish.imaging.sources import each_image
 from blemish.model_file import ModelMetadata
@@ -291,6 +292,8 @@ class Detector:
     def _read(self, number: int, image: ImageSource) -> "_Read | FailedImage":
         path = os.fsdecode(image) if isinstance(image, str | bytes | os.PathLike) else None
         source = f"image {number}" if path is None else path
+        if isinstance(image, Frame):
+            path, source = image.path, str(image)
         try:
             picture = read_picture(image, self.reading, name=source)
             ignored = None if self.ignore is None else self.ignore.mask(path, self.metadata.size)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 # Columns and their Arrow types. File names are bytes: they need not be text.
-ITEM_TYPES = {"position": "int64", "name": "binary", "overlay": "binary", "raw": "binary"}
+ITEM_TYPES = {"position": "int64", "name": "binary", "overlay": "binary", "raw": "binary", "frame": "int64"}
 ROW_TYPES = {
     "position": "int64", "state": "string", "verdict": "string", "score": "float64", "p_value": "float64",
     "regions": "string", "fault": "string", "brightness": "float64", "sharpness": "float64",
@@ -198,14 +198,15 @@ def _columns(chunk: Chunk) -> list[dict[str, Any]]:
             "name": os.fsencode(item.name),
             "overlay": _absolute(item.places.overlay),
             "raw": _absolute(item.places.raw),
+            "frame": item.frame,
         }
         for item in chunk
     ]
 
 
-def _item(position: int, name: bytes, overlay: bytes | None, raw: bytes | None) -> Item:
+def _item(position: int, name: bytes, overlay: bytes | None, raw: bytes | None, frame: int | None = None) -> Item:
     places = (None if place is None else Path(os.fsdecode(place)) for place in (overlay, raw))
-    return Item(position, os.fsdecode(name), Places(*places))
+    return Item(position, os.fsdecode(name), Places(*places), frame)
 
 
 def _absolute(place: Path | None) -> bytes | None:

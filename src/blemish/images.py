@@ -18,9 +18,10 @@ from PIL import Image, ImageCms, ImageOps
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
 from blemish.imaging.bit_depth import depth_remark, is_wide, read_wide_colour, to_8_bit
-from blemish.imaging.decoding import open_image, recheck
+from blemish.imaging.decoding import Opened, open_image, recheck
 from blemish.imaging.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from blemish.imaging.formats import is_image_name as is_image_name
+from blemish.imaging.frames import Frame, frames_remark
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.reading import Reading
 from blemish.remote import is_url, read_bytes
@@ -28,7 +29,7 @@ from blemish.remote import is_url, read_bytes
 _ASPECT_TOLERANCE = 0.02
 
 ImagePath = str | os.PathLike[str]
-ImageSource = ImagePath | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+ImageSource = ImagePath | Frame | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Size = tuple[int, int]  # (height, width)
 
 
@@ -43,10 +44,12 @@ class Picture:
     Attributes:
         image: upright, 8 bits a channel, mode RGB or L.
         remarks: what was lost in reading it, a sentence each that begins with its name.
+        frames: how many images its file holds, where it is the first of them and no other was asked for.
     """
 
     image: Image.Image
     remarks: tuple[str, ...] = ()
+    frames: int = 1
 
     @property
     def size(self) -> Size:
@@ -89,13 +92,18 @@ def read_picture(source: ImageSource, reading: Reading | None = None, *, name: s
     if isinstance(source, Image.Image):
         name = printable(getattr(source, "filename", "") or name or "PIL image")
         with _decoding_faults(name, byte_count=None):
-            upright = _decode_upright(recheck(source), name, reading, remarks)
-    elif isinstance(source, str | os.PathLike | bytes):
-        name = printable(source)
-        upright = _read_upright(source, reading, remarks)
+            opened = recheck(source)
+            upright = _decode_upright(opened.image, name, reading, remarks)
+    elif isinstance(source, str | os.PathLike | bytes | Frame):
+        with _opened_frame(source) as (opened, name):
+            upright = _decode_upright(opened.image, name, reading, remarks)
     else:
         raise ImageError(f"{name}: {_no_image(source)}" if name else _no_image(source))
-    return Picture(_to_8_bit(upright, name=name, background="white", reading=reading, remarks=remarks), tuple(remarks))
+    image = _to_8_bit(upright, name=name, background="white", reading=reading, remarks=remarks)
+    frames = 1 if isinstance(source, Frame) else opened.frames
+    if frames > 1:
+        remarks.append(frames_remark(name, frames))
+    return Picture(image, tuple(remarks), frames)
 
 
 def largest_value(path: ImagePath) -> int | None:
@@ -150,16 +158,41 @@ def _read_upright(
         return _decode_upright(image, name, reading or Reading(), [] if remarks is None else remarks)
 
 
+def count_frames(path: ImagePath) -> tuple[int, bool]:
+    """How many images a file holds, by its headers, and whether all were counted: 10,000 at most. Raises ImageError."""
+    with _opened_frame(path) as (opened, _):
+        return opened.frames, opened.complete
+
+
+def frames_of(path: ImagePath) -> list[Frame]:
+    """All images in a file, such as the pages of a TIFF; each is read and scored as an image is.
+
+    Thumbnails and reduced copies are none. Raises ImageError, also where there are more than 10,000.
+    """
+    frames, complete = count_frames(path)
+    if not complete:
+        raise ImageError(f"{printable(path)}: it has more than {frames:,} frames; split it")
+    return [Frame(os.fspath(path), number) for number in range(1, frames + 1)]
+
+
 @contextmanager
 def _opened(path: ImagePath | bytes) -> Iterator[tuple[Image.Image, str]]:
+    """The first frame of an image file, as `_opened_frame` has it."""
+    with _opened_frame(path) as (opened, name):
+        yield opened.image, name
+
+
+@contextmanager
+def _opened_frame(source: ImagePath | bytes | Frame) -> Iterator[tuple[Opened, str]]:
     """An image file of which the header is read, and its name; faults in the block are faults of the file."""
-    name = printable(path)
+    path, number = (source.path, source.number) if isinstance(source, Frame) else (source, 1)
+    name = printable(str(source) if isinstance(source, Frame) else source)
     file, byte_count = _open_url(os.fsdecode(path), name) if is_url(os.fsdecode(path)) else _open_file(path, name)
     if byte_count == 0:
         file.close()
         raise ImageError(f"{name}: empty (0 bytes)")
     with file, _decoding_faults(name, byte_count=byte_count):
-        yield open_image(file).image, name
+        yield open_image(file, frame=number), name
 
 
 def _open_file(path: ImagePath | bytes, name: str) -> tuple[BinaryIO, int]:

@@ -20,7 +20,7 @@ from blemish.cli.common import (
 )
 from blemish.detector import Detector
 from blemish.files import printable
-from blemish.prediction import Prediction, RawFormat, TableFormat, predict, read_list
+from blemish.prediction import Frames, Prediction, RawFormat, TableFormat, predict, read_list
 from blemish.prediction.tables import table_name
 from blemish.results import refuse_other_table
 
@@ -46,6 +46,13 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
     help="Also say, over all images together, which are anomalous: this share of those may be good on average.",
 )
 @click.option(
+    "--frames",
+    type=click.Choice(["first", "all"]),
+    default="first",
+    show_default=True,
+    help="Of files with several frames, such as the pages of a TIFF, score the first, or each as a row: a.tif#2.",
+)
+@click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Images scored at a time, each on one core (default: all)."
 )
 @click.option(
@@ -68,6 +75,7 @@ def command(
     raw: RawFormat | None,
     table: TableFormat,
     false_discovery_rate: float | None,
+    frames: Frames,
     workers: int | None,
     ray: str | None,
     fresh: bool,
@@ -105,6 +113,7 @@ def command(
             raw=raw,
             table=table,
             false_discovery_rate=false_discovery_rate,
+            frames=frames,
             workers=workers or os.cpu_count() or 1,
             engine=engine,
             fresh=fresh,

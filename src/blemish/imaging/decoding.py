@@ -48,7 +48,11 @@ def open_image(file: BinaryIO, *, most_pixels: int = MAX_PIXELS, frame: int = 1)
         image: Any = None if form.name == "TIFF" else Image.open(file, formats=(form.name,))
         frames = contents.frames if contents.index is None else _pictures(image, file, contents.index)
         if not 1 <= frame <= len(frames):
-            raise UnfitError(f"it has no frame {frame:,}, only {len(frames):,}")
+            raise UnfitError(
+                f"it has no frame {frame:,}, only {len(frames):,}"
+                if contents.complete
+                else f"it has more than {len(frames):,} frames; split it"
+            )
         number = frames[frame - 1]
         if image is None:
             image = open_page(file, number, most_pixels)
@@ -64,34 +68,30 @@ def open_image(file: BinaryIO, *, most_pixels: int = MAX_PIXELS, frame: int = 1)
     return Opened(image, len(frames), contents.complete)
 
 
-def count_frames(file: BinaryIO, *, most_pixels: int = MAX_PIXELS) -> int:
-    """How many images of their own a file holds, by its headers; at most 10,000. Raises as `open_image` does."""
-    return open_image(file, most_pixels=most_pixels).frames
-
-
-def recheck(image: Image.Image, *, most_pixels: int = MAX_PIXELS) -> Image.Image:
+def recheck(image: Image.Image, *, most_pixels: int = MAX_PIXELS) -> Opened:
     """The same for an image that somebody else has opened with Pillow; what is decoded already is taken as it is.
 
-    Raises UnfitError.
+    The number of frames is 1 where another than the first is chosen, or where it is not known. Raises UnfitError.
     """
     file: Any = getattr(image, "fp", None)
-    if not isinstance(image, ImageFile.ImageFile) or not image.tile or file is None:
-        return image
-    place = file.tell()
+    if not isinstance(image, ImageFile.ImageFile) or file is None or (not image.tile and image.format != "WEBP"):
+        return Opened(image, 1)
+    place, number = file.tell(), image.tell()
     try:
         form = format_of(file)
         if form is None:
-            return image
-        if form.name == "TIFF":
-            corrected = page_to_correct(file, image.tell(), most_pixels)
-            return image if corrected is None else open_page(file, image.tell(), most_pixels)
+            return Opened(image, 1)
         if form.name == "JPEG":
-            jpeg.examine(file, most_pixels, getattr(image, "offset", 0))
+            contents = jpeg.examine(file, most_pixels, getattr(image, "offset", 0))
         else:
-            form.examine(file, most_pixels)
+            contents = form.examine(file, most_pixels)
+        frames = contents.frames if contents.index is None else _pictures(image, file, contents.index)
+        chosen: Image.Image = image
+        if form.name == "TIFF" and page_to_correct(file, number, most_pixels) is not None:
+            chosen = open_page(file, number, most_pixels)
     finally:
         file.seek(place)
-    return image
+    return Opened(chosen, len(frames) if number == frames[0] else 1)
 
 
 def _pictures(image: Any, file: BinaryIO, index: int) -> Sequence[int]:

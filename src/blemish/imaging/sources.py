@@ -10,6 +10,7 @@ from PIL import Image
 
 from blemish.errors import BlemishError
 from blemish.images import ImageError, ImageSource
+from blemish.imaging.frames import Frame
 
 _CHANNELS = (1, 3, 4)  # a last axis of this length holds colours
 
@@ -20,7 +21,7 @@ def each_image(images: ImageSource | bytes | Iterable[ImageSource] | npt.NDArray
     A path, a PIL image and an array (H, W) or (H, W, C) with C = 1, 3 or 4 are one image. An array (N, H, W, C) holds
     N images, and so does (N, H, W) where the last axis is not 1, 3 or 4 long. Raises ImageError for what holds none.
     """
-    if isinstance(images, str | bytes | os.PathLike | Image.Image):
+    if isinstance(images, str | bytes | os.PathLike | Image.Image | Frame):
         return [os.fsdecode(images) if isinstance(images, bytes) else images]
     if isinstance(images, np.ndarray):
         return _of_array(images)

@@ -7,7 +7,7 @@ rows and pictures of one chunk of images after another (in threads here, or by R
 
 from blemish.prediction.finding import find_images, read_list
 from blemish.prediction.pictures import RawFormat
-from blemish.prediction.run import Prediction, predict
+from blemish.prediction.run import Frames, Prediction, predict
 from blemish.prediction.tables import TableFormat
 
-__all__ = ["Prediction", "RawFormat", "TableFormat", "find_images", "predict", "read_list"]
+__all__ = ["Frames", "Prediction", "RawFormat", "TableFormat", "find_images", "predict", "read_list"]

@@ -11,7 +11,8 @@ from typing import Any
 from blemish.datasets.layouts import list_some
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
-from blemish.images import is_image_name
+from blemish.images import ImageError, count_frames, is_image_name
+from blemish.imaging.frames import Frame, frame_name
 from blemish.imaging.sources import each_path
 from blemish.remote import is_url, open_storage
 from blemish.results import HEATMAPS, MAPS, Results
@@ -41,6 +42,20 @@ def find_images(
         raise BlemishError(
             f"no image in {list_some(given) or 'nothing'}{known}; give image files or folders that hold some"
         )
+
+
+def each_frame(images: Iterable[str]) -> Iterator[str]:
+    """The names of all frames of image files, see `imaging.frames`; their headers are read.
+
+    A file that cannot be read keeps its name, and frames beyond the last that is counted share one: reading tells why.
+    """
+    for image in images:
+        try:
+            frames, complete = count_frames(image)
+        except ImageError:
+            frames, complete = 1, True
+        for number in range(1, frames + (1 if complete else 2)):
+            yield frame_name(Frame(image, number), frames)
 
 
 def read_list(file: str | os.PathLike[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from blemish.datasets.layouts import counted
 from blemish.errors import BlemishError
 from blemish.files import printable
-from blemish.prediction.pictures import PictureNames, Wanted, identity
+from blemish.prediction.pictures import PictureNames, Places, Wanted, identity
 from blemish.prediction.scoring import Chunk, Item, Row, file_state
 from blemish.results import JOURNAL as FILE
 
@@ -76,9 +76,12 @@ class Journal:
             ).fetchall()
             if rows:
                 yield [
-                    Item(position, os.fsdecode(name), self._wanted.places(os.fsdecode(path), names))
+                    self._item(position, os.fsdecode(name), self._wanted.places(os.fsdecode(path), names))
                     for position, path, name in rows
                 ]
+
+    def _item(self, position: int, name: str, places: Places) -> Item:
+        return Item(position, name, places, self._wanted.frame(name))
 
     def record(self, rows: Iterable[Row]) -> None:
         """Keeps the rows of images that are done, pictures and all."""
@@ -167,13 +170,17 @@ class Journal:
         for path, state in self._connection.execute(f"SELECT path, iif({_SCORED}, state, NULL) FROM earlier"):
             places = self._wanted.places(os.fsdecode(path), before)
             found = self._connection.execute("SELECT name FROM images WHERE path = ?", (path,)).fetchone()
-            other = found is not None and state is not None and file_state(os.fsdecode(found[0])) != state
+            other = found is not None and state is not None and file_state(self._file(found[0])) != state
             changed += other
             if found is None or other or self._wanted.places(os.fsdecode(path), now) != places:
                 self._connection.execute("UPDATE images SET verdict = NULL WHERE path = ?", (path,))
                 places.remove()
         (self.done,) = self._connection.execute(f"SELECT count(*) FROM images WHERE {_SCORED}").fetchone()
         return Carried(self.done, self._missing("images", "earlier"), self._missing("earlier", "images"), changed)
+
+    def _file(self, name: bytes) -> str:
+        """The path of the file behind the name of an image."""
+        return self._item(0, os.fsdecode(name), Places(None, None)).file
 
     def _missing(self, table: str, other: str) -> int:
         query = f"SELECT count(*) FROM {table} WHERE path NOT IN (SELECT path FROM {other})"

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from blemish.imaging.frames import frame_number
 from blemish.remote import is_url
 from blemish.results import HEATMAPS, MAPS, SIGNATURE
 
@@ -55,11 +56,16 @@ class Places:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The pictures that a run writes into the folder `out`."""
+    """What a run reads of each image, the first frame or all `frames`, and the pictures that it writes into `out`."""
 
     out: Path
     overlays: bool
     raw: RawFormat | None
+    frames: bool = False
+
+    def frame(self, name: str) -> int | None:
+        """The number of the frame that a name ends with; None where it is the name of a file."""
+        return frame_number(name) if self.frames else None
 
     @property
     def folders(self) -> list[Path]:

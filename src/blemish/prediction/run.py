@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import PIL
@@ -21,13 +22,14 @@ from blemish.discoveries import Discoveries, discover, fewest_discoveries, refus
 from blemish.errors import BlemishError
 from blemish.files import make_folder, printable
 from blemish.outputs import refuse_file_name
-from blemish.prediction.finding import find_images
+from blemish.prediction.finding import each_frame, find_images
 from blemish.prediction.journal import Journal, open_journal
 from blemish.prediction.pictures import RawFormat, Wanted
 from blemish.prediction.scoring import CHUNK, UNREADABLE, Engine, in_threads
 from blemish.prediction.tables import TableFormat, refuse_missing_packages, write_regions, write_table
 from blemish.results import HEATMAPS, MAPS, Results, refuse_other_files, refuse_other_table
 
+Frames = Literal["first", "all"]
 Notify = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
@@ -77,6 +79,7 @@ def predict(
     raw: RawFormat | None = None,
     table: TableFormat = "csv",
     false_discovery_rate: float | None = None,
+    frames: Frames = "first",
     workers: int = 1,
     engine: Engine | None = None,
     fresh: bool = False,
@@ -99,6 +102,8 @@ def predict(
         table: the format of the table.
         false_discovery_rate: also say which images are discovered at this rate in all of them together, see
             `blemish.discoveries`; 8 bytes an image have to fit into memory.
+        frames: "all" makes each frame of a file with several a row of its own, called a.tif#1, a.tif#2, and so on; the
+            headers of all files are then read first. "first" scores the first and says so.
         workers: threads that score at the same time; load the detector with `threads=1` when there are several.
         engine: what scores instead of threads in this process, see `blemish.distributed`.
         fresh: score everything again, whatever an unfinished run has left.
@@ -113,7 +118,7 @@ def predict(
     refuse_missing_packages(table)
     if false_discovery_rate is not None:
         refuse_discoveries(detector.calibration, false_discovery_rate)
-    wanted = Wanted(Path(out), overlays=heatmaps, raw=raw)
+    wanted = Wanted(Path(out), overlays=heatmaps, raw=raw, frames=frames == "all")
     tell = notify or (lambda sentence: None)
     refuse_file_name(wanted.out)
     refuse_other_table(wanted.out, () if detector.ignore is None else (detector.ignore.path,))
@@ -122,6 +127,8 @@ def predict(
     earlier = Results()
     images = find_images(paths, results=earlier)
     images = chain([next(images)], images)  # the complaint that there is none comes before the folder is made
+    if wanted.frames:
+        images = each_frame(images)
     make_folder(wanted.out)
     with open_journal(wanted) as journal:
         journal.begin(_settings(detector, wanted), images, fresh=fresh)
@@ -191,6 +198,7 @@ def _settings(detector: Detector, wanted: Wanted) -> str:
             "false_alarm_rate": detector.calibration.false_alarm_rate,
             "heatmaps": wanted.overlays,
             "raw": wanted.raw,
+            "frames": wanted.frames,
             "ignore": detector.ignore.fingerprint if detector.ignore else None,
         }
     )

@@ -17,6 +17,7 @@ from blemish.errors import BlemishError
 from blemish.files import atomic_write, make_folder, printable
 from blemish.heatmaps import encode_png, overlay
 from blemish.images import ImageError, read_image
+from blemish.imaging.frames import Frame
 from blemish.outputs import same_file
 from blemish.prediction.pictures import Places, raw_bytes
 from blemish.remote import is_url
@@ -30,11 +31,25 @@ CHUNK = 4 * BATCH_SIZE
 
 @dataclass(frozen=True)
 class Item:
-    """An image to be scored: its place in the list, its name as given, where its pictures go."""
+    """An image to be scored: its place in the list, its name as given, where its pictures go.
+
+    The name of a frame ends in its number: a.tif#2.
+    """
 
     position: int
     name: str
     places: Places
+    frame: int | None = None
+
+    @property
+    def file(self) -> str:
+        """The path of its file."""
+        return self.name if self.frame is None else self.name.removesuffix(f"#{self.frame}")
+
+    @property
+    def source(self) -> str | Frame:
+        """What is read."""
+        return self.name if self.frame is None else Frame(self.file, self.frame)
 
 
 @dataclass(frozen=True)
@@ -74,8 +89,8 @@ def file_state(name: str) -> str:
 
 def score_chunk(detector: Detector, chunk: Chunk) -> Iterator[Row]:
     """Scores images and writes their pictures: a row is given out when its pictures are on the disk."""
-    states = [file_state(item.name) for item in chunk]
-    results = zip(chunk, states, detector.stream([item.name for item in chunk]), strict=True)
+    states = [file_state(item.file) for item in chunk]
+    results = zip(chunk, states, detector.stream([item.source for item in chunk]), strict=True)
     while batch := list(islice(results, BATCH_SIZE)):
         # Written one after another and then brought to the disk together: that costs one wait and not eight.
         with ExitStack() as files:
@@ -115,7 +130,7 @@ def _row(detector: Detector, item: Item, state: str, result: ScoredImage | Faile
     regions = detector.regions(result)
     if item.places.overlay is not None:
         try:
-            image = read_image(item.name)
+            image = read_image(item.source)
         except ImageError as error:  # gone since it was scored
             return Row(item.position, state, UNREADABLE, fault=str(error))
         picture = overlay(image, result.anomaly_map, detector.scale, regions=regions, ignored=result.full_ignored())
@@ -138,6 +153,6 @@ def _write(place: Path, content: bytes, item: Item, files: ExitStack) -> None:
     make_folder(place.parent)
     if place.is_symlink():
         place.unlink()  # the link gives way to the picture, and not the file behind it
-    elif same_file(place, item.name):
+    elif same_file(place, item.file):
         raise BlemishError(f"{printable(place)} is, by a link, the image itself; choose another folder for the results")
     files.enter_context(atomic_write(place)).write(content)
