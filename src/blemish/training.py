@@ -253,7 +253,7 @@ def train(
             "fingerprint": data_fingerprint,
         },
         used_images=tuple(sorted(fingerprints)),
-        roles=_roles(fingerprints, good, labelled, splits),
+        roles=_roles(fingerprints, nominal, labelled, splits),
         calibration=scores,
         heatmap_low=low,
         heatmap_high=_high_end(low, scores.threshold),

@@ -126,7 +126,7 @@ def _list(root: Path | None, places: Sequence[tuple[Path, str]]) -> NamedFolders
             elif role == "bad":
                 bad[path] = _defect(own, file)
             else:
-                masks[path] = (*_mirrored(own, types), *file.parts[:-1])
+                masks[path] = (*name.parts[:-1], *_mirrored(own, types), *file.parts[:-1])
     top = root if root is not None else _common([folder for folder, _ in places])
     if root is not None:
         mine = {path.resolve() for path in located.values()}
