@@ -150,8 +150,16 @@ FAULTS = {
             root / "train/good/dark.png"
         ),
         "warning",
-        "nearly blank",
+        "20 images of 8 bits and 1 of 16 bits are mixed",
         ["train/good/dark.png"],
+    ),
+    "nearly blank": (
+        lambda root: Image.fromarray(np.random.default_rng(0).integers(90, 100, (16, 24), dtype=np.uint8)).save(
+            root / "train/good/blank.png"
+        ),
+        "warning",
+        "1 image nearly blank, with fewer than 16 of 256 grey levels: train/good/blank.png",
+        ["train/good/blank.png"],
     ),
     "few": (
         lambda root: (root / "train/good/019.png").unlink(),

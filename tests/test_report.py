@@ -16,6 +16,7 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from blemish.errors import BlemishError
 from blemish.heatmaps import HeatmapScale
+from blemish.imaging.reading import Reading
 from blemish.report import write_report
 from blemish.report.cards import MOST_CARDS, choose
 from blemish.report.plots import operating_points, roc_curve, score_histogram
@@ -62,6 +63,7 @@ def evaluation_of(images, **changes):
         "model": "screws.onnx", "data": "screws/", "images": images, "failed": [], "metrics": metrics,
         "scale": SCALE, "false_alarm_rate": 0.01, "calibration_statement": "At most 1 in 100.",
         "metadata": {"backbone": "lite0", "training": {"images": 256}},
+        "reading": Reading(),
     }  # fmt: skip
     return SimpleNamespace(**(fields | changes))
 

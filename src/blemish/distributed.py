@@ -31,6 +31,7 @@ ITEM_TYPES = {"position": "int64", "name": "binary", "overlay": "binary", "raw":
 ROW_TYPES = {
     "position": "int64", "state": "string", "verdict": "string", "score": "float64", "p_value": "float64",
     "regions": "string", "fault": "string", "brightness": "float64", "sharpness": "float64",
+    "remark": "string",
 }  # fmt: skip
 REFUSAL = "refusal"
 

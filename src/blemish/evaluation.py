@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from blemish.files import fingerprint
 from blemish.heatmaps import HeatmapScale
 from blemish.images import ImageError
 from blemish.imaging.masks import mask_name, read_mask
+from blemish.imaging.reading import Reading
 from blemish.metrics import PixelMetrics, auroc, average_precision, f1_max
 from blemish.model_file import FINGERPRINT_DIGITS
 
@@ -42,6 +43,7 @@ class Evaluation:
         calibration_statement: which rate the threshold holds, in one sentence.
         metadata: the model file's metadata, without its long lists.
         left_out: test images that the model was trained or calibrated on.
+        reading: how the model reads images.
         hidden: anomalous images of which all that is anomalous is ignored; they count neither way.
     """
 
@@ -56,6 +58,12 @@ class Evaluation:
     metadata: dict[str, Any]
     left_out: int
     hidden: int = 0
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was lost in reading the images, a sentence each."""
+        return [remark for one in self.images for remark in one.scored.remarks]
 
 
 def evaluate(detector: Detector, data: DataSet, *, progress: Progress | None = None) -> Evaluation:
@@ -99,6 +107,7 @@ def evaluate(detector: Detector, data: DataSet, *, progress: Progress | None = N
         metadata=_summary(detector),
         left_out=left_out,
         hidden=hidden,
+        reading=detector.reading,
     )
 
 

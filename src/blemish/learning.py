@@ -227,7 +227,7 @@ def _known_anomalies(
         suspect = partial(_map, network, fitting.extraction)
         known += labelled_anomalies(pixels, material.labelled, nominal, alteration=alteration, suspect=suspect, rng=rng)
     if material.outliers is not None:
-        known += outlier_anomalies(material.outliers, pixels.images.shape[1:3], rng)
+        known += outlier_anomalies(material.outliers, pixels.images.shape[1:3], rng, reading=pixels.reading)
     if fitting.ignored is not None:
         known = [replace(one, mask=one.mask & ~fitting.ignored) for one in known]
     return known

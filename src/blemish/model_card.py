@@ -128,6 +128,7 @@ class ModelCard:
             "settings": dict(metadata.settings),
             "runtime": metadata.runtime,
             "precision": metadata.precision,
+            "bits": metadata.bits,
             "ignored": None if ignored is None else {name: ignored[name] for name in ("mask", "everywhere", "share")},
             "aligned": metadata.aligned,
             "wide_cells": metadata.wide_cells,

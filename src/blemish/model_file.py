@@ -18,6 +18,7 @@ from blemish.calibration import Calibration
 from blemish.drift import LIGHT
 from blemish.errors import BlemishError
 from blemish.ignore import of_record
+from blemish.imaging.bit_depth import LARGEST, SMALLEST
 from blemish.region_calibration import RegionCalibration
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -48,6 +49,7 @@ class Settings(TypedDict, total=False):
     seed: int
     false_alarm_rate: float
     outliers: str | None
+    bits: int | None
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ def _refuse_impossible(metadata: ModelMetadata) -> None:
     low, high = metadata.heatmap_low, metadata.heatmap_high
     if min(metadata.size) < 1:
         raise _ImpossibleError(f"its size is {metadata.size[0]} x {metadata.size[1]} pixels")
+    if not SMALLEST <= metadata.bits <= LARGEST:
+        raise _ImpossibleError(f"its images have {metadata.bits} bits a value, not {SMALLEST} to {LARGEST}")
     if metadata.precision not in PRECISIONS[metadata.runtime]:
         raise _ImpossibleError(f"{metadata.runtime} does not run in {metadata.precision}")
     if not low < high:

@@ -31,7 +31,9 @@ from blemish.export import export_onnx
 from blemish.files import printable, refuse_unfit
 from blemish.held_back import HeldBack, calibrate, measure, watch
 from blemish.ignore import Ignore, as_record, filling
+from blemish.imaging.bit_depth import check_bits
 from blemish.imaging.sizes import upright_sizes
+from blemish.imaging.survey import survey_depth
 from blemish.learning import SIGMA, Cells, Material, learn
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
@@ -64,6 +66,7 @@ def train(
     anomalies: AnomalyKind = "scars",
     outliers: Path | None = None,
     ignore: Path | None = None,
+    bits: int | None = None,
     cross_conformal: int | None = None,
     align: bool = True,
     cells: Cells = "auto",
@@ -98,6 +101,8 @@ def train(
         outliers: a folder of any other images, for outlier exposure.
         ignore: a mask, white where images do not count: for all of them, and then it stays in the model file; or a
             folder with a mask an image, see `blemish.ignore`.
+        bits: depth of the values in 16-bit images, 8 to 16; by default known from the largest value of all training
+            images together, see `blemish.imaging.bit_depth`. The model file keeps it for every later image.
         cross_conformal: a number of folds: every good image trains and calibrates, at the price of as many networks in
             the file and of a weaker guarantee, see `blemish.cross_calibration`. For small sets.
         align: turn parts upright where the good images show them in all directions on a plain background; then what
@@ -126,6 +131,7 @@ def train(
     notify = notify or (lambda text: None)
     refuse_overwriting(output, (data, weights, outliers, ignore), kind=MODEL)
     _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, outliers=outliers)
+    bits = None if bits is None else check_bits(bits)
     refuse_missing_device(device, devices=devices)
     away = Ignore(ignore) if ignore is not None else None
     if away and cross_conformal and not away.everywhere:
@@ -148,7 +154,20 @@ def train(
         notify(f"network size {size[0]} x {size[1]} px, by the shape of {counted(len(shape.ratios), 'good image')}")
     if remark := shape.remark(size):
         notify(remark)
-    pixels = read_pixels(data_set.train, size, ignore=away, progress=partial(progress, "reading"), notify=notify)
+    depth = survey_depth(
+        [sample.path for sample in data_set.train], given=bits, progress=partial(progress, "bit depth")
+    )
+    depth.refuse_too_few_bits()
+    for sentence in depth.sentences:
+        notify(sentence)
+    pixels = read_pixels(
+        data_set.train,
+        size,
+        reading=depth.reading,
+        ignore=away,
+        progress=partial(progress, "reading"),
+        notify=notify,
+    )
     nominal = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
     validate = bool(labelled) or outliers is not None
@@ -176,6 +195,7 @@ def train(
         "cross_conformal": cross_conformal,
         "align": align,
         "cells": cells,
+        "bits": depth.reading.bits if depth.reading.seen else None,
     }
     fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
     data_fingerprint = sha256("".join(sorted(fingerprints)).encode()).hexdigest()
@@ -260,6 +280,7 @@ def train(
         regions=regions,
         watched=watched,
         ignored=as_record(away, size) if away else None,
+        bits=depth.reading.bits,
         second_opinion=any(network.head.second for network in networks),
         aligned=any(network.alignment for network in networks),
         wide_cells=any(network.head.wide for network in networks),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.datasets.pixels import Pixels
+from blemish.imaging.reading import Reading
 from blemish.synthetic import Synthetic
 from blemish.synthetic.confetti import confetti
 from blemish.synthetic.outliers import OutlierFolder
@@ -114,9 +115,11 @@ def labelled_anomalies(
     return made
 
 
-def outlier_anomalies(root: Path, size: tuple[int, int], rng: np.random.Generator) -> list[Anomaly]:
+def outlier_anomalies(
+    root: Path, size: tuple[int, int], rng: np.random.Generator, *, reading: Reading | None = None
+) -> list[Anomaly]:
     """Outlier exposure: images of a folder, anomalous everywhere. Raises BlemishError when it cannot be used."""
-    folder = OutlierFolder(root)
+    folder = OutlierFolder(root, reading=reading)
     everywhere = np.ones(size, dtype=bool)
     count = min(MOST_OUTLIERS, len(folder))
     return [Anomaly(folder.sample(rng, size), everywhere, kind="outlier exposure") for _ in range(count)]

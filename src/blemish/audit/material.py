@@ -12,7 +12,7 @@ from blemish.datasets.splits import evenly
 from blemish.detector import BATCH_SIZE, Detector
 from blemish.errors import BlemishError
 from blemish.ignore import of_record
-from blemish.images import ImageError, read_image, to_network_size
+from blemish.images import ImageError, read_picture, to_network_size
 from blemish.imaging.masks import read_mask
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
@@ -41,6 +41,7 @@ class Material:
         threshold: from here on a score is an alarm.
         failed: path and reason of every image or mask that could not be read.
         left_out: images not looked at because there are so many.
+        remarks: what was lost in reading images, a sentence each.
     """
 
     samples: tuple[Sample, ...]
@@ -52,6 +53,7 @@ class Material:
     threshold: float
     failed: tuple[tuple[str, str], ...] = ()
     left_out: int = 0
+    remarks: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -88,16 +90,18 @@ def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material
     compared: list[npt.NDArray[np.uint8]] = []
     painted: list[Mask] = []
     failed: list[tuple[str, str]] = []
+    remarks: list[str] = []
     for done, sample in enumerate(chosen, start=1):
         try:
-            image = read_image(sample.path)
-            mask = _read_painted(sample, (image.height, image.width), size)
+            picture = read_picture(sample.path, detector.reading)
+            mask = _read_painted(sample, picture.size, size)
         except ImageError as error:
             failed.append((str(sample.path), str(error)))
         else:
             samples.append(sample)
-            pixels.append(to_network_size(image, size))
-            compared.append(to_network_size(image, (COMPARED, COMPARED)))
+            remarks.extend(picture.remarks)
+            pixels.append(to_network_size(picture.image, size))
+            compared.append(to_network_size(picture.image, (COMPARED, COMPARED)))
             painted.append(mask)
         progress("reading", done, len(chosen))
     good = sum(not sample.anomalous for sample in samples)
@@ -115,6 +119,7 @@ def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material
         threshold=detector.calibration.threshold,
         failed=tuple(failed),
         left_out=len(everything) - len(chosen),
+        remarks=tuple(remarks),
     )
 
 

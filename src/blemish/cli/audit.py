@@ -88,8 +88,8 @@ def command(
             seed=seed,
             progress=screen.progress,
         )
-        for _, reason in found.material.failed:
-            screen.notify(reason)
+        for sentence in [*(reason for _, reason in found.material.failed), *found.material.remarks]:
+            screen.notify(sentence)
     write_audit(found, output)
     seconds = time.perf_counter() - started
     result = _as_json(found, output, seconds)

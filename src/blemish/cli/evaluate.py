@@ -92,8 +92,8 @@ def run_evaluation(model: Path, data: DataChoice, *, false_alarm_rate: float | N
         for sentence in cautions(detector):
             screen.notify(sentence)
         evaluation = evaluate(detector, data.read(screen.notify), progress=screen.stage("scoring"))
-        for _, reason in evaluation.failed:
-            screen.notify(reason)
+        for sentence in [*(reason for _, reason in evaluation.failed), *evaluation.remarks]:
+            screen.notify(sentence)
     return evaluation
 
 

@@ -51,6 +51,7 @@ def _as_text(card: ModelCard, values: dict[str, Any]) -> str:
         f"  {printable(values['supervision'])}",
         f"  backbone {settings.get('backbone')}, {height} x {width} px, seed {settings.get('seed')}",
         *(f"  {sentence}" for sentence in card.decisions),
+        *([f"  reads 16-bit images as {values['bits']} bits"] if settings.get("bits") is not None else []),
         *_ignored(values["ignored"]),
         *(f"  {sentence}" for sentence in values["guarantee"]),
         "",

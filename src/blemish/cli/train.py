@@ -68,6 +68,12 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
 @click.option("--outliers", type=FILE, metavar="DIR", help="A folder of unrelated images to learn from.")
 @ignore_option
 @click.option(
+    "--bits",
+    type=click.IntRange(8, 16),
+    metavar="N",
+    help="Bits of the values in 16-bit images, 8 to 16 (default: by the largest value of all training images).",
+)
+@click.option(
     "--cross-conformal",
     type=click.IntRange(2),
     metavar="K",

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +15,17 @@ import numpy as np
 from blemish.datasets.layouts import DataSet, Folders, Layout, Sample, Split, counted, list_some
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, printable
-from blemish.images import ImageError, read_image
+from blemish.images import ImageError, read_picture
 from blemish.imaging.masks import mask_files, read_mask
+from blemish.imaging.reading import Reading
+from blemish.imaging.survey import DepthSurvey, survey_depth
 
 Severity = Literal["error", "warning", "note"]
 
 LEAST_NOMINAL = 2  # one to learn from and one to calibrate on
 FEW_NOMINAL = 20
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-_FLAT_RANGE = 16  # grey levels: what is left of 12-bit values that a camera stored in 16-bit files
+_FLAT_RANGE = 16  # grey levels
 _TOLD_ONE_BY_ONE = 5
 _TITLES: dict[Layout, str] = {
     "mvtec": "MVTec layout",
@@ -171,6 +174,7 @@ class _Finding:
     digest: str | None = None
     mask_fault: str | None = None
     mask_empty: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None) -> Diagnosis:
@@ -181,9 +185,10 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
     samples = [*data.train, *data.test]
     splits: list[Split] = ["train" for _ in data.train]
     splits += ["test" for _ in data.test]
+    depth = survey_depth(sample.path for sample in data.train)
     findings = []
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for finding in pool.map(_open, samples, splits):
+        for finding in pool.map(partial(_open, reading=depth.reading), samples, splits):
             findings.append(finding)
             if progress is not None:
                 progress(len(findings), len(samples))
@@ -193,6 +198,8 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
         *_empty_masks(findings, data.root),
         *_identical(findings, data.root),
         *_flat(findings, data.root),
+        *_remarks(findings),
+        *_depth(depth),
         *_without_mask(data),
         *(Problem("warning", one.message, one.paths) for one in data.warnings),
         *(Problem("note", note) for note in data.notes),
@@ -209,16 +216,17 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
     )
 
 
-def _open(sample: Sample, split: Split) -> _Finding:
+def _open(sample: Sample, split: Split, *, reading: Reading) -> _Finding:
     try:
-        image = read_image(sample.path)
+        picture = read_picture(sample.path, reading)
         digest = fingerprint(sample.path)
     except BlemishError as error:
         return _Finding(sample, split, fault=str(error))
+    image = picture.image.convert("RGB")
     pixels = np.asarray(image)  # (H, W, 3)
     grey = bool((pixels == pixels[:, :, :1]).all())
     flat = int(np.ptp(pixels, axis=(0, 1)).max()) < _FLAT_RANGE
-    found = _Finding(sample, split, size=image.size, grey=grey, flat=flat, digest=digest)
+    found = _Finding(sample, split, size=image.size, grey=grey, flat=flat, digest=digest, remarks=picture.remarks)
     if sample.mask is None:
         return found
     try:
@@ -301,10 +309,26 @@ def _flat(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
     if flat:
         yield Problem(
             "warning",
-            f"{counted(len(flat), 'image')} nearly blank, with fewer than {_FLAT_RANGE} of 256 grey levels; "
-            f"12-bit values in a 16-bit file must be scaled up: {_names(flat, root)}",
+            f"{counted(len(flat), 'image')} nearly blank, with fewer than {_FLAT_RANGE} of 256 grey levels: "
+            f"{_names(flat, root)}",
             flat,
         )
+
+
+def _remarks(findings: Sequence[_Finding]) -> Iterator[Problem]:
+    """What is lost in reading images by the depth of the training images."""
+    lossy = [one for one in findings if one.remarks]
+    for one in lossy[:_TOLD_ONE_BY_ONE]:
+        yield Problem("warning", "; ".join(one.remarks), (one.sample.path,))
+    if rest := tuple(one.sample.path for one in lossy[_TOLD_ONE_BY_ONE:]):
+        yield Problem("warning", f"{counted(len(rest), 'more image')} cannot be read in full", rest)
+
+
+def _depth(depth: DepthSurvey) -> Iterator[Problem]:
+    """The bits of 16-bit images, as training will find them."""
+    yield from (Problem("warning", sentence, paths) for sentence, paths in depth.warnings())
+    if depth.statement is not None and not depth.narrow:  # else a warning says so
+        yield Problem("note", depth.statement, tuple(depth.largest))
 
 
 def _without_mask(data: DataSet) -> Iterator[Problem]:

@@ -14,8 +14,9 @@ from blemish.datasets.layouts import Sample
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, temporary_file
 from blemish.ignore import Ignore
-from blemish.images import load
+from blemish.images import load, read_picture, to_network_size
 from blemish.imaging.masks import read_mask
+from blemish.imaging.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Pixels:
         images: uint8 (N, H, W, 3), mapped from a file that goes with the object.
         fingerprints: SHA-256 of each file.
         ignored: where an image does not count, bool (H, W), by its index.
+        reading: how they were read.
         moved: makes of an image's index and mask the mask of what `images` shows, where that is not the file's image.
     """
 
@@ -35,6 +37,7 @@ class Pixels:
     fingerprints: tuple[str, ...]
     ignored: Mapping[int, npt.NDArray[np.bool_]] = field(default_factory=dict)
     moved: Callable[[int, npt.NDArray[np.bool_]], npt.NDArray[np.bool_]] | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def mask(self, index: int) -> npt.NDArray[np.bool_] | None:
         """The mask of one image at network size, bool (H, W); None where it has none.
@@ -73,11 +76,12 @@ def read_pixels(
     samples: Sequence[Sample],
     size: tuple[int, int],
     *,
+    reading: Reading | None = None,
     ignore: Ignore | None = None,
     progress: Callable[[int, int], None],
     notify: Callable[[str], None],
 ) -> Pixels:
-    """Reads all images that can be read; each other one is told to `notify` in its sentence and left out.
+    """Reads all images that can be read; `notify` gets a sentence for each other one, and for what is lost in one.
 
     Raises BlemishError when the disk cannot hold them, or a mask of `ignore` cannot be read.
     """
@@ -85,12 +89,15 @@ def read_pixels(
     fingerprints: list[str] = []
     ignored: dict[int, npt.NDArray[np.bool_]] = {}
     with temporary_file() as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done, (sample, result) in enumerate(zip(samples, pool.map(lambda s: _read(s, size), samples), strict=True)):
+        results = pool.map(lambda sample: _read(sample, size, reading), samples)
+        for done, (sample, result) in enumerate(zip(samples, results, strict=True)):
             progress(done + 1, len(samples))
             if isinstance(result, str):
                 notify(f"left out: {result}")
                 continue
-            pixels, digest = result
+            pixels, digest, remarks = result
+            for remark in remarks:
+                notify(remark)
             keep(file, pixels)
             mask = ignore.mask(sample.path, size) if ignore else None
             if mask is not None:
@@ -98,7 +105,7 @@ def read_pixels(
             kept.append(sample)
             fingerprints.append(digest)
         images = kept_images(file, (len(kept), *size, 3))
-    return Pixels(tuple(kept), images, tuple(fingerprints), ignored)
+    return Pixels(tuple(kept), images, tuple(fingerprints), ignored, reading=reading or Reading())
 
 
 def keep(file: BinaryIO, images: npt.NDArray[np.uint8]) -> None:
@@ -117,9 +124,12 @@ def kept_images(file: BinaryIO, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]
     return np.memmap(file, np.uint8, "r+", shape=shape) if shape[0] else np.zeros(shape, np.uint8)
 
 
-def _read(sample: Sample, size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], str] | str:
+def _read(
+    sample: Sample, size: tuple[int, int], reading: Reading | None
+) -> tuple[npt.NDArray[np.uint8], str, tuple[str, ...]] | str:
     try:
-        return load(sample.path, size)[0], fingerprint(sample.path)
+        picture = read_picture(sample.path, reading)
+        return to_network_size(picture.image, size), fingerprint(sample.path), picture.remarks
     except BlemishError as error:
         return str(error)
 

@@ -120,7 +120,7 @@ def export(
     if (metadata.runtime, metadata.precision) != ("onnxruntime", "f32"):
         raise BlemishError(f"{printable(model)} is an export itself: give the file that blemish train wrote")
     data_set = read_data_set(data, nominal_class=metadata.data.get("nominal_class"), good=good, bad=bad, masks=masks)
-    pixels = np.stack([load(path, metadata.size)[0] for path in held_back_images(metadata, data_set)])
+    pixels = np.stack([load(path, metadata.size, original.reading)[0] for path in held_back_images(metadata, data_set)])
     of_model = model.read_bytes()
     before = calibration_scores(of_model, pixels, "onnxruntime", "f32", threads=threads)
     _refuse_other_scores(before, metadata.calibration.scores, data_set)

@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from blemish.errors import BlemishError
 from blemish.images import ImageError, Size, load
+from blemish.imaging.reading import Reading
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) at network size
 BLEND = 8.0  # pixels; a hard edge is an anomaly itself
@@ -23,6 +24,7 @@ class Nominal:
     Args:
         paths: good images; those that cannot be read are left out.
         size: network size (height, width).
+        reading: how the model reads images.
 
     Attributes:
         images: number of those that could be read.
@@ -33,15 +35,15 @@ class Nominal:
         BlemishError: none can be read.
     """
 
-    def __init__(self, paths: Sequence[Path], size: Size) -> None:
-        self._size = size
+    def __init__(self, paths: Sequence[Path], size: Size, reading: Reading | None = None) -> None:
+        self._size, self._reading = size, reading
         self._paths: list[Path] = []
         self.failed: list[tuple[str, str]] = []
         total = np.zeros((*size, 3))
         thumbnails = []
         for path in paths:
             try:
-                pixels, _ = load(path, size)
+                pixels, _ = load(path, size, reading)
             except ImageError as error:
                 self.failed.append((str(path), str(error)))
                 continue
@@ -57,7 +59,7 @@ class Nominal:
     def nearest(self, pixels: Pixels) -> Pixels:
         """The good image (H, W, 3) with the least squared difference from `pixels`."""
         distances = [((one - _thumbnail(pixels)) ** 2).sum() for one in self._thumbnails]
-        return load(self._paths[int(np.argmin(distances))], self._size)[0]
+        return load(self._paths[int(np.argmin(distances))], self._size, self._reading)[0]
 
 
 def inpaint(pixels: Pixels, fill: Pixels, marked: npt.NDArray[np.bool_]) -> Pixels:

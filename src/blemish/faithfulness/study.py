@@ -27,6 +27,7 @@ from blemish.faithfulness.measures import (
 )
 from blemish.images import load
 from blemish.imaging.masks import read_mask
+from blemish.imaging.reading import Reading
 from blemish.metrics import PixelMetrics
 
 OURS = "blemish"
@@ -119,11 +120,12 @@ def study(
         raise BlemishError("faithfulness is that of the model's own map: leave out --ignore, or train with it")
 
     size = detector.metadata.size
-    subjects = [_subject(sample, size) for sample in _drawn(data.test, images, np.random.default_rng(seed))]
+    reading = detector.reading
+    subjects = [_subject(sample, size, reading) for sample in _drawn(data.test, images, np.random.default_rng(seed))]
     good = [one.path for one in (*data.train, *data.test) if not one.anomalous]
-    fill = Nominal(good[:: -(-len(good) // MOST_TO_FILL)], size)
+    fill = Nominal(good[:: -(-len(good) // MOST_TO_FILL)], size, reading)
     others = [one.path for one in data.test if not one.anomalous] or good
-    nominal = [load(path, size)[0] for path in evenly(others, GOOD)]
+    nominal = [load(path, size, reading)[0] for path in evenly(others, GOOD)]
     explainers: dict[str, Explainer] = {OURS: lambda pixels, _: detector.run(pixels[None])[0][0]}
     explainers |= references(model, detector)
     steps, done, methods = len(explainers) * len(subjects), 0, {}
@@ -204,7 +206,7 @@ def _drawn(test: Sequence[Sample], images: int, rng: np.random.Generator) -> lis
     return [of[turn] for turn in rounds for of in shuffled.values() if turn < len(of)][:images]
 
 
-def _subject(sample: Sample, size: tuple[int, int]) -> _Subject:
-    pixels, own = load(sample.path, size)
+def _subject(sample: Sample, size: tuple[int, int], reading: Reading) -> _Subject:
+    pixels, own = load(sample.path, size, reading)
     mask = None if sample.mask is None else shrink_mask(read_mask(sample.mask, size=own), size)
     return _Subject(pixels, mask if mask is not None and mask.any() and not mask.all() else None)

@@ -22,10 +22,11 @@ SECONDS_TO_LOSE = 1.0  # a commit waits for the disk: rows of this time share on
 _TABLE = """
 CREATE TABLE images (
     position INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, name BLOB NOT NULL,
-    state TEXT, verdict TEXT, score REAL, p_value REAL, regions TEXT, fault TEXT, brightness REAL, sharpness REAL
+    state TEXT, verdict TEXT, score REAL, p_value REAL, regions TEXT, fault TEXT, brightness REAL, sharpness REAL,
+    remark TEXT
 )
 """
-_FIELDS = ("state", "verdict", "score", "p_value", "regions", "fault", "brightness", "sharpness")  # of a Row
+_FIELDS = ("state", "verdict", "score", "p_value", "regions", "fault", "brightness", "sharpness", "remark")  # of a Row
 _RESULT = ", ".join(_FIELDS)
 _SCORED = "verdict IS NOT NULL AND fault IS NULL"
 

@@ -108,7 +108,8 @@ def predict(
         engine: what scores instead of threads in this process, see `blemish.distributed`.
         fresh: score everything again, whatever an unfinished run has left.
         progress: called with the images done and all there are.
-        notify: called with one sentence for every image that cannot be read, and for an unfinished run.
+        notify: called with one sentence for every image that cannot be read, or only in part (such as values beyond the
+            bit depth), and for an unfinished run.
 
     Raises:
         BlemishError: no image is found, none can be read, a result cannot be written, or a false-discovery rate is
@@ -199,6 +200,7 @@ def _settings(detector: Detector, wanted: Wanted) -> str:
             "heatmaps": wanted.overlays,
             "raw": wanted.raw,
             "frames": wanted.frames,
+            "rows": 2,  # goes up with the columns of the journal
             "ignore": detector.ignore.fingerprint if detector.ignore else None,
         }
     )
@@ -222,9 +224,9 @@ def _score(journal: Journal, engine: Engine, progress: Progress | None, tell: No
         with closing(engine(journal.pending(CHUNK))) as chunks:
             for rows in chunks:
                 journal.record(rows)
-                for row in rows:
-                    if row.fault is not None:
-                        tell(row.fault)
+                for sentence in (text for row in rows for text in (row.fault, row.remark)):
+                    if sentence is not None:
+                        tell(sentence)
                 if progress is not None:
                     progress(journal.done, journal.total)
     except KeyboardInterrupt:

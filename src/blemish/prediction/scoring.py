@@ -56,6 +56,7 @@ class Item:
 class Row:
     """What is kept of one image; `fault` says why there is no score.
 
+    ``remark`` says in a sentence or more what was lost in reading it, None if nothing.
     ``state`` is that of the file when it was read (see `file_state`), ``regions`` a list in JSON; ``brightness`` and
     ``sharpness`` are those of `drift_statistics`, where the model has something to compare them with.
     """
@@ -69,6 +70,7 @@ class Row:
     fault: str | None = None
     brightness: float | None = None
     sharpness: float | None = None
+    remark: str | None = None
 
 
 Chunk = Sequence[Item]
@@ -130,7 +132,7 @@ def _row(detector: Detector, item: Item, state: str, result: ScoredImage | Faile
     regions = detector.regions(result)
     if item.places.overlay is not None:
         try:
-            image = read_image(item.source)
+            image = read_image(item.source, detector.reading)
         except ImageError as error:  # gone since it was scored
             return Row(item.position, state, UNREADABLE, fault=str(error))
         picture = overlay(image, result.anomaly_map, detector.scale, regions=regions, ignored=result.full_ignored())
@@ -146,6 +148,7 @@ def _row(detector: Detector, item: Item, state: str, result: ScoredImage | Faile
         regions=json.dumps([region.as_json() for region in regions]),
         brightness=result.light.get("brightness"),
         sharpness=result.light.get("sharpness"),
+        remark="; ".join(result.remarks) or None,
     )
 
 

@@ -16,6 +16,7 @@ from blemish.heatmaps import HeatmapScale, overlay
 from blemish.ignore import enlarge
 from blemish.images import read_image
 from blemish.imaging.masks import read_mask
+from blemish.imaging.reading import Reading
 
 if TYPE_CHECKING:
     from blemish.detector import ScoredImage
@@ -55,7 +56,7 @@ class Card:
 
 def make_cards(evaluation: "Evaluation") -> list[Card]:
     """The cards in the order they are shown: missed defects, false alarms, then the rest, by score each."""
-    return [_card(item, evaluation.scale) for item in choose(evaluation.images, MOST_CARDS)]
+    return [_card(item, evaluation.scale, evaluation.reading) for item in choose(evaluation.images, MOST_CARDS)]
 
 
 def choose(images: "list[EvaluatedImage]", most: int) -> "list[EvaluatedImage]":
@@ -77,9 +78,9 @@ def outcome(item: "EvaluatedImage") -> Outcome:
     return Outcome.FALSE_ALARM if alarm else Outcome.PASSED
 
 
-def _card(item: "EvaluatedImage", scale: HeatmapScale) -> Card:
+def _card(item: "EvaluatedImage", scale: HeatmapScale, reading: Reading) -> Card:
     scored, sample = item.scored, item.sample
-    photograph = read_image(sample.path)
+    photograph = read_image(sample.path, reading)
     photograph.thumbnail((SIDE, SIDE))
     mask = None
     if sample.mask is not None:

@@ -10,6 +10,7 @@ from PIL import Image
 from blemish.errors import BlemishError
 from blemish.files import printable
 from blemish.images import ImageError, is_image_name, read_image, to_network_size
+from blemish.imaging.reading import Reading
 from blemish.results import Results
 
 
@@ -20,8 +21,9 @@ class OutlierFolder:
     Raises BlemishError where the folder is missing or holds no image.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        """List the images; none is opened yet."""
+    def __init__(self, root: str | os.PathLike[str], *, reading: Reading | None = None) -> None:
+        """List the images; none is opened yet. They are read by `reading`."""
+        self._reading = reading
         self.root = Path(root)
         self.unreadable: list[Path] = []
         self._paths = _image_paths(self.root)
@@ -38,7 +40,7 @@ class OutlierFolder:
         while self._paths:
             index = int(rng.integers(len(self._paths)))
             try:
-                image = read_image(self._paths[index])
+                image = read_image(self._paths[index], self._reading)
             except ImageError:
                 self.unreadable.append(self._paths.pop(index))
                 continue

@@ -11,6 +11,7 @@ from blemish.experiments.data.images import ArrayImages, Fit, choose, decode
 from blemish.experiments.data.lookup import class_folders, find, image_files
 from blemish.experiments.data.one_vs_rest import OneVsRest
 from blemish.files import printable
+from blemish.imaging.survey import survey_depth
 
 _LAYOUT = "lay images out as train/<class>/<image> and test/<class>/<image>"
 
@@ -19,11 +20,12 @@ def open_class_folders(root: Path, fit: Fit) -> OneVsRest:
     """All images of both splits, in memory. Raises BlemishError where a split is missing or sizes differ."""
     train, test = _files(root, "train"), _files(root, "test")
     classes = tuple(dict.fromkeys([*train, *test]))
+    reading = survey_depth(_flat(train)).reading
     return OneVsRest(
         classes,
-        decode(_flat(train), fit),
+        decode(_flat(train), fit, reading=reading),
         _labels(train, classes),
-        decode(_flat(test), fit),
+        decode(_flat(test), fit, reading=reading),
         _labels(test, classes),
     )
 

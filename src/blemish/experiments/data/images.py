@@ -15,6 +15,7 @@ from torch import Tensor
 from blemish.errors import BlemishError
 from blemish.files import printable
 from blemish.images import read_image
+from blemish.imaging.reading import Reading
 
 
 class Images(Protocol):
@@ -166,14 +167,14 @@ def refit(pixels: NDArray[np.uint8], fit: Fit) -> ArrayImages:
     return ArrayImages(_stack((fit.pixels(Image.fromarray(image)) for image in pixels), len(pixels)))
 
 
-def decode(paths: Sequence[Path], fit: Fit, *, threads: int = 1) -> ArrayImages:
-    """Image files, all read into memory. Raises BlemishError where one cannot be read or has another size.
+def decode(paths: Sequence[Path], fit: Fit, *, threads: int = 1, reading: Reading | None = None) -> ArrayImages:
+    """Image files, all read into memory by `reading`. Raises BlemishError where one cannot be read or has another size.
 
     Several threads pay for large files only: over files of a few kilobytes they mostly wait for one another.
     """
 
     def read(path: Path) -> NDArray[np.uint8]:
-        return fit.pixels(read_image(path))
+        return fit.pixels(read_image(path, reading))
 
     if threads == 1:
         return ArrayImages(_stack(map(read, paths), len(paths), names=paths))

@@ -15,6 +15,7 @@ from blemish.experiments.data.one_vs_rest import class_number
 from blemish.files import printable
 from blemish.images import Size, read_image
 from blemish.imaging.masks import read_mask
+from blemish.imaging.survey import survey_depth
 
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -45,9 +46,10 @@ class MvtecAd:
             raise BlemishError(
                 f"{printable(data_set.root)}: the experiment takes images in train/good and in test/; add them"
             )
+        reading = survey_depth(nominal).reading
         return Task(
-            nominal=decode(nominal, self.fit, threads=_THREADS),
-            test=decode([sample.path for sample in data_set.test], self.fit, threads=_THREADS),
+            nominal=decode(nominal, self.fit, threads=_THREADS, reading=reading),
+            test=decode([sample.path for sample in data_set.test], self.fit, threads=_THREADS, reading=reading),
             anomalous=torch.tensor([sample.anomalous for sample in data_set.test]),
             kinds=tuple(sample.defect or "good" for sample in data_set.test),
             masks=_masks(data_set),
