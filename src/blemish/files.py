@@ -5,13 +5,15 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal
 
 from blemish.errors import BlemishError
 
+_AS_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+LONGEST_NAME = 200  # bytes; disks allow 255
 _READ_FAULTS = {
     errno.ENOENT: "no such file",
     errno.ENOTDIR: "no such file",
@@ -22,9 +24,56 @@ _READ_FAULTS = {
 
 
 def printable(path: str | bytes | os.PathLike[str]) -> str:
-    """The path as one sentence can hold it: line breaks and undecodable bytes are escaped."""
-    text = os.fsdecode(path)
-    return text if text.isprintable() else ascii(text)[1:-1]
+    """The path as one line can hold it, and no two paths alike: `path_of` has it back.
+
+    Control characters and bytes that are no UTF-8 become escapes such as \\n and \\udcff, and a backslash is doubled,
+    but for Windows, where it parts folders. Names are read as UTF-8 in every locale. The result is valid UTF-8.
+    """
+    text = _as_utf8(path)
+    if text.isprintable() and (os.sep == "\\" or "\\" not in text):
+        return text
+    return "".join(_escape(letter) for letter in text)
+
+
+def path_of(text: str) -> str:
+    """The path that `printable` made this text of."""
+    if os.sep != "\\":
+        text = text.encode("ascii", "backslashreplace").decode("unicode_escape")
+    try:
+        return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+    except UnicodeError:  # more than bytes of a file name can be
+        return text
+
+
+def one_line(sentence: str) -> str:
+    """A sentence, whose names are printable already, with what else is not printable escaped."""
+    if sentence.isprintable():
+        return sentence
+    return "".join(letter if letter == "\\" else _escape(letter) for letter in sentence)
+
+
+def as_text(value: Any) -> Any:
+    """A JSON value whose texts, keys included, are valid UTF-8: bytes of file names that are none are escaped."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {as_text(key): as_text(inner) for key, inner in value.items()}
+    return [as_text(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _escape(letter: str) -> str:
+    plain = letter.isprintable() and (letter != "\\" or os.sep == "\\")
+    return letter if plain else letter.encode("unicode_escape").decode("ascii")
+
+
+def _as_utf8(path: str | bytes | os.PathLike[str]) -> str:
+    """The path as text whose bytes in UTF-8 are those of the file name, whatever the locale says of them."""
+    if os.name == "nt":
+        return os.fsdecode(path)
+    try:
+        return os.fsencode(path).decode("utf-8", "surrogateescape")
+    except UnicodeError:
+        return os.fsdecode(path)  # text that this locale cannot write, and so no file name of its own
 
 
 def read_fault(error: OSError) -> str:
@@ -110,14 +159,16 @@ def _no_temporary_folder(error: OSError) -> BlemishError:
 def atomic_write(path: str | os.PathLike[str], *, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any]]:
     """A file to write into that takes the place of `path` when the block ends; on failure it leaves no trace.
 
-    Text (mode "w") is UTF-8 with line ends as written. A link is followed: the file behind it is replaced.
+    Text (mode "w") is UTF-8 with line ends as written; what is no UTF-8 is escaped.
+    A link is followed: the file behind it is replaced.
     Raises BlemishError where the disk or the folder refuses.
     """
     target = Path(os.path.realpath(path))
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    short = os.fsdecode(os.fsencode(target.name)[:LONGEST_NAME])  # with what is added no longer than a disk allows
+    partial = target.with_name(f".{short}.{secrets.token_hex(4)}.partial")
     with _write_faults(path, target=target, partial=partial):
         refuse_unfit(path)
-        text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
+        text: dict[str, Any] = {} if mode == "wb" else _AS_TEXT
         try:
             # Not tempfile: its files are private to the user, and the result should obey the umask.
             with open(partial, mode.replace("w", "x"), **text) as file:

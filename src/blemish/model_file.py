@@ -17,6 +17,7 @@ from blemish import __version__
 from blemish.calibration import Calibration
 from blemish.drift import LIGHT
 from blemish.errors import BlemishError
+from blemish.files import as_text
 from blemish.ignore import of_record
 from blemish.imaging.bit_depth import LARGEST, SMALLEST
 from blemish.region_calibration import RegionCalibration
@@ -106,8 +107,7 @@ class ModelMetadata:
 
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""
-        text = json.dumps({"format": FORMAT} | asdict(self), sort_keys=True, ensure_ascii=False)
-        return text.encode(errors="replace").decode()  # a folder's name may hold bytes that are no text
+        return json.dumps(as_text({"format": FORMAT} | asdict(self)), sort_keys=True, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":

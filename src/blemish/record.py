@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from blemish.errors import BlemishError
-from blemish.files import atomic_write, printable, read_fault
+from blemish.files import as_text, atomic_write, printable, read_fault
 from blemish.protobuf import bodies, field, fields, tag_of, text
 
 RECORD_KEY = "blemish.record"
@@ -43,9 +43,8 @@ def save_record(model: Path, part: Part, value: dict[str, Any]) -> None:
     """
     others, saved = _split(_read(model), model)
     record = (_parsed(saved) or {}) | {part: value}
-    value_text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # Names of files may hold bytes that are no text, which an ONNX file cannot.
-    entry = field(_KEY, RECORD_KEY.encode()) + field(_VALUE, value_text.encode(errors="replace"))
+    value_text = json.dumps(as_text(record), sort_keys=True, ensure_ascii=False, allow_nan=False)
+    entry = field(_KEY, RECORD_KEY.encode()) + field(_VALUE, value_text.encode())
     with atomic_write(model) as file:
         file.write(others + field(_METADATA, entry))
 

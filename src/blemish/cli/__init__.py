@@ -1,5 +1,7 @@
 """The command line: one small module a verb, imported when it is called."""
 
+import io
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -7,6 +9,7 @@ import click
 
 from blemish import __version__
 from blemish.errors import BlemishError
+from blemish.files import one_line
 
 # The words are here and not in the modules, so that `blemish --help` imports none of them.
 VERBS = {
@@ -62,6 +65,10 @@ def cli(context: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status: 0, 2 for a user's mistake, 130 when interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name or a sign that the terminal's encoding lacks is escaped; it ends no run.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = cli.main(arguments, prog_name="blemish", standalone_mode=False)
     except BlemishError as error:
@@ -88,5 +95,5 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _complain(sentence: str) -> int:
-    click.echo(f"blemish: {sentence}", err=True)
+    click.echo(f"blemish: {one_line(sentence)}", err=True)
     return FAULT

@@ -108,11 +108,11 @@ def _as_json(found: "Audit", output: Path, seconds: float) -> dict[str, Any]:
                 "images": len(members),
                 "anomalous": int(material.anomalous[members].sum()),
                 "alarms": int(material.alarmed[members].sum()),
-                "paths": [str(material.samples[index].path) for index in members],
+                "paths": [printable(material.samples[index].path) for index in members],
             }
         )
     return {
-        "audit": str(output),
+        "audit": printable(output),
         "flagged": bool(found.flagged),
         "verdict": found.headline,
         "flags": [_flag(found, suspect) for suspect in found.flagged],
@@ -143,8 +143,8 @@ def _flag(found: "Audit", suspect: "Suspect") -> dict[str, Any]:
         "in_data": suspect.in_data,
         "used": suspect.used,
         "box": _box(suspect.region),
-        "images": [str(paths[index].path) for index in suspect.carriers],
-        "hanging": [str(paths[index].path) for index in suspect.hanging],
+        "images": [printable(paths[index].path) for index in suspect.carriers],
+        "hanging": [printable(paths[index].path) for index in suspect.hanging],
     }
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from blemish.files import atomic_write, printable
+from blemish.files import as_text, atomic_write, one_line, printable
 from blemish.outputs import Kind, refuse_overwriting
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Screen:
 
     def notify(self, sentence: str) -> None:
         """Prints a line above the bars."""
-        self._bars.console.print(Text(sentence), soft_wrap=True)
+        self._bars.console.print(Text(one_line(sentence)), soft_wrap=True)
 
 
 def cautions(detector: "Detector") -> list[str]:
@@ -191,7 +191,7 @@ def open_screen() -> Iterator[Screen]:
 def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Prints a verb's result on stdout: one JSON object, or the text."""
     # ASCII, so that any terminal and any file name will do; NaN would be no JSON.
-    click.echo(json.dumps(result, allow_nan=False, indent=2) if as_json else text)
+    click.echo(json.dumps(as_text(result), allow_nan=False, indent=2) if as_json else text)
 
 
 def refuse_unwritable(path: Path, *inputs: Path | None, kind: Kind) -> None:

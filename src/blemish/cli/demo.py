@@ -50,8 +50,8 @@ def command(output: Path, seed: int, as_json: bool) -> None:
     seconds = time.perf_counter() - started
     image_auroc, pixel_auroc = evaluation.metrics["image_auroc"], evaluation.metrics["pixel_auroc"]
     result = {
-        "report": str(page),
-        "model": str(model),
+        "report": printable(page),
+        "model": printable(model),
         "image_auroc": image_auroc,
         "pixel_auroc": pixel_auroc,
         "seconds": seconds,

@@ -65,8 +65,8 @@ def command(
     found = intervals(evaluation.images, seed=seed) if save else None
     seconds = time.perf_counter() - started
     result = evaluation.metrics | {
-        "model": evaluation.model,
-        "data": evaluation.data,
+        "model": printable(evaluation.model),
+        "data": printable(evaluation.data),
         "failed": len(evaluation.failed),
         "left_out": evaluation.left_out,
         "hidden": evaluation.hidden,

@@ -7,7 +7,7 @@ import click
 
 from blemish.cli.common import FILE, emit, json_option, refuse_unwritable
 from blemish.datasets.layouts import counted
-from blemish.files import printable
+from blemish.files import one_line, printable
 from blemish.model_card import FIGURES, SHARES, ModelCard
 from blemish.outputs import PAGE
 from blemish.report import figure, percent
@@ -34,7 +34,7 @@ def command(model: Path, output: Path | None, as_json: bool) -> None:
     text = _as_text(card, result)
     if output is not None:
         write_card(card, output)
-        result["card"] = str(output)
+        result["card"] = printable(output)
         text += f"\n\nopen {printable(output)} in a browser"
     emit(result, text, as_json=as_json)
 
@@ -45,10 +45,10 @@ def _as_text(card: ModelCard, values: dict[str, Any]) -> str:
     lines = [
         f"{printable(values['model'])}  {card.megabytes:.1f} MB, {values['runtime']} {values['precision']}, "
         f"fingerprint {values['fingerprint'][:16]}",
-        f"  learned from {printable(str(data.get('name')))}: {counted(data.get('train_images', 0), 'image')}, "
+        f"  learned from {one_line(str(data.get('name')))}: {counted(data.get('train_images', 0), 'image')}, "
         f"{values['calibration_images']:,} {'of them' if card.detector.calibration.folds else 'more'} to calibrate "
         f"(fingerprint {str(data.get('fingerprint'))[:16]})",
-        f"  {printable(values['supervision'])}",
+        f"  {one_line(values['supervision'])}",
         f"  backbone {settings.get('backbone')}, {height} x {width} px, seed {settings.get('seed')}",
         *(f"  {sentence}" for sentence in card.decisions),
         *([f"  reads 16-bit images as {values['bits']} bits"] if settings.get("bits") is not None else []),
@@ -58,7 +58,7 @@ def _as_text(card: ModelCard, values: dict[str, Any]) -> str:
         *_evaluation(values["evaluation"]),
         *_audit(values["audit"]),
     ]
-    return "\n".join(map(printable, lines))  # any text in the file may hold what a terminal obeys
+    return "\n".join(map(one_line, lines))  # any text in the file may hold what a terminal obeys
 
 
 def _ignored(ignored: dict[str, Any] | None) -> list[str]:
@@ -73,7 +73,7 @@ def _evaluation(saved: dict[str, Any] | None) -> list[str]:
     if saved is None:
         return ["no figures in the file: blemish evaluate MODEL DATA --save"]
     lines = [
-        f"on {counted(saved['images'], 'test image')} of {printable(saved['data'])}, {saved['date']} (95 % intervals)"
+        f"on {counted(saved['images'], 'test image')} of {one_line(saved['data'])}, {saved['date']} (95 % intervals)"
     ]
     for name, label in FIGURES.items():
         say = percent if name in SHARES else figure

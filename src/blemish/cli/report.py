@@ -57,7 +57,7 @@ def command(
     write_report(evaluation, output, faithfulness=studied)
     seconds = time.perf_counter() - started
     result = {
-        "report": str(output),
+        "report": printable(output),
         "images": evaluation.metrics["images"],
         "failed": len(evaluation.failed),
         "left_out": evaluation.left_out,

@@ -140,7 +140,7 @@ def command(data: DataChoice, output: Path, as_json: bool, **settings: Any) -> N
         return
     seconds = time.perf_counter() - started
     result = {
-        "model": str(output),
+        "model": printable(output),
         "train_images": detector.metadata.data["train_images"],
         "calibration_images": detector.metadata.data["calibration_images"],
         "supervision": detector.metadata.supervision,

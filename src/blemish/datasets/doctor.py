@@ -14,7 +14,7 @@ import numpy as np
 
 from blemish.datasets.layouts import DataSet, Folders, Layout, Sample, Split, counted, list_some
 from blemish.errors import BlemishError
-from blemish.files import fingerprint, printable
+from blemish.files import fingerprint, one_line, printable
 from blemish.images import ImageError, read_picture
 from blemish.imaging.masks import mask_files, read_mask
 from blemish.imaging.reading import Reading
@@ -119,7 +119,7 @@ class Diagnosis:
     def as_json(self) -> dict[str, Any]:
         """The whole diagnosis as JSON values."""
         return {
-            "root": str(self.root),
+            "root": printable(self.root),
             "layout": self.layout,
             "nominal_class": self.nominal_class,
             "train": self.train.as_json(),
@@ -127,7 +127,7 @@ class Diagnosis:
             "masks": self.masks,
             "unreadable": {"train": self.train.unreadable, "test": self.test.unreadable},
             "problems": [
-                {"severity": one.severity, "message": one.message, "paths": [str(path) for path in one.paths]}
+                {"severity": one.severity, "message": one.message, "paths": [printable(path) for path in one.paths]}
                 for one in self.problems
             ],
             "ready": self.ready,
@@ -154,7 +154,7 @@ class Diagnosis:
             ("use", self.supervision),
             ("ready", self.command) if self.ready else verdict,
         ]
-        return "\n".join(map(printable, [title, *(f"  {label:<7} {text}" for label, text in rows)]))
+        return "\n".join(map(one_line, [title, *(f"  {label:<7} {text}" for label, text in rows)]))
 
     @property
     def _errors(self) -> int:

@@ -70,7 +70,7 @@ class Export:
 
     def as_json(self) -> dict[str, Any]:
         """All figures in one flat object; those of the model itself end in `_before`."""
-        flat = {"file": str(self.file), "int8_convolutions": self.int8_convolutions} | asdict(self.agreement)
+        flat = {"file": printable(self.file), "int8_convolutions": self.int8_convolutions} | asdict(self.agreement)
         flat |= {"ms_per_image_before": self.ms_before, "ms_per_image": self.ms_after}
         return flat | {f"{name}_before": value for name, value in self.test_before.items()} | self.test_after
 

@@ -1,12 +1,14 @@
 """From paths, folders, patterns, lists and URLs to the names of images, one after another."""
 
 import glob
+import io
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from typing import Any
+from itertools import chain
+from typing import Any, BinaryIO
 
 from blemish.datasets.layouts import list_some
 from blemish.errors import BlemishError
@@ -16,6 +18,8 @@ from blemish.imaging.frames import Frame, frame_name
 from blemish.imaging.sources import each_path
 from blemish.remote import is_url, open_storage
 from blemish.results import HEATMAPS, MAPS, Results
+
+_LONGEST_LINE = 65536
 
 
 def find_images(
@@ -59,15 +63,37 @@ def each_frame(images: Iterable[str]) -> Iterator[str]:
 
 
 def read_list(file: str | os.PathLike[str]) -> Iterator[str]:
-    """The lines of a text file, or of standard input for "-"; empty ones are left out. Raises BlemishError."""
+    """The lines of a text file, or of standard input for "-"; empty ones are left out. Raises BlemishError.
+
+    A list with null characters, as `find -print0` makes, is parted by these alone: names may then hold line breaks.
+    """
     name = os.fspath(file)
     try:
         with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as lines:
-            for line in lines:
-                if path := os.fsdecode(line.rstrip(b"\r\n")):
-                    yield path
+            start = lines.read(_LONGEST_LINE)  # no path is longer, so that it shows what parts the list
+            parted = _by_null(start, lines) if b"\0" in start else _by_line(start, lines)
+            for part in parted:
+                if part:
+                    yield os.fsdecode(part)
     except OSError as error:
         raise BlemishError(f"{printable(name)}: {read_fault(error)}; give a text file with one path a line") from error
+
+
+def _by_line(start: bytes, lines: BinaryIO) -> Iterator[bytes]:
+    whole = io.BytesIO(start + lines.readline())
+    for line in chain(whole, lines):
+        yield line.rstrip(b"\r\n")
+
+
+def _by_null(rest: bytes, file: BinaryIO) -> Iterator[bytes]:
+    while rest:
+        *parts, rest = rest.split(b"\0")
+        yield from parts
+        more = file.read(_LONGEST_LINE)
+        if not more:
+            yield rest
+            return
+        rest += more
 
 
 def natural_order(path: str) -> str:

@@ -1,5 +1,6 @@
 """The pictures of an image: where they go, and how they are written."""
 
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -11,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from blemish.files import LONGEST_NAME
 from blemish.imaging.frames import frame_number
 from blemish.remote import is_url
 from blemish.results import HEATMAPS, MAPS, SIGNATURE
+
+LONGEST_FILE_NAME, LONGEST_PATH = 255, 3000  # bytes; below OUT, which has a length of its own
 
 RawFormat = Literal["tiff", "npy"]
 
@@ -22,7 +26,8 @@ RawFormat = Literal["tiff", "npy"]
 class PictureNames:
     """Relative paths for the pictures of many images, no two alike: an image's path below the common parent.
 
-    The suffix is appended unless the name has it: line1/a.png stays, line1/a.jpg becomes line1/a.jpg.png.
+    The suffix is appended unless the name has it: line1/a.png stays, line1/a.jpg becomes line1/a.jpg.png. A name that
+    a disk would not take is cut and ends in "~", 16 digits of the SHA-256 of the whole path, and the suffix.
 
     Attributes:
         parent: a folder that holds all images, at some depth.
@@ -37,7 +42,27 @@ class PictureNames:
         name = Path(path).relative_to(self.parent).as_posix()
         # a.jpg.png keeps its name unless a.jpg is there, whose picture is called so.
         keeps = name.endswith(suffix) and not self.listed(path.removesuffix(suffix))
-        return PurePosixPath(name if keeps else name + suffix)
+        return _that_fits(PurePosixPath(name if keeps else name + suffix), suffix)
+
+
+def _that_fits(path: PurePosixPath, suffix: str) -> PurePosixPath:
+    whole, name = os.fsencode(path), os.fsencode(path.name)
+    if len(name) <= LONGEST_FILE_NAME and len(whole) <= LONGEST_PATH:
+        return path
+    digest = f"~{hashlib.sha256(whole).hexdigest()[:16]}{suffix}"
+    if len(whole) > LONGEST_PATH:
+        return PurePosixPath(digest)
+    # Cut between letters, so that no half of one is left.
+    cut = name[:LONGEST_NAME].decode("utf-8", "ignore").encode() if _is_utf8(name) else name[:LONGEST_NAME]
+    return path.with_name(os.fsdecode(cut) + digest)
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from blemish.prediction.finding import each_frame, find_images
 from blemish.prediction.journal import Journal, open_journal
 from blemish.prediction.pictures import RawFormat, Wanted
 from blemish.prediction.scoring import CHUNK, UNREADABLE, Engine, in_threads
-from blemish.prediction.tables import TableFormat, refuse_missing_packages, write_regions, write_table
+from blemish.prediction.tables import TableFormat, key, refuse_missing_packages, write_regions, write_table
 from blemish.results import HEATMAPS, MAPS, Results, refuse_other_files, refuse_other_table
 
 Frames = Literal["first", "all"]
@@ -185,7 +185,7 @@ def _drift(detector: Detector, journal: Journal) -> DriftReport:
             continue
         values = {"score": row.score, "brightness": row.brightness, "sharpness": row.sharpness}
         if (alarm := check.add(values)) is not None:
-            return DriftReport(printable(name), alarm.statistic, alarm.direction, check.images, check.statement())
+            return DriftReport(key(name), alarm.statistic, alarm.direction, check.images, check.statement())
     return DriftReport(None, None, None, check.images, check.statement())
 
 

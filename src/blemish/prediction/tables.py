@@ -1,6 +1,5 @@
 """The files that a finished run leaves beside its pictures: the table of scores and the regions."""
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -16,9 +15,20 @@ from blemish.results import REGIONS
 TableFormat = Literal["csv", "parquet"]
 COLUMNS = ("path", "score", "p_value", "verdict")
 DISCOVERY_COLUMNS = ("q_value", "discovered")
+# What makes a cell a formula for a spreadsheet, in ordinary and in full width. A tab or line break is escaped before.
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 ROW_GROUP = 50_000  # rows in memory while a Parquet file is written
 
 Results = Iterable[tuple[str, Row]]
+
+
+def key(name: str) -> str:
+    """What an image is called in the table and in regions.json: its path, as `printable` and as no formula.
+
+    A name such as =1.png is written ./=1.png, which is the same file.
+    """
+    text = printable(name)
+    return f"./{text}" if text.lstrip().startswith(FORMULA) else text
 
 
 def table_name(table: TableFormat) -> str:
@@ -38,7 +48,7 @@ def write_table(results: Results, out: Path, table: TableFormat, *, discoveries:
     ``discoveries`` are those of the images with a score, in their order; they add two columns.
     """
     rows: Iterator[tuple[Any, ...]]
-    rows = ((printable(name), row.score, row.p_value, row.verdict) for name, row in results)
+    rows = ((key(name), row.score, row.p_value, row.verdict) for name, row in results)
     columns: tuple[str, ...] = COLUMNS
     if discoveries is not None:
         rows, columns = _with_discoveries(rows, discoveries), COLUMNS + DISCOVERY_COLUMNS
@@ -47,9 +57,9 @@ def write_table(results: Results, out: Path, table: TableFormat, *, discoveries:
         _write_parquet(rows, columns, path)
         return
     with atomic_write(path, mode="w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        file.write(",".join(columns) + "\n")
+        for path_cell, *cells in rows:
+            file.write(",".join([_quoted(path_cell), *("" if cell is None else str(cell) for cell in cells)]) + "\n")
 
 
 def write_regions(results: Results, out: Path) -> None:
@@ -58,9 +68,17 @@ def write_regions(results: Results, out: Path) -> None:
         separator = "{\n"
         for name, row in results:
             if row.fault is None:
-                file.write(f"{separator}{json.dumps(printable(name), ensure_ascii=False)}: {row.regions}")
+                file.write(f"{separator}{json.dumps(key(name), ensure_ascii=False)}: {row.regions}")
                 separator = ",\n"
         file.write("{}\n" if separator == "{\n" else "\n}\n")
+
+
+def _quoted(path: str) -> str:
+    """The path as a cell, in quotes where a comma, or what parts cells elsewhere, would cut it in two."""
+    if any(letter in path for letter in ',;|"'):
+        doubled = path.replace('"', '""')
+        return f'"{doubled}"'
+    return path
 
 
 def _with_discoveries(rows: Iterator[tuple[Any, ...]], discoveries: Discoveries) -> Iterator[tuple[Any, ...]]:
