@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from blemish.datasets.layouts import DataSet, Sample
+from blemish.datasets.mask_warnings import MaskCensus
 from blemish.detector import Detector, FailedImage, ScoredImage
 from blemish.errors import BlemishError
 from blemish.files import fingerprint
 from blemish.heatmaps import HeatmapScale
 from blemish.images import ImageError
-from blemish.imaging.masks import mask_name, read_mask
+from blemish.imaging.masks import mask_name, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.metrics import PixelMetrics, auroc, average_precision, f1_max
 from blemish.model_file import FINGERPRINT_DIGITS
@@ -45,6 +46,7 @@ class Evaluation:
         left_out: test images that the model was trained or calibrated on.
         reading: how the model reads images.
         hidden: anomalous images of which all that is anomalous is ignored; they count neither way.
+        mask_warnings: sentences on masks that spoil the figures: empty ones, inverted ones, such that lose values.
     """
 
     model: str
@@ -59,6 +61,7 @@ class Evaluation:
     left_out: int
     hidden: int = 0
     reading: Reading = field(default_factory=Reading)
+    mask_warnings: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> list[str]:
@@ -94,7 +97,8 @@ def evaluate(detector: Detector, data: DataSet, *, progress: Progress | None = N
     seconds = time.perf_counter() - started
     if not images:
         raise BlemishError(f"{data.root}: no test image could be read; run blemish doctor on it")
-    metrics = _measure(images, failed) | {"images_per_second": len(images) / seconds}
+    census = MaskCensus(data.root)
+    metrics = _measure(images, failed, census) | {"images_per_second": len(images) / seconds}
     return Evaluation(
         model=detector.name,
         data=data.root.resolve().name,
@@ -108,6 +112,7 @@ def evaluate(detector: Detector, data: DataSet, *, progress: Progress | None = N
         left_out=left_out,
         hidden=hidden,
         reading=detector.reading,
+        mask_warnings=census.warnings(),
     )
 
 
@@ -140,13 +145,13 @@ def _hidden(sample: Sample, scored: ScoredImage) -> bool:
     return bool(mask.any()) and not (mask & ~ignored).any()
 
 
-def _measure(images: Sequence[EvaluatedImage], failed: list[tuple[str, str]]) -> dict[str, Any]:
+def _measure(images: Sequence[EvaluatedImage], failed: list[tuple[str, str]], census: MaskCensus) -> dict[str, Any]:
     anomalous = np.array([one.sample.anomalous for one in images])
     alarms = np.array([one.scored.verdict == "anomalous" for one in images])
     both = bool(anomalous.any() and not anomalous.all())
     scores = np.array([one.scored.score for one in images])
     faulty_masks: list[tuple[str, str]] = []
-    pixel_auroc, aupro = _pixel_figures(images, faulty_masks)
+    pixel_auroc, aupro = _pixel_figures(images, faulty_masks, census)
     failed.extend(faulty_masks)
     return {
         "images": len(images),
@@ -182,12 +187,12 @@ def _defect_figures(images: Sequence[EvaluatedImage], defect: str) -> dict[str, 
 
 
 def _pixel_figures(
-    images: Sequence[EvaluatedImage], faulty: list[tuple[str, str]]
+    images: Sequence[EvaluatedImage], faulty: list[tuple[str, str]], census: MaskCensus | None = None
 ) -> tuple[float | None, float | None]:
     """Pixel AUROC and AUPRO over nominal images and anomalous ones with a mask, at the images' own sizes."""
     with PixelMetrics() as pixels:
         nominal = anomalous = False
-        for one, mask in _masks(images, faulty):
+        for one, mask in _masks(images, faulty, census):
             ignored = one.scored.full_ignored()
             counted = mask if ignored is None else mask[~ignored]
             pixels.update(one.scored.full_map(), mask, ignored=ignored)
@@ -200,16 +205,20 @@ def _pixel_figures(
 
 
 def _masks(
-    images: Sequence[EvaluatedImage], faulty: list[tuple[str, str]]
+    images: Sequence[EvaluatedImage], faulty: list[tuple[str, str]], census: MaskCensus | None
 ) -> Iterator[tuple[EvaluatedImage, np.ndarray]]:
     for one in images:
         if not one.sample.anomalous:
             yield one, np.zeros(one.scored.size, dtype=bool)
         elif one.sample.mask is not None:
             try:
-                yield one, read_mask(one.sample.mask, size=one.scored.size)
+                read = read_mask_with_notes(one.sample.mask, size=one.scored.size)
             except ImageError as error:
                 faulty.append((mask_name(one.sample.mask), str(error)))
+                continue
+            if census is not None:
+                census.add(one.sample.mask, read.facts)
+            yield one, read.pixels
 
 
 def _summary(detector: Detector) -> dict[str, Any]:

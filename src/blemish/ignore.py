@@ -69,7 +69,7 @@ class Ignore:
                 self._shrunk[size] = shrink(self._mask, size)
             return self._shrunk[size]
         file = None if image is None else self._file(PurePath(image))
-        return None if file is None else shrink(read_mask(file), size)
+        return None if file is None else shrink(read_mask(file, without_black="darkest"), size)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,7 +79,7 @@ class Ignore:
 
     @cached_property
     def _mask(self) -> Mask:
-        return read_mask(self.path)
+        return read_mask(self.path, without_black="darkest")
 
     @cached_property
     def _files(self) -> dict[tuple[str, ...], Path]:

@@ -21,6 +21,7 @@ from lightning_fabric import seed_everything
 from blemish.calibration import Calibration
 from blemish.checkpoint import remove_checkpoints
 from blemish.datasets.layouts import DataSet, Named, counted, read_data_set
+from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.network_size import MULTIPLE, Shape
 from blemish.datasets.pixels import Pixels, read_pixels
 from blemish.datasets.splits import Split, fold_nominal, split_nominal
@@ -160,14 +161,18 @@ def train(
     depth.refuse_too_few_bits()
     for sentence in depth.sentences:
         notify(sentence)
+    census = MaskCensus(data_set.root)
     pixels = read_pixels(
         data_set.train,
         size,
         reading=depth.reading,
         ignore=away,
+        census=census,
         progress=partial(progress, "reading"),
         notify=notify,
     )
+    for sentence in census.warnings():
+        notify(sentence)
     nominal = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
     validate = bool(labelled) or outliers is not None
@@ -379,7 +384,8 @@ def _supervision(
     """In one line, what the detector learned from."""
     parts = ["good images only" if not (labelled or outliers) else "good images"]
     if labelled:
-        masks = sum(pixels.samples[index].mask is not None for index in labelled)
+        found = (pixels.mask(index) for index in labelled)
+        masks = sum(mask is not None and bool(mask.any()) for mask in found)
         parts.append(f"{counted(len(labelled), 'labelled defect')} ({counted(masks, 'mask')})")
     if gates := sum(network.head.gate is not None for network in networks):
         some = "" if gates == len(networks) else f" in {gates} of {len(networks)} networks"

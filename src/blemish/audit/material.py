@@ -8,12 +8,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from blemish.datasets.layouts import DataSet, Sample
+from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.splits import evenly
 from blemish.detector import BATCH_SIZE, Detector
 from blemish.errors import BlemishError
 from blemish.ignore import of_record
 from blemish.images import ImageError, read_picture, to_network_size
-from blemish.imaging.masks import read_mask
+from blemish.imaging.masks import read_mask_with_notes
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
 Maps = npt.NDArray[np.float32]  # (N, H, W)
@@ -42,6 +43,7 @@ class Material:
         failed: path and reason of every image or mask that could not be read.
         left_out: images not looked at because there are so many.
         remarks: what was lost in reading images, a sentence each.
+        mask_warnings: sentences on masks that are empty, inverted or lose values.
     """
 
     samples: tuple[Sample, ...]
@@ -54,6 +56,7 @@ class Material:
     failed: tuple[tuple[str, str], ...] = ()
     left_out: int = 0
     remarks: tuple[str, ...] = ()
+    mask_warnings: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -91,10 +94,11 @@ def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material
     painted: list[Mask] = []
     failed: list[tuple[str, str]] = []
     remarks: list[str] = []
+    census = MaskCensus(data.root)
     for done, sample in enumerate(chosen, start=1):
         try:
             picture = read_picture(sample.path, detector.reading)
-            mask = _read_painted(sample, picture.size, size)
+            mask = _read_painted(sample, picture.size, size, census)
         except ImageError as error:
             failed.append((str(sample.path), str(error)))
         else:
@@ -120,6 +124,7 @@ def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material
         failed=tuple(failed),
         left_out=len(everything) - len(chosen),
         remarks=tuple(remarks),
+        mask_warnings=census.warnings(),
     )
 
 
@@ -134,9 +139,11 @@ def rescore(detector: Detector, images: Images, *, progress: Callable[[int, int]
     return maps
 
 
-def _read_painted(sample: Sample, own_size: tuple[int, int], size: tuple[int, int]) -> Mask:
+def _read_painted(sample: Sample, own_size: tuple[int, int], size: tuple[int, int], census: MaskCensus) -> Mask:
     """The mask at network size: a pixel is in it where any part of it is."""
     if sample.mask is None:
         return np.zeros(size, dtype=bool)
-    mask = Image.fromarray(read_mask(sample.mask, size=own_size).astype(np.float32))
+    read = read_mask_with_notes(sample.mask, size=own_size)
+    census.add(sample.mask, read.facts)
+    mask = Image.fromarray(read.pixels.astype(np.float32))
     return np.asarray(mask.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 0

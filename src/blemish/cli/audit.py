@@ -73,7 +73,7 @@ def command(
     refuse_unwritable(output, model, *data.inputs(), roi, kind=PAGE)
     interest = None
     if roi is not None:
-        interest = read_mask(roi)
+        interest = read_mask(roi, without_black="darkest")
         if interest.all() or not interest.any():
             raise BlemishError(
                 f"{printable(roi)}: {'white' if interest.all() else 'black'} everywhere; paint white where evidence "
@@ -88,7 +88,8 @@ def command(
             seed=seed,
             progress=screen.progress,
         )
-        for sentence in [*(reason for _, reason in found.material.failed), *found.material.remarks]:
+        material = found.material
+        for sentence in [*(reason for _, reason in material.failed), *material.remarks, *material.mask_warnings]:
             screen.notify(sentence)
     write_audit(found, output)
     seconds = time.perf_counter() - started
@@ -123,6 +124,7 @@ def _as_json(found: "Audit", output: Path, seconds: float) -> dict[str, Any]:
         "alarms": int(material.alarmed.sum()),
         "failed": len(material.failed),
         "left_out": material.left_out,
+        "mask_warnings": list(material.mask_warnings),
         "seconds": seconds,
     }
 

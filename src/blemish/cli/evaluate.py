@@ -70,6 +70,7 @@ def command(
         "failed": len(evaluation.failed),
         "left_out": evaluation.left_out,
         "hidden": evaluation.hidden,
+        "mask_warnings": list(evaluation.mask_warnings),
         "calibration_statement": evaluation.calibration_statement,
         "seconds": seconds,
     }
@@ -92,7 +93,8 @@ def run_evaluation(model: Path, data: DataChoice, *, false_alarm_rate: float | N
         for sentence in cautions(detector):
             screen.notify(sentence)
         evaluation = evaluate(detector, data.read(screen.notify), progress=screen.stage("scoring"))
-        for sentence in [*(reason for _, reason in evaluation.failed), *evaluation.remarks]:
+        faults = [reason for _, reason in evaluation.failed]
+        for sentence in [*faults, *evaluation.remarks, *evaluation.mask_warnings]:
             screen.notify(sentence)
     return evaluation
 

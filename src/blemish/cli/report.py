@@ -61,6 +61,7 @@ def command(
         "images": evaluation.metrics["images"],
         "failed": len(evaluation.failed),
         "left_out": evaluation.left_out,
+        "mask_warnings": list(evaluation.mask_warnings),
         "image_auroc": evaluation.metrics["image_auroc"],
         "pixel_auroc": evaluation.metrics["pixel_auroc"],
         "seconds": seconds,

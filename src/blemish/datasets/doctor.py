@@ -13,10 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from blemish.datasets.layouts import DataSet, Folders, Layout, Sample, Split, counted, list_some
+from blemish.datasets.mask_warnings import MaskCensus
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, one_line, printable
 from blemish.images import ImageError, read_picture
-from blemish.imaging.masks import mask_files, read_mask
+from blemish.imaging.masks import MaskFacts, mask_files, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.imaging.survey import DepthSurvey, survey_depth
 
@@ -173,8 +174,13 @@ class _Finding:
     flat: bool = False
     digest: str | None = None
     mask_fault: str | None = None
-    mask_empty: bool = False
     remarks: tuple[str, ...] = ()
+    mask: MaskFacts | None = None
+
+    @property
+    def marked(self) -> bool:
+        """Whether there is a mask which can be read and marks something."""
+        return self.mask is not None and self.mask.share > 0
 
 
 def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None) -> Diagnosis:
@@ -195,7 +201,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
     problems = [
         *_amounts(data),
         *_unusable(findings),
-        *_empty_masks(findings, data.root),
+        *_odd_masks(findings, data.root),
         *_identical(findings, data.root),
         *_flat(findings, data.root),
         *_remarks(findings),
@@ -230,10 +236,10 @@ def _open(sample: Sample, split: Split, *, reading: Reading) -> _Finding:
     if sample.mask is None:
         return found
     try:
-        mask = read_mask(sample.mask, size=pixels.shape[:2])
+        mask = read_mask_with_notes(sample.mask, size=pixels.shape[:2])
     except ImageError as error:
         return replace(found, mask_fault=str(error))
-    return replace(found, mask_empty=not bool(mask.any()))
+    return replace(found, mask=mask.facts)
 
 
 def _amounts(data: DataSet) -> Iterator[Problem]:
@@ -268,11 +274,13 @@ def _unusable(findings: Sequence[_Finding]) -> Iterator[Problem]:
             yield Problem(severity, f"{counted(len(rest), 'more file')} in {split} cannot be used", rest)
 
 
-def _empty_masks(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
-    empty = tuple(mask_files(one.sample.mask)[0] for one in findings if one.sample.mask and one.mask_empty)
-    if empty:
-        held = counted(len(empty), "empty mask")
-        yield Problem("warning", f"{held} of defective images, paint or delete: {_names(empty, root)}", empty)
+def _odd_masks(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
+    """Empty and inverted masks and such."""
+    census = MaskCensus(root)
+    for one in findings:
+        if one.sample.mask is not None and one.mask is not None:
+            census.add(one.sample.mask, one.mask)
+    yield from (Problem(found.severity, found.message, found.paths) for found in census.findings())
 
 
 def _identical(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
@@ -354,7 +362,7 @@ def _summary(findings: Iterable[_Finding]) -> SplitSummary:
     every = list(findings)
     findings = [one for one in every if not one.fault]
     labels = [one.sample.defect for one in findings if one.sample.defect is not None]
-    masked = [one for one in findings if one.sample.mask and not one.mask_fault]
+    masked = [one for one in findings if one.marked]
     return SplitSummary(
         nominal=len(findings) - len(labels),
         defects=dict(Counter(labels)),

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.datasets.layouts import Sample
+from blemish.datasets.mask_warnings import MaskCensus
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, temporary_file
 from blemish.ignore import Ignore
-from blemish.images import load, read_picture, to_network_size
-from blemish.imaging.masks import read_mask
+from blemish.images import Size, read_picture, to_network_size
+from blemish.imaging.masks import MaskFacts, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
 
 
@@ -29,6 +30,7 @@ class Pixels:
         fingerprints: SHA-256 of each file.
         ignored: where an image does not count, bool (H, W), by its index.
         reading: how they were read.
+        sizes: their own heights and widths, in which masks are; empty where these are the network's.
         moved: makes of an image's index and mask the mask of what `images` shows, where that is not the file's image.
     """
 
@@ -38,6 +40,7 @@ class Pixels:
     ignored: Mapping[int, npt.NDArray[np.bool_]] = field(default_factory=dict)
     moved: Callable[[int, npt.NDArray[np.bool_]], npt.NDArray[np.bool_]] | None = None
     reading: Reading = field(default_factory=Reading)
+    sizes: tuple[Size, ...] = ()
 
     def mask(self, index: int) -> npt.NDArray[np.bool_] | None:
         """The mask of one image at network size, bool (H, W); None where it has none.
@@ -67,8 +70,8 @@ class Pixels:
         sample = self.samples[index]
         if sample.mask is None:
             return None
-        _, size = load(sample.path, (1, 1))
-        mask = shrink_mask(read_mask(sample.mask, size=size), self.images.shape[1:3])
+        network: Size = self.images.shape[1:3]
+        mask = shrink_mask(read_mask(sample.mask, size=self.sizes[index] if self.sizes else network), network)
         return mask if self.moved is None else self.moved(index, mask)
 
 
@@ -78,34 +81,39 @@ def read_pixels(
     *,
     reading: Reading | None = None,
     ignore: Ignore | None = None,
+    census: MaskCensus | None = None,
     progress: Callable[[int, int], None],
     notify: Callable[[str], None],
 ) -> Pixels:
     """Reads all images that can be read; `notify` gets a sentence for each other one, and for what is lost in one.
 
-    Raises BlemishError when the disk cannot hold them, or a mask of `ignore` cannot be read.
+    With a `census` their masks are read as well, for what is unusual about them. Raises BlemishError when the disk
+    cannot hold the images, or such a mask or one of `ignore` cannot be read.
     """
     kept: list[Sample] = []
     fingerprints: list[str] = []
+    sizes: list[Size] = []
     ignored: dict[int, npt.NDArray[np.bool_]] = {}
     with temporary_file() as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(lambda sample: _read(sample, size, reading), samples)
+        results = pool.map(lambda sample: _read(sample, size, reading, masks=census is not None), samples)
         for done, (sample, result) in enumerate(zip(samples, results, strict=True)):
             progress(done + 1, len(samples))
             if isinstance(result, str):
                 notify(f"left out: {result}")
                 continue
-            pixels, digest, remarks = result
-            for remark in remarks:
+            for remark in result.remarks:
                 notify(remark)
-            keep(file, pixels)
+            keep(file, result.pixels)
+            if census is not None and sample.mask is not None and result.mask is not None:
+                census.add(sample.mask, result.mask)
             mask = ignore.mask(sample.path, size) if ignore else None
             if mask is not None:
                 ignored[len(kept)] = mask
             kept.append(sample)
-            fingerprints.append(digest)
+            fingerprints.append(result.digest)
+            sizes.append(result.size)
         images = kept_images(file, (len(kept), *size, 3))
-    return Pixels(tuple(kept), images, tuple(fingerprints), ignored, reading=reading or Reading())
+    return Pixels(tuple(kept), images, tuple(fingerprints), ignored, sizes=tuple(sizes), reading=reading or Reading())
 
 
 def keep(file: BinaryIO, images: npt.NDArray[np.uint8]) -> None:
@@ -124,14 +132,28 @@ def kept_images(file: BinaryIO, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]
     return np.memmap(file, np.uint8, "r+", shape=shape) if shape[0] else np.zeros(shape, np.uint8)
 
 
-def _read(
-    sample: Sample, size: tuple[int, int], reading: Reading | None
-) -> tuple[npt.NDArray[np.uint8], str, tuple[str, ...]] | str:
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """An image at network size, and what else is known of its file and its mask."""
+
+    pixels: npt.NDArray[np.uint8]
+    size: Size
+    digest: str
+    mask: MaskFacts | None
+    remarks: tuple[str, ...]
+
+
+def _read(sample: Sample, size: Size, reading: Reading | None, *, masks: bool) -> _Image | str:
     try:
         picture = read_picture(sample.path, reading)
-        return to_network_size(picture.image, size), fingerprint(sample.path), picture.remarks
+        pixels = to_network_size(picture.image, size)
+        digest = fingerprint(sample.path)
     except BlemishError as error:
         return str(error)
+    facts = None
+    if masks and sample.mask is not None:
+        facts = read_mask_with_notes(sample.mask, size=picture.size).facts  # its pixels would fill the memory
+    return _Image(pixels, picture.size, digest, facts, picture.remarks)
 
 
 def shrink_mask(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -1,29 +1,50 @@
 """Masks: which pixels of an image are anomalous, from a mask file, several of them, or an annotation."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from blemish.files import printable
-from blemish.images import (
-    _ASPECT_TOLERANCE,
-    ImageError,
-    ImagePath,
-    Size,
-    _in_rgb,
-    _read_upright,
-    _to_8_bit,
-    _wide_values,
-)
-from blemish.imaging.annotations import Annotation
-
-_LARGEST_LABEL = 15  # a mask no brighter than this holds label numbers, not grey levels
+from blemish.images import _ASPECT_TOLERANCE, ImageError, ImagePath, Size, _read_upright
+from blemish.imaging.annotation_formats import Annotation, draw
+from blemish.imaging.mask_values import Marked, WithoutBlack, marked
+from blemish.imaging.reading import Reading
 
 MaskSource = Path | tuple[Path, ...] | Annotation
 """Where a mask comes from: a file, several files whose union it is, or an annotation of one image."""
+
+
+# Small numbers in 16-bit colours are classes too.
+_AS_THEY_ARE = Reading(bits=8)
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """What may be unusual about a mask.
+
+    Attributes:
+        share: the anomalous share of the pixels, 0 to 1; 0 only where none is anomalous.
+        lost: whether an area of another value than the background does not count, being below half of full scale.
+        even: whether one value, which is not black, is everywhere in a file: all is taken as anomalous.
+        boxes: how many shapes are bounding boxes, filled.
+    """
+
+    share: float
+    lost: bool = False
+    even: bool = False
+    boxes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class MaskReading:
+    """A mask, bool (H, W), true where anomalous, and what is unusual about it."""
+
+    pixels: npt.NDArray[np.bool_]
+    facts: MaskFacts
 
 
 def mask_files(source: MaskSource) -> tuple[Path, ...]:
@@ -42,23 +63,70 @@ def mask_name(source: MaskSource) -> str:
     return printable(source)
 
 
-def read_mask(source: MaskSource | ImagePath, *, size: Size | None = None) -> npt.NDArray[np.bool_]:
+def read_mask(
+    source: MaskSource | ImagePath, *, size: Size | None = None, without_black: WithoutBlack = "commonest"
+) -> npt.NDArray[np.bool_]:
     """Reads a mask for an image of `size` = (height, width), or at its own: bool (H, W), true where anomalous.
 
-    A pixel is anomalous above half of full scale, by its brightest channel (a red stroke counts), a
-    transparent one never. A mask with no value above 15 holds label numbers: all but 0 are anomalous. A
-    16-bit mask with no value above 255 counts as an 8-bit one. The mask's own EXIF orientation is applied.
-    Another size of the same shape (within 2 %) is brought to `size` by nearest neighbour. Raises ImageError.
+    In a file of few values all but the background is anomalous, however dark: classes, labels of 16 bits, colours,
+    palettes. Background is what is black or transparent, and where nothing is, the commonest value. A file of one
+    value that is not black is anomalous everywhere. In a file of many grades (JPEG, antialiased edges) a pixel is
+    anomalous above half of full scale, by its brightest channel; see `blemish.imaging.mask_values`.
+
+    The mask's own EXIF orientation is applied. Another size of the same shape (within 2 %) is brought to `size` by
+    nearest neighbour.
+
+    Args:
+        source: a file, several whose union it is, or an annotation.
+        size: of the image; annotations of YOLO need it.
+        without_black: "darkest" takes the darkest value for background where nothing is black, as is right for
+            pictures in which white may prevail.
+
+    Raises:
+        ImageError: the mask cannot be read or has another shape than the image.
     """
+    return read_mask_with_notes(source, size=size, without_black=without_black).pixels
+
+
+def read_mask_with_notes(
+    source: MaskSource | ImagePath, *, size: Size | None = None, without_black: WithoutBlack = "commonest"
+) -> MaskReading:
+    """The same as `read_mask`, with what is unusual about the mask."""
     if isinstance(source, Annotation):
-        raise ImageError(f"{mask_name(source)}: annotations cannot be read yet")
-    if isinstance(source, tuple):
-        masks = [read_mask(file, size=size) for file in source]
-        if len({mask.shape for mask in masks}) > 1:
-            raise ImageError(f"{mask_name(source)}: its masks differ in size; save all in the image's shape")
-        return np.logical_or.reduce(masks)
-    mask = _anomalous(_read_upright(source), name=printable(source))
-    return mask if size is None else _at_size(mask, size, name=printable(source))
+        drawn = draw(source, size=size)
+        return _reading(drawn.pixels, boxes=drawn.boxes)
+    if not isinstance(source, tuple):
+        found = _read_file(source, without_black)
+        pixels = found.pixels if size is None else _at_size(found.pixels, size, name=printable(source))
+        return _reading(pixels, lost=found.lost, even=found.even)
+    readings = [read_mask_with_notes(file, size=size, without_black=without_black) for file in source]
+    if len({reading.pixels.shape for reading in readings}) != 1:
+        raise ImageError(f"{mask_name(source)}: its masks differ in size; save all in the image's shape")
+    return _reading(
+        np.logical_or.reduce([reading.pixels for reading in readings]),
+        lost=any(reading.facts.lost for reading in readings),
+        even=any(reading.facts.even for reading in readings),
+    )
+
+
+def _reading(pixels: npt.NDArray[np.bool_], *, lost: bool = False, even: bool = False, boxes: int = 0) -> MaskReading:
+    return MaskReading(pixels, MaskFacts(float(pixels.mean()), lost=lost, even=even, boxes=boxes))
+
+
+def _read_file(path: ImagePath, without_black: WithoutBlack) -> Marked:
+    return marked(
+        _read_upright(path, _AS_THEY_ARE), name=printable(path), lossy=_is_lossy(path), without_black=without_black
+    )
+
+
+def _is_lossy(path: ImagePath) -> bool:
+    """Whether a file is a JPEG or a lossy WebP, whatever its name says."""
+    try:
+        with open(os.fspath(path), "rb") as file:
+            start = file.read(1024)
+    except OSError:  # a URL; its values show it
+        return False
+    return start.startswith(b"\xff\xd8\xff") or (start[:4] == b"RIFF" and b"VP8 " in start)
 
 
 def _at_size(mask: npt.NDArray[np.bool_], size: Size, *, name: str) -> npt.NDArray[np.bool_]:
@@ -72,17 +140,8 @@ def _at_size(mask: npt.NDArray[np.bool_], size: Size, *, name: str) -> npt.NDArr
             "(height x width); save the mask in the image's shape"
         )
     resized = Image.fromarray(mask.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.array(resized, dtype=bool)
-
-
-def _anomalous(image: Image.Image, *, name: str) -> npt.NDArray[np.bool_]:
-    """A mask image's anomalous pixels (H, W), by the rules of `read_mask`."""
-    values: npt.NDArray[Any]
-    if image.mode.startswith("I"):
-        values = _wide_values(image, name)
-        full_scale = 65535 if values.max() > 255 else 255
-    else:
-        values = np.asarray(_in_rgb(_to_8_bit(image, name=name, background="black"))).max(axis=2)
-        full_scale = 255
-    threshold = 0.0 if values.max() <= _LARGEST_LABEL else full_scale / 2
-    return values > threshold
+    nearest = np.array(resized, dtype=bool)
+    if mask.any() and not nearest.any():  # all of it is thinner than a pixel
+        rows, columns = np.nonzero(mask)
+        nearest[rows * size[0] // height, columns * size[1] // width] = True
+    return nearest
