@@ -25,6 +25,7 @@ from blemish.imaging.sources import each_image
 from blemish.model_file import ModelMetadata
 from blemish.regions import Region, find_regions
 from blemish.runtimes import Graph, open_model
+from blemish.threads import readers
 
 BATCH_SIZE = 8
 
@@ -190,7 +191,7 @@ class Detector:
         if len(first) == 1 and not second:  # starting a thread takes as long as reading a small image
             yield from self._score_batch([self._read(*first[0])])
             return
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(readers()) as pool:
             # The next batch is read while the network is busy with this one.
             coming, batches = self._submit(pool, first), chain([second], batches)
             while coming:

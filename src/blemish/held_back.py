@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from blemish.calibration import Calibration
 from blemish.datasets.pixels import Pixels
@@ -18,6 +17,7 @@ from blemish.drift import LIGHT, drift_statistics
 from blemish.export import to_onnx
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.region_calibration import RegionCalibration
+from blemish.runtimes import open_graph
 
 BATCH = 16
 MOST_FOR_LEVEL = 64  # images fitted to, whose scores give the level of regions
@@ -49,13 +49,13 @@ def measure(
 ) -> HeldBack:
     """Scores the images `held_back` of a network that learned from the images `fit`, and some of those."""
     graph = to_onnx(CalibratedNetwork(network.first_opinion(), [0.0]), network.features.size)
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = open_graph(graph, "onnxruntime", "f32")
     known = list(fit[:: -(-len(fit) // MOST_FOR_LEVEL)])
     chosen = [*held_back, *known]
     maps: list[npt.NDArray[np.float32]] = []
     for start in range(0, len(chosen), BATCH):
         some = chosen[start : start + BATCH]
-        (of_batch,) = session.run(["anomaly_map"], {"pixels": np.array(pixels.images[some])})
+        of_batch, _, _ = session.run(np.array(pixels.images[some]))
         maps += [np.where(pixels.counts(index), one, 0) for index, one in zip(some, of_batch, strict=True)]
         progress(len(maps), len(chosen))
     unseen, seen = maps[: len(held_back)], maps[len(held_back) :]

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from blemish import __version__
+from blemish import __version__, threads
 from blemish.errors import BlemishError
 from blemish.files import one_line
 
@@ -65,6 +65,8 @@ def cli(context: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status: 0, 2 for a user's mistake, 130 when interrupted."""
+    threads.sleep_while_waiting()
+    threads.limit(None)
     for stream in (sys.stdout, sys.stderr):
         # A name or a sign that the terminal's encoding lacks is escaped; it ends no run.
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":

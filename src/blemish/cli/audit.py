@@ -19,6 +19,7 @@ from blemish.cli.common import (
     open_screen,
     refuse_unwritable,
     seed_option,
+    threads_option,
 )
 from blemish.datasets.layouts import counted
 from blemish.detector import Detector
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--save", is_flag=True, help="Keep what was found in the model file for blemish info.")
 @model_rate_option
 @seed_option
+@threads_option
 @json_option
 def command(
     model: Path,

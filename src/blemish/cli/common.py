@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from blemish import threads
 from blemish.files import as_text, atomic_write, one_line, printable
 from blemish.outputs import Kind, refuse_overwriting
 
@@ -26,6 +27,16 @@ FILE = click.Path(path_type=Path)  # whether it is there and fit is told by whoe
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 seed_option = click.option(
     "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Decides every random choice."
+)
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    expose_value=False,
+    is_eager=True,  # before anything is read
+    callback=lambda context, parameter, value: threads.limit(value),
+    help="Processor threads to use (default: all cores).",
 )
 
 

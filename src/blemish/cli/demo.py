@@ -14,6 +14,7 @@ from blemish.cli.common import (
     open_screen,
     refuse_unwritable,
     seed_option,
+    threads_option,
 )
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
@@ -25,6 +26,7 @@ from blemish.report import figure, write_report
 @click.command("demo")
 @click.option("-o", "--output", type=FILE, default="demo", show_default=True, metavar="DIR", help="Where to.")
 @seed_option
+@threads_option
 @json_option
 def command(output: Path, seed: int, as_json: bool) -> None:
     """Build a small inspection set from a photograph of a brick wall, train on it and write the report.

@@ -2,12 +2,13 @@
 
 import click
 
-from blemish.cli.common import DataChoice, data_options, emit, json_option, open_screen
+from blemish.cli.common import DataChoice, data_options, emit, json_option, open_screen, threads_option
 from blemish.datasets.doctor import examine
 
 
 @click.command("doctor")
 @data_options
+@threads_option
 @json_option
 def command(data: DataChoice, as_json: bool) -> None:
     """Say what the folder DATA holds, what is wrong with it and how it would be used.

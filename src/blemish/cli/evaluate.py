@@ -19,6 +19,7 @@ from blemish.cli.common import (
     model_rate_option,
     open_screen,
     seed_option,
+    threads_option,
 )
 from blemish.datasets.layouts import counted
 from blemish.detector import Detector
@@ -40,6 +41,7 @@ from blemish.report import figure, percent
     "--save", is_flag=True, help="Keep the figures, with confidence intervals, in the model file for blemish info."
 )
 @seed_option
+@threads_option
 @json_option
 def command(
     model: Path,

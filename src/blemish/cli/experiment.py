@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blemish.cli.common import FILE, device_option, emit, json_option, open_screen
+from blemish.cli.common import FILE, device_option, emit, json_option, open_screen, threads_option
 from blemish.errors import BlemishError
 from blemish.outputs import refuse_file_name
 
@@ -87,6 +87,7 @@ class Names(click.ParamType[tuple[str, ...]]):
     show_default=True,
     help="Processes that prepare images.",
 )
+@threads_option
 @json_option
 def command(name: str, as_json: bool, **options: Any) -> None:
     """Rerun the experiment NAME of the FCDD paper, and set its figures beside the paper's.

@@ -1,6 +1,5 @@
 """`blemish predict`."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
@@ -17,12 +16,14 @@ from blemish.cli.common import (
     json_option,
     model_rate_option,
     open_screen,
+    threads_option,
 )
 from blemish.detector import Detector
 from blemish.files import printable
 from blemish.prediction import Frames, Prediction, RawFormat, TableFormat, predict, read_list
 from blemish.prediction.tables import table_name
 from blemish.results import refuse_other_table
+from blemish.threads import cores
 
 NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
 
@@ -62,6 +63,7 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
     metavar="[ADDRESS]",
     help="Score on Ray: on this machine, or on the cluster at ADDRESS (auto, host:6379, ray://host:10001).",
 )
+@threads_option
 @click.option("--fresh", is_flag=True, help="Score everything again, also what an unfinished run has done.")
 @model_rate_option
 @ignore_option
@@ -94,7 +96,8 @@ def command(
     """
     if not paths and list_file is None:
         raise click.UsageError("no images: give PATHS or --list FILE", click.get_current_context())
-    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=1, ignore=ignore)
+    each = max(1, cores() // (workers or cores()))  # threads: as many images at a time as there are, each on one
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=each, ignore=ignore)
     images: Iterable[str] = chain(paths, read_list(list_file) if list_file is not None else ())
     refuse_other_table(output, [model] if list_file is None else [model, list_file])
     engine = None
@@ -114,7 +117,7 @@ def command(
             table=table,
             false_discovery_rate=false_discovery_rate,
             frames=frames,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or cores(),
             engine=engine,
             fresh=fresh,
             progress=screen.stage("scoring"),

@@ -16,6 +16,7 @@ from blemish.cli.common import (
     model_rate_option,
     refuse_unwritable,
     seed_option,
+    threads_option,
 )
 from blemish.cli.evaluate import as_text, run_evaluation, run_study
 from blemish.files import printable
@@ -31,6 +32,7 @@ from blemish.report import write_report
 @ignore_option
 @faithfulness_option
 @seed_option
+@threads_option
 @json_option
 def command(
     model: Path,

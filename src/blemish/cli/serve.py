@@ -9,10 +9,11 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.common import FILE, emit, json_option, model_rate_option
+from blemish.cli.common import FILE, emit, json_option, model_rate_option, threads_option
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
+from blemish.threads import cores
 
 KEY_VARIABLE = "BLEMISH_API_KEY"
 KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to be guessed
@@ -23,6 +24,7 @@ KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to b
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any free one.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Images scored at one time (default: all cores).")
+@threads_option
 @click.option(
     "--queue",
     type=click.IntRange(1),
@@ -104,8 +106,9 @@ def command(
         answer_seconds=timeout,
     )
     # As many images at once as there are cores, each on one: no threads wait for each other.
-    detectors = [Detector.load(model, false_alarm_rate=false_alarm_rate, threads=1) for model in models]
-    service = Service(detectors, limits=limits, workers=workers or _cores(), api_key=key)
+    each = max(1, cores() // (workers or cores()))
+    detectors = [Detector.load(model, false_alarm_rate=false_alarm_rate, threads=each) for model in models]
+    service = Service(detectors, limits=limits, workers=workers or cores(), api_key=key)
     service.warm_up()
     quiet()
     with listen(host, port) as listener:
@@ -145,11 +148,6 @@ def read_api_key(file: Path | None, environment: Mapping[str, str]) -> str | Non
             "make one with openssl rand -hex 32"
         )
     return text.strip()
-
-
-def _cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _as_text(address: str, models: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from blemish.cli.common import (
     open_screen,
     refuse_unwritable,
     seed_option,
+    threads_option,
 )
 from blemish.files import printable
 from blemish.outputs import MODEL
@@ -116,6 +117,7 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     show_default=True,
     help="Machines with as many devices; start the same command on each, with MASTER_ADDR and NODE_RANK set.",
 )
+@threads_option
 @json_option
 def command(data: DataChoice, output: Path, as_json: bool, **settings: Any) -> None:
     """Learn from the images in the folder DATA, calibrate, and write one model file.

@@ -1,6 +1,5 @@
 """Doctor: opens every image of a data set and says what it holds, what is wrong and how it would be used."""
 
-import os
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from blemish.images import ImageError, read_picture
 from blemish.imaging.masks import MaskFacts, mask_files, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.imaging.survey import DepthSurvey, survey_depth
+from blemish.threads import readers
 
 Severity = Literal["error", "warning", "note"]
 
@@ -193,7 +193,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
     splits += ["test" for _ in data.test]
     depth = survey_depth(sample.path for sample in data.train)
     findings = []
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(readers()) as pool:
         for finding in pool.map(partial(_open, reading=depth.reading), samples, splits):
             findings.append(finding)
             if progress is not None:

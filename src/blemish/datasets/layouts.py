@@ -61,6 +61,7 @@ from blemish.imaging.annotations import Annotations, find_annotations
 from blemish.imaging.headers import read_header
 from blemish.imaging.masks import MaskSource, read_mask
 from blemish.results import without_results
+from blemish.threads import readers
 from blemish.wording import by_folder, counted, list_some
 
 __all__ = [
@@ -295,7 +296,7 @@ def _marks(
         except ImageError:
             return None
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(readers()) as pool:
         return dict(zip((one.image for one in labelled), pool.map(marks, labelled), strict=True))
 
 

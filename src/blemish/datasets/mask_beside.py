@@ -4,7 +4,6 @@ A name alone does not say it: part_label.png may be a photograph of a label, and
 are opened: a mask has its image's size and few distinct values. No other file is.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from PIL import Image
 from blemish.datasets.names import SAME, names_a_mask, stems_of_image, stems_of_mask
 from blemish.images import ImageError, _read_upright
 from blemish.imaging.headers import Header, read_header
+from blemish.threads import readers
 
 FEW = 32  # distinct values: more than masks of classes have, fewer than photographs
 _SAMPLE = 4096  # pixels that show that a 16-bit picture has more
@@ -78,7 +78,7 @@ def find_masks_beside(images: Sequence[PurePosixPath], locate: Locate) -> Beside
     if not candidates:
         return Beside()
     judge = _Judge(locate)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(readers()) as pool:
         verdicts = list(pool.map(judge.verdict, candidates))
     masks: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
     taken: set[PurePosixPath] = set()

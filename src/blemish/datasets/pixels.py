@@ -1,6 +1,5 @@
 """Training images at network size, read once into one file on disk, so that memory does not grow with their number."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from blemish.ignore import Ignore
 from blemish.images import Size, read_picture, to_network_size
 from blemish.imaging.masks import MaskFacts, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
+from blemish.threads import readers
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def read_pixels(
     fingerprints: list[str] = []
     sizes: list[Size] = []
     ignored: dict[int, npt.NDArray[np.bool_]] = {}
-    with temporary_file() as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with temporary_file() as file, ThreadPoolExecutor(readers()) as pool:
         results = pool.map(lambda sample: _read(sample, size, reading, masks=census is not None), samples)
         for done, (sample, result) in enumerate(zip(samples, results, strict=True)):
             progress(done + 1, len(samples))

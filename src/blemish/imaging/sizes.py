@@ -1,6 +1,5 @@
 """Sizes of image files as they are shown, from their headers, where these are enough."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +8,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from blemish.errors import BlemishError
 from blemish.images import Size, _opened, read_image
+from blemish.threads import readers
 
 _TIFF_TAGS = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength, ExifTags.Base.Orientation)
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap height and width
@@ -25,7 +25,7 @@ def upright_size(path: Path) -> Size | None:
 
 def upright_sizes(paths: Sequence[Path]) -> list[Size | None]:
     """The same of many files."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(readers()) as pool:
         return list(pool.map(upright_size, paths))
 
 
