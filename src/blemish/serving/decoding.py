@@ -14,13 +14,14 @@ import traceback
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from blemish.images import IMAGE_SUFFIXES, ImageError, read_picture, to_network_size
+from blemish.errors import BlemishError
+from blemish.images import ImageError, read_picture, to_network_size
+from blemish.imaging.decoding import open_image
 from blemish.imaging.reading import Reading
 
 PICTURE_SIDE = 2048  # pixels; a heatmap is to be looked at, and a larger one takes seconds to compress
-FORMATS = tuple({Image.registered_extensions()[suffix] for suffix in IMAGE_SUFFIXES})
 
 _LENGTHS = struct.Struct(">IQ")
 _BYTES_PER_PIXEL = 40  # of an image in 16 bit with transparency, with all the copies made on its way
@@ -56,7 +57,7 @@ def decode(order: dict[str, Any], content: bytes | memoryview) -> tuple[dict[str
         both, or the "fault" of an image that cannot be read.
     """
     try:
-        image = open_image(order["name"], content, most_pixels=order["most_pixels"])
+        image = open_upload(order["name"], content, most_pixels=order["most_pixels"])
         read = read_picture(image, Reading(**order["reading"]))
         height, width = order["size"]
         arrays = [to_network_size(read.image, (height, width))]
@@ -68,21 +69,16 @@ def decode(order: dict[str, Any], content: bytes | memoryview) -> tuple[dict[str
     return head, [np.ascontiguousarray(array).data.cast("B") for array in arrays]
 
 
-def open_image(name: str, content: bytes | memoryview, *, most_pixels: int) -> Image.Image:
-    """The image in a file, its header read and nothing decoded. Raises ImageError."""
+def open_upload(name: str, content: bytes | memoryview, *, most_pixels: int) -> Image.Image:
+    """The image in a file, its headers checked and nothing decoded. Raises ImageError."""
     if not content:
         raise ImageError(f"{name}: empty (0 bytes)")
-    too_large = f"above the limit of {most_pixels:,} pixels; shrink it or cut it into tiles"
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a PNG, JPEG, BMP, TIFF, WebP, GIF, PPM or PGM image, or truncated") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {too_large}") from error
+        image = open_image(io.BytesIO(content), most_pixels=most_pixels).image
+    except BlemishError as error:
+        raise ImageError(f"{name}: {error}") from error
     except Exception as error:  # on damaged files Pillow's parsers raise whatever they stumble over
         raise ImageError(f"{name}: damaged; copy or save it again") from error
-    if image.width * image.height > most_pixels:
-        raise ImageError(f"{name}: {image.width * image.height:,} pixels, {too_large}")
     image.filename = name  # what later faults call it
     return image
 
