@@ -225,7 +225,7 @@ def print_accuracy(path: Path, data: Path, folder: Path, runs: int) -> None:
     original = Detector.load(path, threads=1)
     data_set = read_data_set(data, nominal_class=original.metadata.data["nominal_class"])
     held_back = held_back_images(original.metadata, data_set)
-    pixels = np.stack([load(image, original.metadata.size)[0] for image in held_back])
+    pixels = np.stack([load(image, original.metadata.size, original.reading)[0] for image in held_back])
     model, rate = path.read_bytes(), original.calibration.false_alarm_rate
     before = calibration_scores(model, pixels, "onnxruntime", "f32", threads=1)
     detectors, rows = {"model": original}, {}

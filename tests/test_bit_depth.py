@@ -319,6 +319,19 @@ def test_the_depth_of_a_set(tmp_path, largest, bits, statement, warnings):
         assert paths
 
 
+def test_left_aligned_values_need_nothing(tmp_path):
+    values = np.random.default_rng(0).integers(0, 1024, (12, 12)).astype(np.uint16)
+    values[0, 0] = 1023
+    for name, shift in (("right", 0), ("left", 6)):
+        Image.fromarray(values << shift).save(tmp_path / f"{name}.png")
+    readings = [survey_depth([tmp_path / f"{name}.png"]).reading for name in ("right", "left")]
+    assert [reading.bits for reading in readings] == [10, 16]
+    pictures = [
+        read_image(tmp_path / f"{name}.png", one) for name, one in zip(("right", "left"), readings, strict=True)
+    ]
+    np.testing.assert_array_equal(*map(np.asarray, pictures))
+
+
 def test_what_cannot_be_read_has_no_say(tmp_path):
     paths = write_set(tmp_path / "set", 4000, 3000)
     broken = tmp_path / "set/broken.png"

@@ -185,3 +185,32 @@ def test_pictures_in_the_place_of_paths_are_refused():
     for pictures in (Image.new("L", (2, 2)), noise(1)):
         with pytest.raises(BlemishError):
             list(find_images(pictures))
+
+
+@pytest.mark.parametrize("path", [None, 3, ["m.onnx"], Image.new("L", (2, 2))])
+def test_a_model_is_one_path(path):
+    with pytest.raises(BlemishError, match="the model must be one path"):
+        Detector.load(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"data": ["a.png", "b.png"]}, "the data must be one path, not list"),
+        ({"data": noise(1)}, "the data must be one path, not ndarray"),
+        ({"output": None}, "the output must be one path, not NoneType"),
+        ({"outliers": ["a"]}, "outliers must be one path"),
+        ({"outliers": "nowhere"}, "nowhere: no such folder"),
+        ({"ignore": ["a"]}, "ignore must be one path"),
+        ({"weights": 3}, "weights must be one path"),
+        ({"size": (64,)}, "the size must be one number or"),
+        ({"size": "64"}, "the size must be one number or"),
+        ({"size": 65}, "a multiple of 32 on both sides"),
+    ],
+)
+def test_train_takes_one_path_each(parts, tmp_path, arguments, says):
+    from blemish.training import train
+
+    with pytest.raises(BlemishError, match=says):
+        train(**({"data": parts, "output": tmp_path / "m.onnx"} | arguments))
+    assert not (tmp_path / "m.onnx").exists()

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from blemish.ignore import Ignore, Mask, enlarge, of_record, union
 from blemish.images import ImageError, ImageSource, read_image, read_picture, to_network_size
 from blemish.imaging.frames import Frame
 from blemish.imaging.reading import Reading
-from blemish.imaging.sources import each_image
+from blemish.imaging.sources import each_image, one_path
 from blemish.model_file import ModelMetadata
 from blemish.regions import Region, find_regions
 from blemish.runtimes import Graph, open_model
@@ -130,9 +129,10 @@ class Detector:
         """
         if threads is not None and threads < 1:
             raise BlemishError(f"the number of threads must be 1 or more, not {threads}")
+        path = one_path(path, "the model")
         digest = fingerprint(path)
-        graph, metadata = open_model(Path(path), threads=threads, arena=arena)
-        detector = cls(graph, metadata, name=Path(path).name, fingerprint=digest)
+        graph, metadata = open_model(path, threads=threads, arena=arena)
+        detector = cls(graph, metadata, name=path.name, fingerprint=digest)
         detector.ignore = None if ignore is None else Ignore(ignore)
         if false_alarm_rate is not None:
             detector.calibration = replace(detector.calibration, false_alarm_rate=false_alarm_rate)

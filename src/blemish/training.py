@@ -34,6 +34,7 @@ from blemish.held_back import HeldBack, calibrate, measure, watch
 from blemish.ignore import Ignore, as_record, filling
 from blemish.imaging.bit_depth import check_bits
 from blemish.imaging.sizes import upright_sizes
+from blemish.imaging.sources import one_path
 from blemish.imaging.survey import survey_depth
 from blemish.learning import SIGMA, Cells, Material, learn
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
@@ -58,15 +59,15 @@ def train(
     data: str | Path | None,
     output: str | Path,
     *,
-    size: tuple[int, int] | Literal["auto"] = "auto",
+    size: tuple[int, int] | int | Literal["auto"] = "auto",
     seed: int = 0,
     false_alarm_rate: float = 0.01,
     backbone: str = DEFAULT_BACKBONE,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     download: bool = False,
     anomalies: AnomalyKind = "scars",
-    outliers: Path | None = None,
-    ignore: Path | None = None,
+    outliers: str | Path | None = None,
+    ignore: str | Path | None = None,
     bits: int | None = None,
     cross_conformal: int | None = None,
     align: bool = True,
@@ -89,8 +90,8 @@ def train(
     Args:
         data: a folder in any layout of `blemish.datasets.layouts`; it may be None where folders are named by hand.
         output: the .onnx file to write.
-        size: network size (height, width) in pixels, multiples of 32; "auto" has the shape of the good images and as
-            many pixels as 256 x 256, see `blemish.datasets.network_size`.
+        size: network size (height, width) in pixels, multiples of 32, or one number for both;
+            "auto" has the shape of the good images and as many pixels as 256 x 256, see `blemish.datasets.network_size`.
         seed: decides every random choice.
         false_alarm_rate: share of good images that may be called anomalous, between 0 and 1.
         backbone: a timm model name.
@@ -127,7 +128,12 @@ def train(
     Raises:
         BlemishError: a fault of the data, an option or the disk, in one sentence.
     """
-    output = Path(output)
+    output = one_path(output, "the output")
+    data = None if data is None else one_path(data, "the data")
+    weights = None if weights is None else one_path(weights, "weights")
+    outliers = None if outliers is None else one_path(outliers, "outliers")
+    ignore = None if ignore is None else one_path(ignore, "ignore")
+    size = (size, size) if isinstance(size, int) else size
     progress = progress or (lambda stage, done, total: None)
     notify = notify or (lambda text: None)
     refuse_overwriting(output, (data, weights, outliers, ignore), kind=MODEL)
@@ -335,6 +341,8 @@ def _check(
     outliers: Path | None,
 ) -> None:
     """Refuses before any work what could only fail after it."""
+    if size != "auto" and not (isinstance(size, Sequence) and [isinstance(side, int) for side in size] == [True] * 2):
+        raise BlemishError(f"the size must be one number or (height, width), such as 256, not {size!r:.60}")
     if size != "auto" and any(side < MULTIPLE or side % MULTIPLE for side in size):
         raise BlemishError(
             f"the size must be a multiple of {MULTIPLE} on both sides, such as 256, not {size[0]}x{size[1]}"

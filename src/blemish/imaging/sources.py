@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,13 @@ def each_path(paths: str | bytes | os.PathLike[Any] | Iterable[str | bytes | os.
         if not isinstance(path, str | bytes | os.PathLike):
             raise BlemishError(f"a path must be text or a pathlib.Path, not {type(path).__name__}: {path!r:.60}")
         yield os.fsdecode(path)
+
+
+def one_path(path: object, what: str) -> Path:
+    """A path where only one can stand. Raises BlemishError for anything else, such as a list; `what` names it."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise BlemishError(f"{what} must be one path, not {type(path).__name__}: {path!r:.60}")
+    return Path(os.fsdecode(path))
 
 
 def refuse_no_collection(several: object, what: str) -> None:
