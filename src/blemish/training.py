@@ -91,7 +91,8 @@ def train(
         data: a folder in any layout of `blemish.datasets.layouts`; it may be None where folders are named by hand.
         output: the .onnx file to write.
         size: network size (height, width) in pixels, multiples of 32, or one number for both;
-            "auto" has the shape of the good images and as many pixels as 256 x 256, see `blemish.datasets.network_size`.
+            "auto" has the shape of the good images and as many pixels as 256 x 256, see
+            `blemish.datasets.network_size`.
         seed: decides every random choice.
         false_alarm_rate: share of good images that may be called anomalous, between 0 and 1.
         backbone: a timm model name.
