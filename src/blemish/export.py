@@ -13,8 +13,9 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
+from blemish.description import label
 from blemish.files import atomic_write
-from blemish.model_file import METADATA_KEY, ModelMetadata
+from blemish.model_file import ModelMetadata
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork, SmallestMap
 
 OPSET = 17
@@ -29,8 +30,7 @@ def export_onnx(network: DetectorNetwork | SmallestMap, metadata: ModelMetadata,
     graph = onnx.load_model_from_string(
         to_onnx(CalibratedNetwork(network, metadata.calibration.scores), network.features.size)
     )
-    entry = graph.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, metadata.to_json()
+    label(graph, metadata)
     with atomic_write(path) as file:
         file.write(graph.SerializeToString(deterministic=True))
 

@@ -112,6 +112,8 @@ class ModelCard:
             so, networks = sum(network.get(name, False) for network in metadata.networks), len(metadata.networks)
             if getattr(metadata, name):
                 sentences.append(sentence if so == networks else f"{sentence} ({so} of its {networks} networks)")
+        if metadata.any_size:
+            sentences.append("takes images of any size: the resize is in the graph")
         return tuple(sentences)
 
     def as_json(self) -> dict[str, Any]:
@@ -132,6 +134,7 @@ class ModelCard:
             "ignored": None if ignored is None else {name: ignored[name] for name in ("mask", "everywhere", "share")},
             "aligned": metadata.aligned,
             "wide_cells": metadata.wide_cells,
+            "any_size": metadata.any_size,
             "networks": [dict(network) for network in metadata.networks],
             "calibration_images": calibration.images,
             "false_alarm_rate": calibration.false_alarm_rate,

@@ -80,6 +80,7 @@ class ModelMetadata:
         roles: fingerprints of `used_images` by what became of them: "fit", of which "validation" were kept from what is
             learned from labels, "calibration" in the order of the calibration scores, and "labelled" defects. Empty in
             files from before they were kept.
+        any_size: whether the graph takes images of any size and resizes them, see `blemish.exporting.any_size`.
         networks: whether each network of a cross-conformal detector is aligned, has wide cells and has a gate: each
             decides from its own images, and what is said above holds if it does for any of them.
     """
@@ -103,6 +104,7 @@ class ModelMetadata:
     wide_cells: bool = False
     networks: tuple[Mapping[str, bool], ...] = ()
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    any_size: bool = False
     bits: int = 16
 
     def to_json(self) -> str:

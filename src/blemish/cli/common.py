@@ -60,6 +60,14 @@ class DataChoice:
         """All but the folder, as `read_data_set` and `train` take it."""
         return {"nominal_class": self.nominal_class, "good": self.good, "bad": self.bad, "masks": self.masks}
 
+    def refuse_none(self, needed: str) -> None:
+        """Raises click.UsageError where nothing is chosen, `needed` being what was left out."""
+        if self.root is None and not (self.good or self.bad or self.masks):
+            raise click.UsageError(
+                f"Missing {needed}: give a folder, or name some with --good DIR and --bad DIR",
+                click.get_current_context(),
+            )
+
     def inputs(self) -> list[Path | None]:
         """All folders that are read."""
         return [self.root, *self.good, *self.bad, *self.masks]
@@ -86,24 +94,21 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def named_data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The same with an option --data, for a model that knows its nominal class."""
+    """The same with an option --data, for a model that knows its nominal class; it may be left out."""
     data = click.option("--data", type=FILE, metavar="DATA", help="The folder that MODEL was trained on.")
-    return _with_choice(command, [data, *_named_folders], needed="option '--data'")
+    return _with_choice(command, [data, *_named_folders], needed=None)
 
 
 def _with_choice(
-    command: Callable[..., None], options: Sequence[Callable[[Any], Any]], *, needed: str
+    command: Callable[..., None], options: Sequence[Callable[[Any], Any]], *, needed: str | None
 ) -> Callable[..., None]:
     names = {field.name for field in fields(DataChoice)} - {"root"}
 
     @wraps(command)
     def choose(**given: Any) -> None:
         chosen = DataChoice(given.pop("data"), **{name: given.pop(name) for name in names & given.keys()})
-        if chosen.root is None and not (chosen.good or chosen.bad or chosen.masks):
-            raise click.UsageError(
-                f"Missing {needed}: give a folder, or name some with --good DIR and --bad DIR",
-                click.get_current_context(),
-            )
+        if needed is not None:
+            chosen.refuse_none(needed)
         command(data=chosen, **given)
 
     for option in reversed(options):

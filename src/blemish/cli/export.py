@@ -1,7 +1,7 @@
 """`blemish export`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from blemish.exporting import Export, Format
 
 # The words are here, so that --help works without the packages that exports need.
-FORMATS = ("onnx-int8", "openvino", "openvino-bf16")
+ANY_SIZE = "onnx-any-size"
+FORMATS = ("onnx-int8", "openvino", "openvino-bf16", ANY_SIZE)
 
 
 @click.command("export")
@@ -43,7 +44,7 @@ FORMATS = ("onnx-int8", "openvino", "openvino-bf16")
 @json_option
 def command(
     model: Path,
-    target: "Format",
+    target: "Format | Literal['onnx-any-size']",
     data: DataChoice,
     output: Path | None,
     tolerance: float,
@@ -52,14 +53,26 @@ def command(
 ) -> None:
     """Write MODEL for another runtime or precision, calibrated anew and measured beside MODEL.
 
-    It is refused where it decides otherwise on the images that MODEL was calibrated on.
+    It is refused where it decides otherwise on the images that MODEL was calibrated on. The format onnx-any-size is
+    MODEL with Blemish's resize inside, for programs that run it without Blemish: it needs no DATA, as its calibration
+    stays.
 
     \b
-    Example:
+    Examples:
       blemish export screws.onnx --format openvino-bf16 --data screws/
+      blemish export screws.onnx --format onnx-any-size
     """
     output = output or model.with_name(f"{model.stem}.{target}.onnx")
+    if target != ANY_SIZE:
+        data.refuse_none("option '--data'")
     refuse_unwritable(output, model, *data.inputs(), kind=MODEL)
+    if target == ANY_SIZE:
+        from blemish.exporting.any_size import export_any_size
+
+        resizing = export_any_size(model, output)
+        text = f"{printable(output)}  {in_megabytes(output)}\n  takes images of any size: the resize is in the graph"
+        emit(resizing.as_json(), text, as_json=as_json)
+        return
     from blemish.exporting import export  # after the quick checks, and only here are its packages needed
 
     with open_screen() as screen:
@@ -67,7 +80,7 @@ def command(
             model,
             data.root,
             output,
-            target=target,
+            target=cast("Format", target),
             good=data.good,
             bad=data.bad,
             masks=data.masks,

@@ -117,7 +117,7 @@ def export(
     refuse_unfit(output)
     original = Detector.load(model, threads=threads)
     metadata = original.metadata
-    if (metadata.runtime, metadata.precision) != ("onnxruntime", "f32"):
+    if (metadata.runtime, metadata.precision) != ("onnxruntime", "f32") or metadata.any_size:
         raise BlemishError(f"{printable(model)} is an export itself: give the file that blemish train wrote")
     data_set = read_data_set(data, nominal_class=metadata.data.get("nominal_class"), good=good, bad=bad, masks=masks)
     pixels = np.stack([load(path, metadata.size, original.reading)[0] for path in held_back_images(metadata, data_set)])

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
+from blemish.description import label
 from blemish.errors import BlemishError
 from blemish.files import temporary_folder
-from blemish.model_file import METADATA_KEY, ModelMetadata
+from blemish.model_file import ModelMetadata
 
 try:
     import onnx
@@ -33,9 +34,7 @@ def with_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
             break
     else:
         raise BlemishError("the model's graph holds no calibration scores: train it again")
-    del graph.metadata_props[:]
-    entry = graph.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, metadata.to_json()
+    label(graph, metadata)
     return graph.SerializeToString(deterministic=True)
 
 

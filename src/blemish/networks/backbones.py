@@ -81,7 +81,7 @@ class Backbone(nn.Module):
         if bundled:
             _load_bundled_lite0(self.trunk)
         elif pretrained and weights is not None:
-            _load_file(self.trunk, weights, name)
+            _load_file(self.trunk, Path(weights), name)
         normalisation = _normalisation(name)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1), persistent=False)
