@@ -58,7 +58,7 @@ def command(
     stays.
 
     \b
-    Examples:
+    Example:
       blemish export screws.onnx --format openvino-bf16 --data screws/
       blemish export screws.onnx --format onnx-any-size
     """
