@@ -163,7 +163,7 @@ def test_a_file_says_what_it_takes_and_gives(which: str, request: pytest.Fixture
 def test_a_depth_that_cannot_be_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     for bits in (0, 7, 17, 10**20):
         changed = json.dumps(values_of(tiny_model) | {"bits": bits})
-        assert "bit depth must be" in refused(with_text(tiny_model, changed, tmp_path / "m.onnx"))
+        assert "bits" in refused(with_text(tiny_model, changed, tmp_path / "m.onnx"))
 
 
 def test_a_model_of_any_size_may_be_the_one_of_a_sound_graph(tiny_model: Path, tmp_path: Path) -> None:
