@@ -412,3 +412,13 @@ def test_an_empty_mask_is_no_mask_to_learn_from(parts: Path) -> None:
     diagnosis = examine(read_data_set(parts))
     assert diagnosis.supervision == "masks for 2 of 3 labelled defects"
     assert diagnosis.masks == {"train": 2, "test": 2}
+
+
+def test_the_card_counts_masks_that_mark_something(parts: Path) -> None:
+    from blemish.training import _supervision  # torch is imported here
+
+    empty(parts)
+    data = read_data_set(parts)
+    pixels = read_pixels(data.test, (32, 32), progress=lambda *_: None, notify=lambda _: None)
+    labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
+    assert "2 labelled defects (1 mask)" in _supervision(pixels, labelled, "none", None, [])
