@@ -107,6 +107,19 @@ def tiny_model(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def bfloat16(tiny_model: Path) -> bool:
+    """Whether OpenVINO computes in bfloat16 here: the processor has it, and no variable takes it away."""
+    from blemish.errors import BlemishError
+    from blemish.runtimes import open_graph
+
+    try:
+        open_graph(tiny_model.read_bytes(), "openvino", "bf16")
+    except BlemishError:
+        return False
+    return True
+
+
 @pytest.fixture
 def parts(tmp_path) -> Path:
     """A data set in MVTec's layout with a test split: 3 good, 2 stained, both with masks."""

@@ -1,6 +1,5 @@
 """Which depth the 16-bit images of a data set have: known from all of its training images together."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from blemish.files import printable
 from blemish.images import largest_value
 from blemish.imaging.bit_depth import check_bits, depth_of, full_scale
 from blemish.imaging.reading import Reading
+from blemish.threads import readers
 
 _ANOTHER_SCALE = 3  # times the largest value of most images; lighting differs by less than a bit depth
 
@@ -111,7 +111,7 @@ def survey_depth(
     """
     paths, wide = list(paths), False
     values: dict[Path, int | str | None] = {}
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(readers()) as pool:
         for path, value in zip(paths, pool.map(_largest_value, paths), strict=True):
             values[path] = value
             wide |= isinstance(value, int)
