@@ -12,6 +12,7 @@ from PIL import Image
 
 from blemish.images import ImageError, read_image
 from blemish.imaging.decoding import open_image
+from blemish.imaging.formats import IMAGE_SUFFIXES
 from blemish.imaging.limits import UnfitError
 from blemish.imaging.masks import read_mask
 from tiff_files import Page, write_tiff
@@ -103,6 +104,42 @@ def tiff_size(width, height, **how):
     return tiff(tags=tags, **how)
 
 
+def jpeg2000(image=None, **options):
+    return bytearray(encoded("JPEG2000", image or Image.new("L", (400, 300)), **options))
+
+
+def jpeg2000_with(field, value, **options):
+    """A JPEG 2000 image with another value in a field of its header: (marker, offset behind it, length)."""
+    content = jpeg2000(**options)
+    marker, offset, length = field
+    at = content.index(marker) + 2 + offset
+    content[at : at + length] = value.to_bytes(length)
+    return bytes(content)
+
+
+LAYERS, PRECINCTS, COMPONENTS = (b"\xff\x52", 4, 2), (b"\xff\x52", 12, 6), (b"\xff\x51", 36, 2)
+RIGHT_AND_BOTTOM, TILE = (b"\xff\x51", 4, 8), (b"\xff\x51", 20, 8)
+
+
+def jpeg2000_with_tiles_of_their_own():
+    """What the header says is changed by the tile."""
+    content = jpeg2000(no_jp2=True, precinct_size=(64, 64))
+    start = content.index(b"\xff\x52")
+    coding = content[start : start + 2 + int.from_bytes(content[start + 2 : start + 4])]
+    coding[6:8] = b"\xff\xff"
+    at = content.index(b"\xff\x90") + 12
+    return bytes(content[:at] + coding + content[at:])
+
+
+def avif(**options):
+    return encoded("AVIF", Image.new("RGB", (400, 300)), speed=10, **options)
+
+
+def avif_of_another_size():
+    """An AVIF whose header says 40 x 30 and whose coded picture says 400 x 300."""
+    return avif().replace(struct.pack(">II", 400, 300), struct.pack(">II", 40, 30))
+
+
 MANY = [zlib.compress(bytes(64))] * 120_000
 
 ATTACKS = {
@@ -152,6 +189,22 @@ ATTACKS = {
     "pgm of comments behind its size": (lambda: b"P5 64 64\n#" + b"x" * 99_000 + b"\n255\n", "more than 65,536 bytes"),
     "pgm size": (lambda: b"P5 100000 100000 255\n", "10,000,000,000 pixels"),
     "bmp size": (lambda: encoded("BMP")[:18] + struct.pack("<ii", 70_000, -70_000) + bytes(99), "4,900,000,000 pixels"),
+    "jpeg 2000 size": (
+        lambda: jpeg2000_with(RIGHT_AND_BOTTOM, 70_000 << 32 | 70_000, no_jp2=True),
+        "4,900,000,000 pixels",
+    ),
+    "jpeg 2000 size that its box denies": (
+        lambda: jpeg2000_with(RIGHT_AND_BOTTOM, 70_000 << 32 | 70_000),
+        "4,900,000,000 pixels",
+    ),
+    "jpeg 2000 of tiles": (lambda: jpeg2000_with(TILE, 1 << 32 | 1), "more than 4,096 tiles"),
+    "jpeg 2000 of layers": (lambda: jpeg2000_with(LAYERS, 65_535), "more than 256 layers"),
+    "jpeg 2000 of precincts": (
+        lambda: jpeg2000_with(PRECINCTS, 0, image=Image.new("L", (1600, 1200)), precinct_size=(64, 64)),
+        "more than 2,000,000 code blocks or packets",
+    ),
+    "jpeg 2000 of bands": (lambda: jpeg2000_with(COMPONENTS, 16_000), "it has 16,000 bands"),
+    "jpeg 2000 whose tile says otherwise": (jpeg2000_with_tiles_of_their_own, "more than 256 layers"),
     "tiff in one tile": (
         lambda: tiff(tile=(40_000, 40_000)),
         "a tile of 40,000 x 40,000 pixels in an image of 64 x 64",
@@ -239,6 +292,30 @@ def test_pages_that_lead_in_a_circle_end():
     assert open_image(io.BytesIO(bytes(content))).frames == 2
 
 
+@pytest.mark.skipif(".avif" not in IMAGE_SUFFIXES, reason="this Pillow reads no AVIF")
+def test_an_avif_is_as_large_as_its_coded_picture_says():
+    assert open_image(io.BytesIO(avif()), most_pixels=120_000).image.size == (400, 300)
+    for content in (avif(), avif_of_another_size()):
+        with pytest.raises(UnfitError, match="120,000 pixels, above the limit of 100,000"):
+            open_image(io.BytesIO(content), most_pixels=100_000)
+
+
+@pytest.mark.skipif(".avif" not in IMAGE_SUFFIXES, reason="this Pillow reads no AVIF")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda: encoded("AVIF", save_all=True, append_images=[Image.new("RGB", (64, 48))]), "several frames"),
+        (lambda: avif().replace(b"av01", b"hvc1"), "HEIF file without an AVIF picture"),
+        (lambda: avif()[:100], "damaged, or truncated"),
+    ],
+    ids=["a sequence", "a HEIF file", "cut"],
+)
+def test_an_avif_that_is_not_read(tmp_path, content, reason):
+    (tmp_path / "image.avif").write_bytes(content())
+    with pytest.raises(ImageError, match=reason):
+        read_image(tmp_path / "image.avif")
+
+
 # ---- honest files -------------------------------------------------------------------------------------
 
 HONEST = {
@@ -251,6 +328,9 @@ HONEST = {
     "png with texts": lambda: png_with(*(chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 99)) for _ in range(50))),
     "png in small chunks": lambda: png_of_chunks(4),
     "gif with a comment": lambda: encoded("GIF", comment=b"x" * 60_000),
+    "jpeg 2000 in tiles": lambda: encoded(
+        "JPEG2000", tile_size=(16, 16), codeblock_size=(8, 8), precinct_size=(8, 8), quality_layers=[20, 10, 0]
+    ),
     "tiff in a tile larger than it": lambda: tiff_in_tile(512),
     "tiff in a large tile": lambda: tiff_in_tile(4096),
     "tiff of one row a strip": lambda: write_tiff(Page(np.zeros((5_000, 4, 1), np.uint8), rows=1)),

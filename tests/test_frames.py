@@ -168,6 +168,13 @@ def stack(tmp_path):
     return folder
 
 
+def test_predict_says_that_the_first_frame_alone_is_read(run, tiny_model, stack, tmp_path):
+    outcome = run("predict", tiny_model, stack, "-o", tmp_path / "out", "--no-heatmaps")
+    assert outcome.status == 0
+    assert outcome.err.count("only the first of 2 frames is read; blemish predict --frames all") == 1
+    assert [Path(row["path"]).name for row in rows(tmp_path / "out")] == ["a.tif", "plain.png"]
+
+
 def test_predict_makes_each_frame_a_row(run, tiny_model, stack, tmp_path):
     out = tmp_path / "out"
     outcome = run("predict", tiny_model, stack, "-o", out, "--frames", "all", "--raw", "npy")
@@ -271,3 +278,41 @@ def test_the_detector_scores_frames(tiny_model, stack):
     first, second = detector.stream(frames_of(stack / "a.tif"))
     assert (first.source, second.source) == (f"{stack}/a.tif#1", f"{stack}/a.tif#2")
     assert detector.explain(Frame(str(stack / "a.tif"), 2), second).size[0] >= 64
+
+
+def test_doctor_warns_once_with_the_number(run, parts):
+    for name in ("train/good/0.tif", "train/good/1.tif", "test/good/9.tif"):
+        save_pages(parts / name, noise(len(name)), noise(5))
+    outcome = run("doctor", parts, "--json")
+    (problem,) = [one for one in outcome.json["problems"] if "frames" in one["message"]]
+    assert problem["severity"] == "warning"
+    assert problem["message"].startswith("3 images with several frames, of which only the first is used")
+    assert len(problem["paths"]) == 3
+
+
+def test_training_says_once_that_the_first_frame_alone_is_learned_from(parts):
+    from blemish.datasets.layouts import read_data_set
+    from blemish.datasets.pixels import read_pixels
+
+    save_pages(parts / "train/good/8.tif", noise(8), stained(8))
+    save_pages(parts / "train/good/9.tif", noise(9), stained(9))
+    told = []
+    pixels = read_pixels(read_data_set(parts).train, (64, 64), progress=lambda *_: None, notify=told.append)
+    assert len(pixels.samples) == 6
+    (sentence,) = told
+    assert sentence.startswith("2 images with several frames, of which only the first is used: ")
+    assert "8.tif" in sentence
+
+
+def test_evaluate_says_that_the_first_frame_alone_is_scored(run, tiny_model, parts):
+    save_pages(parts / "test/good/9.tif", noise(9), stained(9))
+    outcome = run("evaluate", tiny_model, parts)
+    assert outcome.err.count("9.tif: only the first of 2 frames is read") == 1
+
+
+def test_the_servers_decoder_remarks_on_it():
+    from blemish.serving.decoding import decode
+
+    order = {"name": "a.tif", "most_pixels": 10_000, "size": (64, 64), "reading": {}, "picture": False}
+    head, _ = decode(order, SEVERAL["tiff"]())
+    assert list(head["remarks"]) == [f"a.tif: {REMARK}; blemish predict --frames all scores each"]

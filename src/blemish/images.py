@@ -52,6 +52,11 @@ class Picture:
     frames: int = 1
 
     @property
+    def losses(self) -> tuple[str, ...]:
+        """The remarks but the one on its frames, which is the last."""
+        return self.remarks[:-1] if self.frames > 1 else self.remarks
+
+    @property
     def size(self) -> Size:
         """(height, width)."""
         return self.image.height, self.image.width
@@ -99,8 +104,29 @@ def read_picture(source: ImageSource, reading: Reading | None = None, *, name: s
             upright = _decode_upright(opened.image, name, reading, remarks)
     else:
         raise ImageError(f"{name}: {_no_image(source)}" if name else _no_image(source))
-    image = _to_8_bit(upright, name=name, background="white", reading=reading, remarks=remarks)
     frames = 1 if isinstance(source, Frame) else opened.frames
+    return _picture(upright, name, reading, remarks, frames)
+
+
+def read_content(
+    content: bytes | memoryview, name: str, reading: Reading | None = None, *, most_pixels: int
+) -> Picture:
+    """Reads the image that the bytes of a file hold, as `read_picture` does; more than `most_pixels` are refused.
+
+    Raises ImageError.
+    """
+    if not content:
+        raise ImageError(f"{name}: empty (0 bytes)")
+    reading = reading or Reading()
+    remarks: list[str] = []
+    with _decoding_faults(name, byte_count=len(content)):
+        opened = open_image(io.BytesIO(content), most_pixels=most_pixels)
+        upright = _decode_upright(opened.image, name, reading, remarks)
+    return _picture(upright, name, reading, remarks, opened.frames)
+
+
+def _picture(upright: Image.Image, name: str, reading: Reading, remarks: list[str], frames: int) -> Picture:
+    image = _to_8_bit(upright, name=name, background="white", reading=reading, remarks=remarks)
     if frames > 1:
         remarks.append(frames_remark(name, frames))
     return Picture(image, tuple(remarks), frames)

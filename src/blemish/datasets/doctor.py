@@ -175,6 +175,7 @@ class _Finding:
     digest: str | None = None
     mask_fault: str | None = None
     remarks: tuple[str, ...] = ()
+    frames: int = 1
     mask: MaskFacts | None = None
 
     @property
@@ -205,6 +206,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
         *_identical(findings, data.root),
         *_flat(findings, data.root),
         *_remarks(findings),
+        *_several_frames(findings, data.root),
         *_depth(depth),
         *_without_mask(data),
         *(Problem("warning", one.message, one.paths) for one in data.warnings),
@@ -232,7 +234,16 @@ def _open(sample: Sample, split: Split, *, reading: Reading) -> _Finding:
     pixels = np.asarray(image)  # (H, W, 3)
     grey = bool((pixels == pixels[:, :, :1]).all())
     flat = int(np.ptp(pixels, axis=(0, 1)).max()) < _FLAT_RANGE
-    found = _Finding(sample, split, size=image.size, grey=grey, flat=flat, digest=digest, remarks=picture.remarks)
+    found = _Finding(
+        sample,
+        split,
+        size=image.size,
+        grey=grey,
+        flat=flat,
+        digest=digest,
+        remarks=picture.losses,
+        frames=picture.frames,
+    )
     if sample.mask is None:
         return found
     try:
@@ -330,6 +341,13 @@ def _remarks(findings: Sequence[_Finding]) -> Iterator[Problem]:
         yield Problem("warning", "; ".join(one.remarks), (one.sample.path,))
     if rest := tuple(one.sample.path for one in lossy[_TOLD_ONE_BY_ONE:]):
         yield Problem("warning", f"{counted(len(rest), 'more image')} cannot be read in full", rest)
+
+
+def _several_frames(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
+    several = tuple(one.sample.path for one in findings if one.frames > 1)
+    if several:
+        held = f"{counted(len(several), 'image')} with several frames, of which only the first is used"
+        yield Problem("warning", f"{held}; save the others as files of their own: {_names(several, root)}", several)
 
 
 def _depth(depth: DepthSurvey) -> Iterator[Problem]:

@@ -12,12 +12,13 @@ import numpy.typing as npt
 from blemish.datasets.layouts import Sample
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.errors import BlemishError
-from blemish.files import fingerprint, temporary_file
+from blemish.files import fingerprint, printable, temporary_file
 from blemish.ignore import Ignore
 from blemish.images import Size, read_picture, to_network_size
 from blemish.imaging.masks import MaskFacts, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.threads import readers
+from blemish.wording import counted, list_some
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def read_pixels(
     fingerprints: list[str] = []
     sizes: list[Size] = []
     ignored: dict[int, npt.NDArray[np.bool_]] = {}
+    several: list[str] = []
     with temporary_file() as file, ThreadPoolExecutor(readers()) as pool:
         results = pool.map(lambda sample: _read(sample, size, reading, masks=census is not None), samples)
         for done, (sample, result) in enumerate(zip(samples, results, strict=True)):
@@ -101,8 +103,10 @@ def read_pixels(
             if isinstance(result, str):
                 notify(f"left out: {result}")
                 continue
-            for remark in result.remarks:
-                notify(remark)
+            for loss in result.losses:
+                notify(loss)
+            if result.frames > 1:
+                several.append(printable(sample.path))
             keep(file, result.pixels)
             if census is not None and sample.mask is not None and result.mask is not None:
                 census.add(sample.mask, result.mask)
@@ -113,6 +117,9 @@ def read_pixels(
             fingerprints.append(result.digest)
             sizes.append(result.size)
         images = kept_images(file, (len(kept), *size, 3))
+    if several:
+        held = counted(len(several), "image")
+        notify(f"{held} with several frames, of which only the first is used: {list_some(several)}")
     return Pixels(tuple(kept), images, tuple(fingerprints), ignored, sizes=tuple(sizes), reading=reading or Reading())
 
 
@@ -140,7 +147,8 @@ class _Image:
     size: Size
     digest: str
     mask: MaskFacts | None
-    remarks: tuple[str, ...]
+    losses: tuple[str, ...]
+    frames: int
 
 
 def _read(sample: Sample, size: Size, reading: Reading | None, *, masks: bool) -> _Image | str:
@@ -153,7 +161,7 @@ def _read(sample: Sample, size: Size, reading: Reading | None, *, masks: bool) -
     facts = None
     if masks and sample.mask is not None:
         facts = read_mask_with_notes(sample.mask, size=picture.size).facts  # its pixels would fill the memory
-    return _Image(pixels, picture.size, digest, facts, picture.remarks)
+    return _Image(pixels, picture.size, digest, facts, picture.losses, picture.frames)
 
 
 def shrink_mask(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -4,7 +4,6 @@ It imports no more than reading images takes. Orders come on its standard input 
 output, each a JSON object and bytes: what a decoder was made to write is never run as code.
 """
 
-import io
 import json
 import os
 import signal
@@ -16,9 +15,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from blemish.errors import BlemishError
-from blemish.images import ImageError, read_picture, to_network_size
-from blemish.imaging.decoding import open_image
+from blemish.images import ImageError, read_content, to_network_size
 from blemish.imaging.reading import Reading
 
 PICTURE_SIDE = 2048  # pixels; a heatmap is to be looked at, and a larger one takes seconds to compress
@@ -57,8 +54,7 @@ def decode(order: dict[str, Any], content: bytes | memoryview) -> tuple[dict[str
         both, or the "fault" of an image that cannot be read.
     """
     try:
-        image = open_upload(order["name"], content, most_pixels=order["most_pixels"])
-        read = read_picture(image, Reading(**order["reading"]))
+        read = read_content(content, order["name"], Reading(**order["reading"]), most_pixels=order["most_pixels"])
         height, width = order["size"]
         arrays = [to_network_size(read.image, (height, width))]
         if order["picture"]:
@@ -67,20 +63,6 @@ def decode(order: dict[str, Any], content: bytes | memoryview) -> tuple[dict[str
         return {"fault": str(error)}, []
     head = {"size": read.size, "remarks": read.remarks, "shapes": [array.shape for array in arrays]}
     return head, [np.ascontiguousarray(array).data.cast("B") for array in arrays]
-
-
-def open_upload(name: str, content: bytes | memoryview, *, most_pixels: int) -> Image.Image:
-    """The image in a file, its headers checked and nothing decoded. Raises ImageError."""
-    if not content:
-        raise ImageError(f"{name}: empty (0 bytes)")
-    try:
-        image = open_image(io.BytesIO(content), most_pixels=most_pixels).image
-    except BlemishError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except Exception as error:  # on damaged files Pillow's parsers raise whatever they stumble over
-        raise ImageError(f"{name}: damaged; copy or save it again") from error
-    image.filename = name  # what later faults call it
-    return image
 
 
 def main() -> None:
