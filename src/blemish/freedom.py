@@ -55,8 +55,8 @@ def learn_freedom(
     usual = distances([Pose.mirror(1, 1)])
     sideways, upside_down = (distances([Pose.mirror(*signs)]) / usual for signs in ((1, -1), (-1, 1)))
     turned = distances(_turn(np.deg2rad(angle), aspect) for angle in ANGLES) / usual
-    free = (bool(ratios.median() <= BEARABLE) for ratios in (sideways, upside_down, turned))
-    return Freedom(*free, aspect=aspect)
+    free = [bool(ratios.median() <= BEARABLE) for ratios in (sideways, upside_down, turned)]
+    return Freedom(free[0], free[1], free[2], aspect=aspect)
 
 
 def _turn(angle: float, aspect: float) -> Pose:

@@ -184,7 +184,7 @@ class PixelMetrics:
 
     def _read_spool(self, count: int) -> NDArray[np.float32]:
         scores = np.empty(count, dtype=np.float32)
-        pending = memoryview(scores.view(np.uint8))
+        pending = memoryview(scores.data).cast("B")
         while pending:
             pending = pending[self._spool.readinto(pending) :]
         return scores

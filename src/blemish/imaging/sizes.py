@@ -32,7 +32,7 @@ def upright_sizes(paths: Sequence[Path]) -> list[Size | None]:
 def _upright(image: Image.Image) -> Size:
     """Of an opened image, of which nothing is decoded."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):  # by its tags: some versions of Pillow turn the size itself
-        width, height, orientation = (image.tag_v2.get(tag) for tag in _TIFF_TAGS)
+        width, height, orientation = (image.tag_v2.get(tag, 0) for tag in _TIFF_TAGS)
     else:
         # By `Image`: the method of a PNG decodes all of it to look for EXIF data behind the pixels.
         (width, height), orientation = image.size, Image.Image.getexif(image).get(ExifTags.Base.Orientation)
