@@ -216,14 +216,17 @@ def test_many_outsiders_among_good_images_are_not_learned_from(tmp_path: Path) -
     for defective in (0, 10):
         root = write_parts(tmp_path / str(defective), good=157)
         for index in range(defective):  # most of them are fitted to, the others calibrate
-            save(root / f"train/good/wrong{index}.png", striped(2 + index % 4))
+            wrong = striped(2 + index % 4)
+            wrong[:4, :6] = 10 * index  # copies would count once
+            save(root / f"train/good/wrong{index}.png", wrong)
         told[defective] = []
         options = CLOSED_FORM | {"size": (32, 32)}
         detector = train(root, tmp_path / f"{defective}.onnx", **options, notify=told[defective].append)
         scores[defective] = detector.score([np.repeat(striped(3)[..., None], 3, axis=2)]).scores[0]
-    assert not told[0]
-    assert len(told[10]) == 1
-    assert "look unlike the others and are not learned from" in told[10][0]
+    found = {defective: [one for one in told[defective] if "look unlike the others" in one] for defective in told}
+    assert not found[0]
+    assert len(found[10]) == 1
+    assert "and are not learned from" in found[10][0]
     assert scores[10] > 0.5 * scores[0]  # had they been learned from, they would be ordinary
 
 
@@ -395,7 +398,7 @@ def test_a_training_killed_in_one_stage_then_the_other_goes_on_to_the_same_file(
         (tmp_path / name).mkdir(exist_ok=True)
         options = {"size": SIZE, "epochs": 4, "outliers": outliers}
         train(parts, tmp_path / name / "m.onnx", notify=told.append, **options)
-        return told
+        return [one for one in told if not one.startswith("few good images")]
 
     def die_in(stage: str) -> None:
         with killed_after(2, stage=stage):
@@ -415,8 +418,7 @@ def test_an_unreadable_image_is_told_and_left_out(tmp_path: Path) -> None:
     (parts / "train" / "good" / "broken.png").write_bytes(b"no image")
     told = []
     detector = train(parts, tmp_path / "m.onnx", **CLOSED_FORM, notify=told.append)
-    assert len(told) == 1
-    assert "broken.png" in told[0]
+    assert len([one for one in told if "broken.png" in one]) == 1
     assert detector.metadata.data["train_images"] + detector.metadata.data["calibration_images"] == 12
 
 

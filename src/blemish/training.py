@@ -20,6 +20,8 @@ from lightning_fabric import seed_everything
 
 from blemish.calibration import Calibration
 from blemish.checkpoint import remove_checkpoints
+from blemish.datasets.duplicates import distinct, in_words
+from blemish.datasets.few_images import advice
 from blemish.datasets.layouts import DataSet, Named, counted, read_data_set
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.network_size import MULTIPLE, Shape
@@ -180,13 +182,17 @@ def train(
     )
     for sentence in census.warnings():
         notify(sentence)
-    nominal = [index for index, sample in enumerate(pixels.samples) if not sample.anomalous]
+    nominal, groups = distinct(pixels.images, [i for i, sample in enumerate(pixels.samples) if not sample.anomalous])
+    if groups:
+        notify(in_words(groups, [sample.path for sample in pixels.samples], data_set.root))
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
     validate = bool(labelled) or outliers is not None
     if cross_conformal is None:
         splits = [split_nominal(len(nominal), false_alarm_rate=false_alarm_rate, seed=seed, validate=validate)]
     else:
         splits = fold_nominal(len(nominal), folds=cross_conformal, seed=seed, validate=validate)
+    if cross_conformal is None and (few := advice(len(nominal), false_alarm_rate=false_alarm_rate)):
+        notify(f"few good images: {few}")
     ranks.refuse_idle(min(len(split.fit) for split in splits))
     if hidden := [index for index in labelled if pixels.hidden(index)]:
         notify(f"{counted(len(hidden), 'labelled defect')} left out: all of it is ignored")

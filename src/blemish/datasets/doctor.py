@@ -11,8 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from blemish.datasets.duplicates import digest as look_of
+from blemish.datasets.duplicates import first_of_each
+from blemish.datasets.few_images import FEW, advice
 from blemish.datasets.layouts import DataSet, Folders, Layout, Sample, Split, counted, list_some
 from blemish.datasets.mask_warnings import MaskCensus
+from blemish.datasets.network_size import DISTORTED, Shape
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, one_line, printable
 from blemish.images import ImageError, read_picture
@@ -24,7 +28,6 @@ from blemish.threads import readers
 Severity = Literal["error", "warning", "note"]
 
 LEAST_NOMINAL = 2  # one to learn from and one to calibrate on
-FEW_NOMINAL = 20
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _FLAT_RANGE = 16  # grey levels
 _TOLD_ONE_BY_ONE = 5
@@ -86,7 +89,10 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `examine` found; `supervision` says in one line what training would learn from."""
+    """What `examine` found; `supervision` says in one line what training would learn from.
+
+    `network_size` (height, width) is the one that training takes by itself.
+    """
 
     root: Path
     layout: Layout
@@ -96,6 +102,7 @@ class Diagnosis:
     problems: tuple[Problem, ...]
     supervision: str
     folders: Folders = field(default_factory=Folders)
+    network_size: tuple[int, int] = (256, 256)
 
     @property
     def masks(self) -> dict[str, int]:
@@ -127,6 +134,7 @@ class Diagnosis:
             "test": self.test.as_json(),
             "masks": self.masks,
             "unreadable": {"train": self.train.unreadable, "test": self.test.unreadable},
+            "network_size": list(self.network_size),
             "problems": [
                 {"severity": one.severity, "message": one.message, "paths": [printable(path) for path in one.paths]}
                 for one in self.problems
@@ -147,12 +155,13 @@ class Diagnosis:
         alike = self.test.description == self.train.description
         test = replace(self.test, description="") if alike else self.test
         width = max(len(f"{split.nominal:,}") for split in (self.train, test))
+        at_size = "" if self.network_size == (256, 256) else ", at {} x {} px".format(*self.network_size)
         verdict = ("not ready:", f"mend the {counted(self._errors, 'error')} first")
         rows = [
             ("train", _in_words(self.train, labelled, width=width)),
             ("test", _in_words(test, defective, width=width)),
             *((problem.severity, problem.message) for problem in self.problems),
-            ("use", self.supervision),
+            ("use", self.supervision + at_size),
             ("ready", self.command) if self.ready else verdict,
         ]
         return "\n".join(map(one_line, [title, *(f"  {label:<7} {text}" for label, text in rows)]))
@@ -164,7 +173,10 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What one opened image showed; `size` is (width, height), and None where it cannot be read."""
+    """What one opened image showed; `size` is (width, height), and None where it cannot be read.
+
+    `digest` is that of the file, `look` that of the pixels.
+    """
 
     sample: Sample
     split: Split
@@ -173,6 +185,7 @@ class _Finding:
     grey: bool = False
     flat: bool = False
     digest: str | None = None
+    look: bytes | None = None
     mask_fault: str | None = None
     remarks: tuple[str, ...] = ()
     frames: int = 1
@@ -200,7 +213,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
             if progress is not None:
                 progress(len(findings), len(samples))
     problems = [
-        *_amounts(data),
+        *_amounts(data, findings),
         *_unusable(findings),
         *_odd_masks(findings, data.root),
         *_identical(findings, data.root),
@@ -208,6 +221,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
         *_remarks(findings),
         *_several_frames(findings, data.root),
         *_depth(depth),
+        *_shapes(findings),
         *_without_mask(data),
         *(Problem("warning", one.message, one.paths) for one in data.warnings),
         *(Problem("note", note) for note in data.notes),
@@ -221,6 +235,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
         problems=tuple(sorted(problems, key=lambda problem: _SEVERITIES.index(problem.severity))),
         supervision=_supervision(_summary(finding for finding in findings if finding.split == "train")),
         folders=data.folders,
+        network_size=_shape([finding for finding in findings if _teaches(finding)]).network_size(),
     )
 
 
@@ -241,6 +256,7 @@ def _open(sample: Sample, split: Split, *, reading: Reading) -> _Finding:
         grey=grey,
         flat=flat,
         digest=digest,
+        look=look_of(pixels),
         remarks=picture.losses,
         frames=picture.frames,
     )
@@ -253,13 +269,15 @@ def _open(sample: Sample, split: Split, *, reading: Reading) -> _Finding:
     return replace(found, mask=mask.facts)
 
 
-def _amounts(data: DataSet) -> Iterator[Problem]:
-    nominal = sum(not sample.anomalous for sample in data.train)
+def _amounts(data: DataSet, findings: Sequence[_Finding]) -> Iterator[Problem]:
+    nominal, copies = _distinct(findings)
     if nominal < LEAST_NOMINAL:
-        held = counted(nominal, "good training image")
-        yield Problem("error", f"{held}: training needs at least {LEAST_NOMINAL}, better {FEW_NOMINAL} or more")
-    elif nominal < FEW_NOMINAL:
-        yield Problem("note", f"few training images: {nominal} good ones, {FEW_NOMINAL} or more are better")
+        held = counted(nominal, "distinct good training image" if copies else "good training image")
+        yield Problem("error", f"{held}: training needs at least {LEAST_NOMINAL}, better {FEW} or more")
+    elif nominal < FEW:
+        few = f"few training images: {nominal} good ones, {FEW} or more are better"
+        promised = advice(nominal)
+        yield Problem("note", f"{few}; {promised}" if promised else few)
     if not data.test:
         yield Problem("note", "no test images: there is nothing to evaluate on")
     elif not any(sample.anomalous for sample in data.test):
@@ -295,32 +313,81 @@ def _odd_masks(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
 
 
 def _identical(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
-    by_digest = defaultdict(list)
+    """Copies of files, and files of other bytes that show the same pixels."""
+    by_digest, by_look = defaultdict(list), defaultdict(list)
     for one in findings:
         if one.digest:
             by_digest[one.digest].append(one)
-    groups = [group for group in by_digest.values() if len(group) > 1]
+        if one.look:
+            by_look[one.look].append(one)
+    distinct, copies = _distinct(findings)
+    once = f"; training counts them once: {distinct:,} of {distinct + copies:,} good images are distinct"
+    yield from _copies(list(by_digest.values()), "byte-identical", root, once)
+    resaved = [group for group in by_look.values() if len({one.digest for one in group}) > 1]
+    yield from _copies(resaved, "pixel-identical", root, once)
+
+
+def _copies(groups: Sequence[Sequence[_Finding]], alike: str, root: Path, once: str) -> Iterator[Problem]:
+    groups = [group for group in groups if len(group) > 1]
     leaked = _members(group for group in groups if {one.split for one in group} == {"train", "test"})
     if leaked:
         yield Problem(
             "warning",
-            f"{counted(len(leaked), 'image')} byte-identical across train and test, where a test proves "
+            f"{counted(len(leaked), 'image')} {alike} across train and test, where a test proves "
             f"nothing; keep one of each: {_names(leaked, root)}",
             leaked,
         )
     if torn := _members(group for group in groups if len({one.sample.anomalous for one in group}) == 2):
         yield Problem(
             "warning",
-            f"{counted(len(torn), 'image')} byte-identical yet both good and defective: {_names(torn, root)}",
+            f"{counted(len(torn), 'image')} {alike} yet both good and defective: {_names(torn, root)}",
             torn,
         )
     training = [[one for one in group if one.split == "train"] for group in groups]
     repeated = [group for group in training if len(group) > 1]
     if copies := _members(repeated):
-        held = f"{len(copies):,} training images are byte-identical"
+        held = f"{len(copies):,} training images are {alike}"
         if len(repeated) > 1:
             held += f" in {len(repeated):,} groups"
-        yield Problem("note", f"{held}: {_names(copies, root)}", copies)
+        good = any(sum(_teaches(one) for one in group) > 1 for group in repeated)
+        yield Problem("note", f"{held}: {_names(copies, root)}{once if good else ''}", copies)
+
+
+def _shapes(findings: Sequence[_Finding]) -> Iterator[Problem]:
+    """Good training images of several shapes, and others of another shape than these."""
+    good = [one for one in findings if _teaches(one)]
+    shape = _shape(good)
+    height, width = shape.network_size()
+    if remark := shape.remark((height, width)):
+        odd = tuple(one.sample.path for one in good if _distorted(one, height / width))
+        yield Problem("note", remark, odd)
+    others = [one for one in findings if one.size and (one.split == "test" or one.sample.anomalous)]
+    # Where good images have several shapes, the note above has said what becomes of any.
+    if good and shape.is_one and (odd := tuple(one.sample.path for one in others if _distorted(one, height / width))):
+        held = counted(len(odd), "defective or test image")
+        yield Problem("note", f"{held} of another shape than the good training images: training sees none like it", odd)
+
+
+def _distinct(findings: Sequence[_Finding]) -> tuple[int, int]:
+    """The number of distinct good training images, and of those that are copies; what cannot be read is distinct."""
+    good = [one for one in findings if _teaches(one)]
+    distinct, _ = first_of_each((number, one.look or number) for number, one in enumerate(good))
+    return len(distinct), len(good) - len(distinct)
+
+
+def _teaches(one: _Finding) -> bool:
+    return one.split == "train" and not one.sample.anomalous
+
+
+def _shape(findings: Sequence[_Finding]) -> Shape:
+    return Shape.of([(one.size[1], one.size[0]) for one in findings if one.size])
+
+
+def _distorted(one: _Finding, ratio: float) -> bool:
+    if one.size is None:
+        return False
+    own = one.size[1] / one.size[0]
+    return max(own / ratio, ratio / own) > DISTORTED
 
 
 def _flat(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:

@@ -65,9 +65,19 @@ def split_nominal(images: int, *, false_alarm_rate: float, seed: int, validate: 
             "one to learn from and one to calibrate with"
         )
     order: Sequence[int] = np.random.default_rng(seed).permutation(images).tolist()
-    most = MOST_CALIBRATION * images_needed(false_alarm_rate)
-    calibration = max(1, min(round(CALIBRATION_SHARE * images), most))
+    calibration = calibration_images(images, false_alarm_rate)
     return Split.of(order[calibration:], order[:calibration], validate=validate)
+
+
+def calibration_images(images: int, false_alarm_rate: float) -> int:
+    """How many of so many nominal images calibrate."""
+    most = MOST_CALIBRATION * images_needed(false_alarm_rate)
+    return max(1, min(round(CALIBRATION_SHARE * images), most))
+
+
+def fold_sizes(images: int, folds: int) -> tuple[int, ...]:
+    """The sizes of the folds that so many images are dealt to."""
+    return tuple(len(range(fold, images, folds)) for fold in range(folds))
 
 
 def evenly(things: Sequence[Thing], most: int) -> list[Thing]:

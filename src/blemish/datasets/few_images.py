@@ -1,0 +1,49 @@
+"""What few good images can promise, and what cross-conformal calibration lets them promise."""
+
+import numpy as np
+
+from blemish.calibration import Calibration
+from blemish.datasets.splits import calibration_images, fold_sizes
+
+FEW = 20  # good images: with fewer, training says what they can promise
+MOST_FOLDS = 8  # advised: each is one more network to run
+
+
+def advised_folds(images: int) -> int:
+    """Folds for so many images: one each for few; otherwise of one size if that goes, since more is proven for them."""
+    if images <= MOST_FOLDS:
+        return images
+    return next((folds for folds in range(MOST_FOLDS, 3, -1) if images % folds == 0), 5)
+
+
+def advice(images: int, *, false_alarm_rate: float = 0.01) -> str | None:
+    """What so few distinct good images can promise, held back and cross-conformal, in words; None where they do."""
+    if not 2 <= images < FEW:
+        return None
+    calibrate, folds = calibration_images(images, false_alarm_rate), advised_folds(images)
+    split = _calibration(calibrate, false_alarm_rate)
+    crossed = _calibration(images, false_alarm_rate, fold_sizes(images, folds))
+    alone = f"{calibrate} of {images} good images {'calibrates' if calibrate == 1 else 'calibrate'}"
+    if split.held_rate == false_alarm_rate and _says_ok(split):
+        return None
+    unsure = "" if _says_ok(split) else ", and no image can be called ok, only unsure"
+    then = ", and images can be called ok" if unsure and _says_ok(crossed) else ""
+    return (
+        f"{alone} and can promise a false-alarm rate of {_percent(split.held_rate)}{unsure}; with "
+        f"--cross-conformal {folds} all {images} do: {_percent(crossed.held_rate)} in practice, "
+        f"{_percent(crossed.proven_rate)} at most is proven{then}"
+    )
+
+
+def _calibration(images: int, rate: float, folds: tuple[int, ...] = ()) -> Calibration:
+    """A calibration by so many images, whatever their scores."""
+    return Calibration([float(score) for score in range(images)], rate, folds=folds)
+
+
+def _says_ok(calibration: Calibration) -> bool:
+    """Whether a low score is called ok, and not unsure for want of images."""
+    return calibration.unsure_threshold > np.finfo(np.float32).min
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2g} %"
