@@ -13,8 +13,9 @@ from blemish.datasets.doctor import examine
 def command(data: DataChoice, as_json: bool) -> None:
     """Say what the folder DATA holds, what is wrong with it and how it would be used.
 
-    DATA is a folder of good images; or good/ with a folder for each type of defect, and masks/; or train/good, test/good
-    and test/DEFECT as in MVTec AD, and others: see the guide. Where none fits, --good, --bad and --masks name folders.
+    DATA is a folder of good images; or has good/, a folder for each type of defect, and masks/; or has train/good,
+    test/good and test/DEFECT as in MVTec AD; or another layout of the guide. Where none fits, name folders by --good,
+    --bad and --masks.
 
     \b
     Example:
