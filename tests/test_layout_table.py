@@ -88,6 +88,35 @@ LAYOUTS = {
         val/good/1.png    test
         val/hole/2.png    test  hole
         """,
+    "mvtec: valid, as Roboflow calls it": """
+        train/good/1.png  train
+        valid/good/2.png  train
+        test/good/3.png   test
+        test/bad/4.png    test  bad
+        """,
+    "nominal-anomalous: Real-IAD": """
+        OK/S0001/a.jpg        *
+        NG/AK/S0002/b_C1.jpg  *  AK  NG/AK/S0002/b_C1.png
+        NG/BX/S0003/b_C1.jpg  *  BX  NG/BX/S0003/b_C1.png
+        m NG/AK/S0002/b_C1.png
+        m NG/BX/S0003/b_C1.png
+        """,
+    "nominal-anomalous: masks with the image's suffix, and with numbers": """
+        good/1.png       *
+        bad/001.jpg      *  bad  masks/001.jpg.png
+        bad/img_002.jpg  *  bad  masks/img_002_1.png+img_002_2.png
+        m masks/001.jpg.png
+        m masks/img_002_1.png
+        m masks/img_002_2.png
+        """,
+    "mvtec: masks by their side of the split": """
+        train/good/1.png   train
+        train/cut/2.png    train  cut     train/masks/cut/2.png
+        test/good/1.png    test
+        test/broken/1.png  test   broken  test/masks/broken/1.png
+        m train/masks/cut/2.png
+        m test/masks/broken/1.png
+        """,
     "mvtec: good images directly in train": """
         train/0.png      train
         train/1.png      train

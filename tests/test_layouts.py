@@ -280,6 +280,11 @@ BAD_FOLDERS = {
         r"no known layout, images only in left/, right/",
     ),
     "parent-of-data-sets": (["nut/train/good/0.png", "bolt/train/good/0.png"], None, r"such as .*bolt$"),
+    "parent-of-VisA": (
+        ["candle/Data/Images/Normal/0.JPG", "candle/Data/Images/Anomaly/1.JPG", "cashew/Data/Images/Normal/0.JPG"],
+        None,
+        r"several data sets in it; give one of them, such as .*candle$",
+    ),
     "directly-in-train": (["train/0.png"], None, r"into train/good/"),
     "no-nominal-class": (ONE_VS_REST, None, r"--nominal-class NAME, one of cat, dog$"),
     "unknown-class": (ONE_VS_REST, "cow", r"no class cow; --nominal-class must be one of cat, dog$"),

@@ -154,7 +154,7 @@ def read_layout(tree: Tree, nominal_class: str | None) -> Reading:
             return _read_mvtec(tree, good=chosen)
         if not placed and (chosen := _by_its_words(top)):
             return _read_nominal_anomalous(tree, frozenset([chosen]), noted=True)
-        if tree.masked:
+        if tree.masked and not _data_sets(tree):
             return _read_by_masks(tree)
     if train or test:
         return _read_one_vs_rest(tree, _choose_class(tree.root, train | test, nominal_class))
@@ -288,17 +288,21 @@ def _taken_by_its_words(name: str) -> str:
     return f"images in {printable(name)}/ are taken as the good ones, by that name; --good DIR names others"
 
 
-def _unknown_layout(tree: Tree, top: set[str]) -> str:
-    root, images = tree.root, tree.images
-    inner = {
+def _data_sets(tree: Tree) -> set[str]:
+    """Folders that are data sets of their own."""
+    return {
         parts[0]
         for parts in tree.parts.values()
         if len(parts) > 1 and (split_word(parts[1]) or is_good(parts[1])) and not split_word(parts[0])
     }
-    if inner:
+
+
+def _unknown_layout(tree: Tree, top: set[str]) -> str:
+    root, images = tree.root, tree.images
+    if inner := _data_sets(tree):
         one = printable(root / min(inner))
         return f"{printable(root)}: several data sets in it; give one of them, such as {one}"
-    if any(split == "train" for _, split, _ in tree.in_splits()):
+    if any(parts and split_word(parts[0]) == "train" for parts in tree.parts.values()):
         return f"{printable(root)}: images lie directly in train/; move the good ones into train/good/"
     folders = list_some((f"{name}/" for name in sorted(top or {image.parts[0] for image in images})), limit=6)
     return f"{printable(root)}: no known layout, images only in {folders}; give a folder with {UNDERSTOOD}"

@@ -1,5 +1,6 @@
 """Whose mask is it: masks in folders of their own are given to images by folder and name."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from blemish.datasets.names import (
 
 Split = Literal["train", "test"]
 Masks = tuple[PurePosixPath, ...]
+
+_NUMBERED = re.compile(r"(.+?)[ _-]\d+")  # in a folder of masks no word has to say that 000_1 is one of 000
 
 # How a mask's folder says whose it is, the surer way first.
 _MIRRORED, _WITHOUT_FIRST, _SAME_WORDS, _SOME_WORDS, _NO_FOLDER = range(5)
@@ -99,6 +102,8 @@ class _Pairing:
         for mask, folder in masks.items():
             for name, stem in stems_of_mask(mask.stem):
                 self._masks[stem].append((name, folder, mask))
+            if several := _NUMBERED.fullmatch(fold(mask.stem)):
+                self._masks[several[1]].append((NUMBERED, folder, mask))
             if folder:  # MVTec LOCO keeps the masks of an image in a folder with the image's name
                 self._masks[fold(folder[-1])].append((NUMBERED, folder[:-1], mask))
         self._free = set(masks)

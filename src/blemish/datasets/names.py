@@ -36,6 +36,7 @@ _SPLITS: dict[str, SplitWord] = {
     "test_public": "test",
     "validation": "validation",
     "val": "validation",
+    "valid": "validation",
 }
 # Folders that say nothing of what they hold.
 _FILLERS = frozenset({"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "data", "rgb"})
@@ -48,6 +49,7 @@ _TOKEN = r"(?:ground[ _.-]?truth|masks?|gts?|labels?|annotations?|annot|anno|seg
 _QUALIFIER = r"(?:(?:anomaly|binary|bw|defect|pixel|seg)[ _.-]+)?"
 _MAY_NAME_A_MASK = re.compile("mask|gt|label|anno|seg|truth")
 _AFTER = re.compile(rf"(.+?)[ _.-]*[([]?{_QUALIFIER}{_TOKEN}[)\]]?([ _.-]*\d+)?")
+_SUFFIX = re.compile(r"(.+)\.(?:png|jpe?g|bmp|tiff?|webp|gif|p[pg]m)")
 _BEFORE = re.compile(rf"{_QUALIFIER}{_TOKEN}[ _.-]+(?:of[ _.-]+)?(.+)")
 
 # How a mask's name says whose it is, the surer way first: 000_mask, 000, 000_gt, 000_mask_2, mask_7 of img_7.
@@ -154,6 +156,8 @@ def stems_of_mask(stem: str) -> Iterator[tuple[int, str]]:
     if stem.endswith("_mask") and len(stem) > 5:
         yield MASK_AFTER, stem.removesuffix("_mask")
     yield SAME, stem
+    if twice := _SUFFIX.fullmatch(stem):  # 000.jpg.png is the mask of 000.jpg
+        yield OTHER_WORD, twice[1]
     if names_a_mask(stem):
         if after := _AFTER.fullmatch(stem):
             yield NUMBERED if after[2] else OTHER_WORD, after[1]
