@@ -6,6 +6,7 @@ All are made here, from a sound model file: other metadata, other graphs, other 
 import base64
 import io
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ import blemish.graph_check
 from blemish import __version__
 from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.files import fingerprint
 from blemish.graph_check import metadata_of
 from blemish.model_file import FORMAT, METADATA_KEY, ModelMetadata
 from blemish.protobuf import ProtobufError, bodies, fields, text, varint
@@ -645,6 +647,17 @@ def test_what_our_reader_takes_onnx_takes_too(content: bytes) -> None:
 def test_what_is_no_message_is_refused(content: bytes) -> None:
     with pytest.raises(ProtobufError):
         list(fields(memoryview(content)))
+
+
+def test_the_fingerprint_is_that_of_what_was_read(tiny_model: Path) -> None:
+    assert Detector.load(tiny_model).fingerprint == fingerprint(tiny_model)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_or_a_device_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "not a regular file" in refused(tmp_path / "pipe.onnx")
+    assert "not a regular file" in refused(Path("/dev/zero"))
 
 
 # Saved figures

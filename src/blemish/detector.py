@@ -14,7 +14,7 @@ from PIL import Image
 from blemish.calibration import Verdict
 from blemish.drift import DriftCheck, drift_statistics
 from blemish.errors import BlemishError
-from blemish.files import fingerprint, printable
+from blemish.files import printable
 from blemish.heatmaps import HeatmapScale, overlay, upscale
 from blemish.ignore import Ignore, Mask, enlarge, of_record, union
 from blemish.images import ImageError, ImageSource, read_image, read_picture, to_network_size
@@ -130,8 +130,7 @@ class Detector:
         if threads is not None and threads < 1:
             raise BlemishError(f"the number of threads must be 1 or more, not {threads}")
         path = one_path(path, "the model")
-        digest = fingerprint(path)
-        graph, metadata = open_model(path, threads=threads, arena=arena)
+        graph, metadata, digest = open_model(path, threads=threads, arena=arena)
         detector = cls(graph, metadata, name=path.name, fingerprint=digest)
         detector.ignore = None if ignore is None else Ignore(ignore)
         if false_alarm_rate is not None:

@@ -5,10 +5,12 @@ ONNX itself, so nothing is converted, and the metadata say which runtime its cal
 """
 
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -63,17 +65,20 @@ class Graph(Protocol):
         """
 
 
-def open_model(path: Path, *, threads: int | None, arena: bool) -> tuple[Graph, ModelMetadata]:
+def open_model(path: Path, *, threads: int | None, arena: bool) -> tuple[Graph, ModelMetadata, str]:
     """Opens a model file; see `Detector.load` for the arguments. Raises BlemishError, naming the file.
 
+    Returns the graph, the metadata, and SHA-256 of the bytes that both were read from, as 64 hexadecimal digits.
     Nothing of the graph is run, nor given any memory, before it is checked: see `blemish.graph_check`.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # reading a pipe or a device may never end
+            raise BlemishError(f"{printable(path)}: not a regular file; save the model to one")
         model = path.read_bytes()
     except OSError as error:
         raise BlemishError(f"{printable(path)}: {read_fault(error)}") from error
     try:
-        return _opened(model, threads=threads, arena=arena)
+        return *_opened(model, threads=threads, arena=arena), sha256(model).hexdigest()
     except BlemishError as error:
         raise BlemishError(f"{printable(path)}: {error}") from error
 
