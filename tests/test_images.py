@@ -109,6 +109,20 @@ def test_sixteen_bit_grey_keeps_its_upper_byte(tmp_path, content):
     np.testing.assert_array_equal(pixels(read_image(tmp_path / "wide")), grey_as_rgb(WIDE // 256))
 
 
+@pytest.mark.parametrize("most", [1, 15, 100, 254, 255, 1000, 4095, 65_535])
+@pytest.mark.parametrize("kind", [b"P5", b"P6"])
+def test_portable_maps_are_scaled_to_their_largest_value(tmp_path, kind, most):
+    values = rng.integers(0, most + 1, (6, 5, 3 if kind == b"P6" else 1))
+    stored = values.astype(">u2" if most > 255 else np.uint8).tobytes()
+    (tmp_path / "map").write_bytes(kind + b"\n5 6\n%d\n" % most + stored)
+    full = 65_535 if most > 255 else 255
+    exact = np.round(values / most * full).astype(int) // (256 if most > 255 else 1)
+    np.testing.assert_array_equal(pixels(read_image(tmp_path / "map")), np.broadcast_to(exact, (6, 5, 3)))
+    (tmp_path / "map").write_bytes((tmp_path / "map").read_bytes()[:-1])
+    with pytest.raises(ImageError, match="truncated"):
+        read_image(tmp_path / "map")
+
+
 def test_sixteen_bit_colour_keeps_its_upper_byte(tmp_path):
     colour = rng.integers(0, 65536, (5, 4, 3)).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in colour)

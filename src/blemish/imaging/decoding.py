@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from blemish.imaging.containers import jpeg
@@ -56,6 +57,8 @@ def open_image(file: BinaryIO, *, most_pixels: int = MAX_PIXELS, frame: int = 1)
         number = frames[frame - 1]
         if image is None:
             image = open_page(file, number, most_pixels)
+        elif form.name == "PPM":
+            image = _portable_map(image, file)
         elif number:
             image.seek(number)
             if form.name == "JPEG":
@@ -89,6 +92,8 @@ def recheck(image: Image.Image, *, most_pixels: int = MAX_PIXELS) -> Opened:
         chosen: Image.Image = image
         if form.name == "TIFF" and page_to_correct(file, number, most_pixels) is not None:
             chosen = open_page(file, number, most_pixels)
+        elif form.name == "PPM":
+            chosen = _portable_map(image, file)
     finally:
         file.seek(place)
     return Opened(chosen, len(frames) if number == frames[0] else 1)
@@ -111,3 +116,27 @@ def _pictures(image: Any, file: BinaryIO, index: int) -> Sequence[int]:
             frames.append(number)
     file.seek(place)
     return frames
+
+
+def _portable_map(image: Any, file: BinaryIO) -> Image.Image:
+    """A binary PGM or PPM whose largest value is neither 255 nor 65,535, scaled to that; any other as it is.
+
+    Pillow scales value by value, which takes a minute for an image of a camera.
+    """
+    codec, _, start, arguments = image.tile[0]
+    bands = {"L": 1, "I": 1, "RGB": 3}.get(image.mode)
+    if codec != "ppm" or bands is None or (bands == 3 and arguments[-1] > 255):
+        return image  # type: ignore[no-any-return]
+    most = arguments[-1]
+    stored, full = (np.dtype(np.uint8), 255) if most < 256 else (np.dtype(">u2"), 65535)
+    count = image.width * image.height * bands
+    file.seek(start)
+    content = file.read(count * stored.itemsize)
+    if len(content) < count * stored.itemsize:
+        raise OSError("image file is truncated")
+    scaled = np.minimum(np.rint(np.arange(full + 1) / most * full), full)
+    values = scaled.astype(stored.newbyteorder("="))[np.frombuffer(content, stored)]
+    shape = (image.height, image.width, bands) if bands == 3 else (image.height, image.width)
+    decoded = Image.fromarray(values.reshape(shape))
+    decoded.format = image.format
+    return decoded

@@ -64,7 +64,7 @@ _KNOWN = (
         "PPM",
         "PGM or PPM",
         (".ppm", ".pgm", ".pbm", ".pnm"),
-        lambda head: head[:1] == b"P" and head[1:2] in tuple(b"%c" % code for code in b"123456fy0"),
+        lambda head: head[:1] == b"P" and head[1:2] in tuple(b"%c" % code for code in b"123456f"),
         portable_map.examine,
     ),
     Format(

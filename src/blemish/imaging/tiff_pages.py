@@ -28,7 +28,9 @@ def open_page(file: BinaryIO, number: int, most_pixels: int) -> Image.Image:
     page = wrong or tiff.check_frame(file, number, most_pixels) or Page(little=True)
     try:
         if wrong is not None:
-            return _corrected(file, wrong)
+            image = _corrected(file, wrong)
+            image.format = "TIFF"
+            return image
         image = _by_pillow(file, number)
         if tiff.unread(page) is None:
             return image
