@@ -76,7 +76,6 @@ IMAGES: dict[str, tuple[str, Callable[[Path], object], str | None]] = {
     "alpha": ("x.png", lambda path: encoded(path, Image.fromarray(noise(0)).convert("RGBA")), None),
     "1 x 1": ("x.png", lambda path: save_image(path, noise(0, size=(1, 1))), None),
     "1 x 500": ("x.png", lambda path: save_image(path, noise(0, size=(1, 500))), None),
-    "animated GIF": ("x.gif", animated, None),
     "EXIF-rotated": ("x.jpg", rotated, None),
     "non-ASCII name": ("Kratzer größer 傷.png", lambda path: save_image(path, noise(0)), None),
     "newline in the name": ("a\nb.png", lambda path: save_image(path, noise(0)), None),
@@ -108,6 +107,14 @@ def test_a_bad_image_is_one_line_and_the_rest_is_scored(run, tiny_model, tmp_pat
     assert outcome.json["failed"] == (sentence is not None)
     assert outcome.json["anomalous"] >= 1  # the stained one, whatever came before it
     assert not list(out.rglob(".*"))
+
+
+def test_of_several_frames_the_first_is_scored_and_that_is_said(run, tiny_model, tmp_path):
+    animated(tmp_path / "x.gif")
+    outcome = run("predict", tiny_model, tmp_path / "x.gif", "-o", tmp_path / "out", "--json")
+    assert (outcome.status, outcome.json["images"], outcome.json["failed"]) == (0, 1, 0)
+    assert "only the first of 3 frames is read" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
 
 
 def test_a_rotated_photograph_is_upright_in_its_heatmap(run, tiny_model, tmp_path):
