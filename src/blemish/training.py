@@ -191,7 +191,8 @@ def train(
         splits = [split_nominal(len(nominal), false_alarm_rate=false_alarm_rate, seed=seed, validate=validate)]
     else:
         splits = fold_nominal(len(nominal), folds=cross_conformal, seed=seed, validate=validate)
-    if cross_conformal is None and (few := advice(len(nominal), false_alarm_rate=false_alarm_rate)):
+    could_cross = cross_conformal is None and (away is None or away.everywhere)
+    if could_cross and (few := advice(len(nominal), false_alarm_rate=false_alarm_rate)):
         notify(f"few good images: {few}")
     ranks.refuse_idle(min(len(split.fit) for split in splits))
     if hidden := [index for index in labelled if pixels.hidden(index)]:

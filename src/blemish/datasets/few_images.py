@@ -42,7 +42,7 @@ def _calibration(images: int, rate: float, folds: tuple[int, ...] = ()) -> Calib
 
 def _says_ok(calibration: Calibration) -> bool:
     """Whether a low score is called ok, and not unsure for want of images."""
-    return calibration.unsure_threshold > np.finfo(np.float32).min
+    return bool(calibration.unsure_threshold > np.finfo(np.float32).min)
 
 
 def _percent(rate: float) -> str:
