@@ -14,12 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from blemish.datasets.layouts import natural_key
+from blemish.datasets.layouts import natural_key, read_data_set
 from blemish.detector import BATCH_SIZE, Detector, ScoredImage
 from blemish.errors import BlemishError
+from blemish.evaluation import evaluate
+from blemish.heatmaps import encode_png
+from blemish.images import ImageError
 from blemish.prediction import find_images, predict, read_list
 from blemish.prediction.finding import natural_order
 from blemish.prediction.pictures import PictureNames
+from blemish.report import write_report
 from conftest import noise, save_image, stained
 
 
@@ -325,3 +329,125 @@ letters = st.text("aAbB019٣ß. -\udcff", min_size=1, max_size=6).filter(lambda 
 @given(st.lists(st.lists(letters, min_size=1, max_size=3).map("/".join), max_size=12, unique=True))
 def test_natural_order_is_that_of_the_folder_layouts(paths):
     assert sorted(sorted(paths), key=natural_order) == sorted(paths, key=lambda path: natural_key(PurePosixPath(path)))
+
+
+def replaced_while_scoring(monkeypatch, path: Path, by: np.ndarray) -> None:
+    """Another picture takes the file's place once its first version was scored."""
+    stream = Detector.stream
+
+    def replacing(self, images, **options):
+        for result in stream(self, images, **options):
+            if getattr(result, "source", None) == str(path):
+                status = path.stat()
+                Image.fromarray(by).save(path, compress_level=0)
+                os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            yield result
+
+    monkeypatch.setattr(Detector, "stream", replacing)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (31, 90)], ids=["same size", "another size"])
+def test_a_file_replaced_meanwhile_has_the_row_of_its_picture(detector, tmp_path, monkeypatch, size):
+    for number in range(3):
+        save_image(tmp_path / f"photos/{number}.png", noise(number))
+    path = tmp_path / "photos/1.png"
+    with monkeypatch.context() as patch:
+        replaced_while_scoring(patch, path, stained(1, size=size))
+        predict(detector, [tmp_path / "photos"], tmp_path / "out", raw="npy")
+    (now,) = detector.stream([str(path)])
+    row = rows(tmp_path / "out")[1]
+    assert (row["verdict"], float(row["score"])) == (now.verdict, pytest.approx(now.score, rel=1e-5))
+    with Image.open(tmp_path / "out/heatmaps/1.png") as drawn:
+        difference = np.abs(np.array(drawn).astype(int) - np.array(detector.explain(path, now)))
+    assert difference.max() <= 1
+    assert np.load(tmp_path / "out/maps/1.png.npy").shape == size
+    regions = json.loads((tmp_path / "out/regions.json").read_text(encoding="utf-8"))
+    assert len(regions[str(path)]) == len(detector.regions(now)) > 0
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "16 bit", "large"])
+def test_a_file_that_stays_is_known_again(detector, tmp_path, kind):
+    pixels = {
+        "grey": noise(1)[..., 0],
+        "colour": noise(1),
+        "16 bit": noise(1)[..., 0].astype(np.uint16) * 256,
+        "large": noise(1, size=(300, 207)),
+    }[kind]
+    path = save_image(tmp_path / "a.png", pixels)
+    (scored,) = detector.stream([path])
+    detector.explain(path, scored)
+    save_image(path, stained(2))
+    with pytest.raises(ImageError, match=r"a\.png: it has changed since it was scored"):
+        detector.explain(path, scored)
+
+
+def test_a_report_is_not_drawn_from_replaced_files(detector, parts, tmp_path):
+    evaluation = evaluate(detector, read_data_set(parts))
+    save_image(parts / "test/good/0.png", stained(3))
+    with pytest.raises(BlemishError, match=r"0\.png: it has changed since it was scored"):
+        write_report(evaluation, tmp_path / "page.html")
+
+
+UNREADABLE = {
+    "missing": lambda path: None,
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no picture"),
+    "named pipe": lambda path: os.mkfifo(path),
+    "link to nowhere": lambda path: path.symlink_to("nowhere"),
+    "link to itself": lambda path: path.symlink_to(path.name),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.png", "a[1].png", "a*.png", "x" * 300 + ".png", "a.png/b.png", "frob://x/a.png", *UNREADABLE]
+)
+def test_an_unreadable_file_that_is_named_is_one_row(run, tiny_model, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    save_image(tmp_path / "good.png", noise(1))
+    if name in UNREADABLE:
+        UNREADABLE[name](tmp_path / "broken.png")
+        name = "broken.png"
+    outcome = run("predict", tiny_model, name, "good.png", "-o", "out", "--json")
+    assert (outcome.status, outcome.json["images"], outcome.json["failed"]) == (0, 1, 1)
+    assert [(row["path"], row["verdict"] == "unreadable") for row in rows(Path("out"))] == [
+        (name, True),
+        ("good.png", False),
+    ]
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_read_is_one_row(detector, photos, tmp_path, monkeypatch):
+    walk = os.walk
+
+    def refusing(top, *, onerror, **options):
+        for folder, subfolders, files in walk(top, onerror=onerror, **options):
+            if folder.endswith("line2"):
+                onerror(PermissionError(13, "Permission denied", folder))
+            else:
+                yield folder, subfolders, files
+
+    monkeypatch.setattr("blemish.prediction.finding.os.walk", refusing)
+    said: list[str] = []
+    prediction = predict(detector, [photos], tmp_path / "out", notify=said.append)
+    assert (prediction.images, prediction.failed) == (4, 1)
+    assert len(said) == 1
+    assert said[0].startswith(f"{photos / 'line2'}: a folder")
+
+
+@pytest.mark.parametrize("fault", [BlemishError("disk full"), KeyboardInterrupt()])
+def test_rows_are_kept_when_the_disk_is_full(detector, photos, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr("blemish.prediction.run.CHUNK", 2)
+    written = []
+
+    def failing(picture):
+        written.append(picture)
+        if len(written) > 2:
+            raise fault
+        return encode_png(picture)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("blemish.prediction.scoring.encode_png", failing)
+        with pytest.raises(type(fault)):
+            predict(detector, [photos], tmp_path / "out")
+    prediction = predict(detector, [photos], tmp_path / "out")
+    assert (prediction.resumed, prediction.images) == (2, 5)

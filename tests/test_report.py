@@ -40,6 +40,7 @@ def evaluated(path, score, *, defect=None, mask=None, verdict=None, size=(48, 64
     anomaly_map = np.full((16, 16), 1.0, np.float32)
     anomaly_map[4:6, 8:10] = score
     scored = SimpleNamespace(
+        is_of=lambda image: True,
         source=str(path),
         score=float(score),
         p_value=0.05,

@@ -1,5 +1,6 @@
 """The runtime's one class: loads a model file and scores images through it, without torch."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from blemish.errors import BlemishError
 from blemish.files import printable
 from blemish.heatmaps import HeatmapScale, overlay, upscale
 from blemish.ignore import Ignore, Mask, enlarge, of_record, union
-from blemish.images import ImageError, ImageSource, read_image, read_picture, to_network_size
+from blemish.images import ImageError, ImageSource, Picture, read_image, read_picture, to_network_size
 from blemish.imaging.frames import Frame
 from blemish.imaging.reading import Reading
 from blemish.imaging.sources import each_image, one_path
@@ -43,6 +44,7 @@ class ScoredImage:
         ignored: where the image does not count, bool (H, W) at network size; None where all of it does.
         light: its brightness and sharpness, see `drift_statistics`.
         remarks: what was lost in reading it, a sentence each.
+        seen: fingerprint of the pixels at network size, empty where it is not known; see `is_of`.
     """
 
     source: str
@@ -54,6 +56,14 @@ class ScoredImage:
     ignored: Mask | None = None
     light: Mapping[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    seen: str = ""
+
+    def is_of(self, image: Image.Image) -> bool:
+        """Whether an image, as `read_image` reads it, is the one that was scored, and not one that took its place."""
+        if not self.seen:
+            return True
+        same_size = (image.height, image.width) == self.size
+        return same_size and _fingerprint(to_network_size(image, self.anomaly_map.shape)) == self.seen
 
     def full_map(self) -> npt.NDArray[np.float32]:
         """The anomaly map at the image's own size, float32 (height, width); 0 where the image does not count."""
@@ -199,15 +209,28 @@ class Detector:
                 yield from self._score_batch(read)
 
     def explain(self, image: ImageSource, scored: ScoredImage) -> Image.Image:
-        """The image with its heatmap, outlined regions and colour bar, on the detector's fixed scale."""
+        """The image with its heatmap, outlined regions and colour bar, on the detector's fixed scale.
+
+        Raises ImageError where it cannot be read, or where a file is not the one any more that was scored.
+        """
         regions = self.regions(scored)
+        picture = read_image(image, self.reading)
+        if isinstance(image, str | bytes | os.PathLike | Frame) and not scored.is_of(picture):
+            raise ImageError(f"{printable(scored.source)}: it has changed since it was scored; score it again")
         return overlay(
-            read_image(image, self.reading),
+            picture,
             scored.anomaly_map,
             self.scale,
             regions=regions,
             ignored=scored.full_ignored(),
         )
+
+    def score_again(self, image: Image.Image, *, path: str, source: str) -> ScoredImage | FailedImage:
+        """Scores what `read_image` has read of a file: `path` finds its mask, `source` is what it is called.
+
+        Raises ImageError where its mask cannot be read.
+        """
+        return next(self._score_batch([self._prepared(Picture(image), path, source)]))
 
     def regions(self, scored: ScoredImage) -> list[Region]:
         """Where the map reaches the threshold, with p-values; empty exactly when the verdict is not "anomalous"."""
@@ -276,6 +299,7 @@ class Detector:
                 union(one.ignored, self._built_in),
                 one.light,
                 one.remarks,
+                _fingerprint(one.pixels),
             )
 
     @property
@@ -295,10 +319,13 @@ class Detector:
         if isinstance(image, Frame):
             path, source = image.path, str(image)
         try:
-            picture = read_picture(image, self.reading, name=source)
-            ignored = None if self.ignore is None else self.ignore.mask(path, self.metadata.size)
+            return self._prepared(read_picture(image, self.reading, name=source), path, source)
         except ImageError as error:
             return FailedImage(source, str(error))
+
+    def _prepared(self, picture: Picture, path: str | None, source: str) -> "_Read | FailedImage":
+        """What the network sees of an image; ``path`` finds its mask. Raises ImageError for the mask."""
+        ignored = None if self.ignore is None else self.ignore.mask(path, self.metadata.size)
         if ignored is not None and ignored.all():
             return FailedImage(source, f"{printable(source)}: its mask leaves nothing to look at")
         pixels = to_network_size(picture.image, self.metadata.size)
@@ -316,6 +343,10 @@ class _Read:
     ignored: Mask | None  # (H, W), besides the model's own
     light: Mapping[str, float]
     remarks: tuple[str, ...]
+
+
+def _fingerprint(pixels: npt.NDArray[np.uint8]) -> str:
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
 
 
 def _batches(images: Iterable[ImageSource], size: int) -> Iterator[list[tuple[int, ImageSource]]]:

@@ -38,7 +38,10 @@ def open_storage(url: str) -> tuple[Any, str]:
 
 def read_bytes(url: str) -> bytes:
     """One object, whole. Raises OSError, whatever the storage library raises."""
-    storage, path = open_storage(url)
+    try:
+        storage, path = open_storage(url)
+    except BlemishError as error:  # one image that cannot be read, among others that can
+        raise OSError(str(error)) from error
     try:
         content: bytes = storage.cat_file(path)
     except (FileNotFoundError, PermissionError) as error:  # storage libraries give them no number

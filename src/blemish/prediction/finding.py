@@ -28,19 +28,28 @@ def find_images(
     """The images that paths, folders, patterns and URLs stand for, in natural order within a folder.
 
     A file given by name is taken whatever its suffix, and without looking whether it is there: reading it
-    will tell. A file that is named twice comes twice. What Blemish wrote itself is left out, however it was named,
+    will tell, as it does of a pattern that nothing matches and a folder that cannot be listed, where there are images
+    beside them. A file that is named twice comes twice. What Blemish wrote itself is left out, however it was named,
     and counted in `results`. Memory holds the names of one folder. One path may be given without a list around it.
     Raises BlemishError where there is no image.
     """
     results = results or Results()
     given: list[str] = []  # for the complaint, so only until there is nothing to complain of
+    unmatched: list[str] = []  # patterns, which become images that are not there
     found = False
     for path in each_path(paths):
         if not found:
             given.append(path)
+        left_out, matched = results.number, False
         for image in _expand_url(path, results) if is_url(path) else _expand(path, results):
-            found = True
+            found = matched = True
+            yield from unmatched
+            unmatched.clear()
             yield image
+        if not matched and results.number == left_out and glob.has_magic(path) and not os.path.isdir(path):
+            unmatched.append(path)
+    if found:
+        yield from unmatched
     if not found:
         known = f" ({sentence})" if (sentence := results.sentence()) else ""
         raise BlemishError(
@@ -133,9 +142,17 @@ def _expand(path: str, results: Results) -> Iterator[str]:
 
 
 def _walk(top: str, results: Results) -> Iterator[str]:
-    """Every image below a folder; hidden folders are skipped, links followed, no folder is entered twice."""
+    """Every image below a folder; hidden folders are skipped, links followed, no folder is entered twice.
+
+    A folder that cannot be listed comes as an image that cannot be read.
+    """
     entered: set[str] = set()
-    for folder, subfolders, names in os.walk(top, followlinks=True, onerror=_refuse_folder):
+    closed: list[str] = []
+    for folder, subfolders, names in os.walk(
+        top, followlinks=True, onerror=lambda error: closed.append(error.filename)
+    ):
+        yield from closed
+        closed.clear()
         entered.add(os.path.realpath(folder))
         subfolders[:] = [
             name
@@ -146,10 +163,7 @@ def _walk(top: str, results: Results) -> Iterator[str]:
             image = os.path.join(folder, name)
             if not results.leaves_out(image, top=top):
                 yield image
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise BlemishError(f"{printable(error.filename)}: {read_fault(error)}; give a folder that can be read") from error
+    yield from closed
 
 
 def _expand_url(url: str, results: Results) -> Iterator[str]:

@@ -229,9 +229,9 @@ def _score(journal: Journal, engine: Engine, progress: Progress | None, tell: No
                         tell(sentence)
                 if progress is not None:
                     progress(journal.done, journal.total)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BlemishError) as error:  # the disk may be full: what is done stays done
         journal.commit()
-        if journal.done:
+        if journal.done and isinstance(error, KeyboardInterrupt):
             tell(f"{journal.done:,} of {counted(journal.total, 'image')} done: the same command goes on from here")
         raise
     journal.commit()

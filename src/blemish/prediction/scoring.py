@@ -129,12 +129,19 @@ def _in_threads(detector: Detector, workers: int, chunks: Iterable[Chunk]) -> Ge
 def _row(detector: Detector, item: Item, state: str, result: ScoredImage | FailedImage, files: ExitStack) -> Row:
     if isinstance(result, FailedImage):
         return Row(item.position, state, UNREADABLE, fault=result.reason)
-    regions = detector.regions(result)
+    image = None
     if item.places.overlay is not None:
         try:
+            state_now = file_state(item.file)
             image = read_image(item.source, detector.reading)
+            if not result.is_of(image):  # another file has taken its place: row and picture are to be of one
+                state, result = state_now, detector.score_again(image, path=item.file, source=item.name)
         except ImageError as error:  # gone since it was scored
             return Row(item.position, state, UNREADABLE, fault=str(error))
+        if isinstance(result, FailedImage):
+            return Row(item.position, state, UNREADABLE, fault=result.reason)
+    regions = detector.regions(result)
+    if image is not None and item.places.overlay is not None:
         picture = overlay(image, result.anomaly_map, detector.scale, regions=regions, ignored=result.full_ignored())
         _write(item.places.overlay, encode_png(picture), item, files)
     if item.places.raw is not None:

@@ -14,7 +14,7 @@ from PIL import Image
 from blemish.files import printable
 from blemish.heatmaps import HeatmapScale, overlay
 from blemish.ignore import enlarge
-from blemish.images import read_image
+from blemish.images import ImageError, read_image
 from blemish.imaging.masks import read_mask
 from blemish.imaging.reading import Reading
 
@@ -81,6 +81,8 @@ def outcome(item: "EvaluatedImage") -> Outcome:
 def _card(item: "EvaluatedImage", scale: HeatmapScale, reading: Reading) -> Card:
     scored, sample = item.scored, item.sample
     photograph = read_image(sample.path, reading)
+    if not scored.is_of(photograph):
+        raise ImageError(f"{printable(sample.path)}: it has changed since it was scored; write the report again")
     photograph.thumbnail((SIDE, SIDE))
     mask = None
     if sample.mask is not None:
