@@ -378,6 +378,14 @@ FOUND: dict[str, tuple[dict[str, str], list[str], dict[str, tuple[str, str]]]] =
         ["test/crack/7.png"],
         {"test/crack/7.png": ("all.json", "7.png")},
     ),
+    "COCO by a name in the split that its own name says": (
+        {"annotations/instances_train2017.json": names("0.png"), "annotations/instances_val2017.json": names("0.png")},
+        ["train2017/0.png", "val2017/0.png"],
+        {
+            "train2017/0.png": ("annotations/instances_train2017.json", "0.png"),
+            "val2017/0.png": ("annotations/instances_val2017.json", "0.png"),
+        },
+    ),
     "COCO by an ambiguous name": ({"all.json": names("000.png")}, ["test/crack/000.png", "test/dent/000.png"], {}),
     "YOLO beside": (
         {"test/crack/000.txt": LINE},
@@ -419,6 +427,32 @@ def test_annotations_are_found(name: str, tmp_path: Path) -> None:
     assert {str(image): (str(one.file.relative_to(tmp_path)), one.key) for image, one in found.of.items()} == expected
     if expected:
         assert {str(file) for file in found.files} == {file for file, _ in expected.values()}
+
+
+UNREAD = {
+    "CVAT": ("annotations.xml", '<?xml version="1.0"?>\n<annotations><version>1.1</version></annotations>', True),
+    "Pascal VOC": ("Annotations/000.xml", "<annotation><object/></annotation>", True),
+    "run lengths": ("train.csv", "ImageId,ClassId,EncodedPixels\n000.png,1,5 3\n", True),
+    "VIA": ("via.json", '{"_via_settings": {}, "_via_img_metadata": {}}', True),
+    "VIA, regions alone": ("via.json", '{"000.png123": {"filename": "000.png", "regions": []}}', True),
+    "Label Studio": ("export.json", '[{"id": 1, "annotations": [{"result": []}]}]', True),
+    "a list of names": ("names.csv", "image,label\ncharles.png,good\n", False),
+    "settings": ("camera.json", '{"exposure": 3}', False),
+    "other XML": ("log.xml", "<log/>", False),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_annotations_that_are_not_read_are_said(name: str, tmp_path: Path) -> None:
+    path, text, said = UNREAD[name]
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text(text)
+    found = find_annotations(tmp_path, [PurePosixPath(path)], [PurePosixPath("000.png")])
+    assert not found.of
+    assert not found.files
+    assert len(found.notes) == said
+    if said:
+        assert found.notes[0].startswith(f"1 file with annotations in a form that is not read: {path}; save them as")
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:

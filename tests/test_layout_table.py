@@ -1,5 +1,6 @@
 """Layouts that people have: the split, the defect type and the mask of every file, and no file that is left over."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from blemish.datasets.doctor import examine
 from blemish.datasets.layouts import DataSet, Sample, read_data_set
+from blemish.errors import BlemishError
 
 SIZE = (24, 16)  # width, height
 
@@ -109,6 +111,62 @@ LAYOUTS = {
         m masks/img_002_1.png
         m masks/img_002_2.png
         """,
+    "mvtec: in the folders of an archive": """
+        parts-main/bottle/train/good/0.png   train
+        parts-main/bottle/train/good/1.png   train
+        parts-main/bottle/test/good/0.png    test
+        parts-main/bottle/test/crack/0.png   test  crack  parts-main/bottle/ground_truth/crack/0_mask.png
+        m parts-main/bottle/ground_truth/crack/0_mask.png
+        """,
+    "mvtec: in a folder with ok in its name": """
+        ok_set/train/good/0.png  train
+        ok_set/test/good/0.png   test
+        ok_set/test/bad/0.png    test  bad
+        """,
+    "masks: DAGM in the folder of its class": """
+        Class1/Train/0576.PNG  train
+        Class1/Train/0577.PNG  train  defective  Class1/Train/Label/0577_label.PNG
+        Class1/Test/0001.PNG   test
+        m Class1/Train/Label/0577_label.PNG
+        """,
+    "nominal-anomalous: magnetic tiles in the folder of an archive": """
+        tiles-master/MT_Free/Imgs/1.jpg   *
+        e tiles-master/MT_Free/Imgs/1.png
+        tiles-master/MT_Crack/Imgs/3.jpg  *  MT_Crack  tiles-master/MT_Crack/Imgs/3.png
+        m tiles-master/MT_Crack/Imgs/3.png
+        """,
+    "nominal-anomalous: castings of 512 pixels": """
+        casting_512x512/ok_front/0.jpeg   *
+        casting_512x512/def_front/1.jpeg  *  def_front
+        """,
+    "nominal-anomalous: German": """
+        i.O/0.png     *
+        n.i.O./1.png  *  n.i.O.
+        """,
+    "nominal-anomalous: German words": """
+        Gutteile/0.png       *
+        Schlechtteile/1.png  *  Schlechtteile
+        """,
+    "nominal-anomalous: French": """
+        conforme/0.png             *
+        non conforme/rayure/1.png  *  rayure
+        """,
+    "nominal-anomalous: Chinese": """
+        良品/0.png    *
+        不良品/1.png  *  不良品
+        """,
+    "mvtec: folders with years": """
+        train2017/good/0.png  train
+        test2017/good/0.png   test
+        test2017/bad/1.png    test  bad
+        """,
+    "mvtec: litter of a network drive": """
+        train/good/0.png  train
+        train/good/@eaDir/0.png
+        test/good/0.png   test
+        $RECYCLE.BIN/1.png
+        __MACOSX/train/good/0.png
+        """,
     "mvtec: masks by their side of the split": """
         train/good/1.png   train
         train/cut/2.png    train  cut     train/masks/cut/2.png
@@ -182,7 +240,8 @@ LAYOUTS = {
         normal/n0.png       train
         normal/n5.png       train
         normal_test/t0.png  test
-        abnormal/a0.png     *  abnormal
+        abnormal/a0.png     test  abnormal
+        abnormal/a1.png     test  abnormal
         """,
     "nominal-anomalous: VisA without its list": """
         Data/Images/Normal/0000.JPG   *
@@ -357,3 +416,54 @@ def first_error(data: DataSet) -> str:
     nominal = sum(not sample.anomalous for sample in data.train)
     held = f"{nominal or 'no'} good training image{'s' * (nominal != 1)}"
     return f"{held}: training needs at least 2, better 20 or more"
+
+
+def test_images_of_other_sensors_are_no_photographs(tmp_path):
+    """MVTec 3D-AD has point clouds beside its photographs."""
+    root = tmp_path / "parts"
+    rows = """
+        train/good/rgb/000.png  train
+        train/good/xyz/000.tiff
+        test/good/rgb/000.png   test
+        test/good/xyz/000.tiff
+        test/hole/rgb/000.png   test  hole  test/hole/gt/000.png
+        test/hole/xyz/000.tiff
+        m test/hole/gt/000.png
+        """
+    wanted = build(root, rows_of(rows))
+    data = read_data_set(root)
+    agree(found_in(data, root), wanted)
+    [warning] = data.warnings
+    assert "3 images not used: test/good/xyz/ (1), test/hole/xyz/ (1), train/good/xyz/ (1)" in warning.message
+    assert {path.suffix for path in warning.paths} == {".tiff"}
+
+
+def test_a_folder_around_the_data_set_changes_no_split(tmp_path):
+    for i in range(20):
+        photograph(tmp_path / f"archive/parts/good/{i}.png")
+        photograph(tmp_path / f"archive/parts/bad/{i}.png")
+    (tmp_path / "archive/licence.txt").write_text("free")
+    outer, inner = read_data_set(tmp_path / "archive"), read_data_set(tmp_path / "archive/parts")
+    assert (outer.train, outer.test, outer.root) == (inner.train, inner.test, inner.root)
+    assert outer.notes[:2] == (
+        "all images are in parts/, which is read in place of the folder around it",
+        "1 other file beside parts/ ignored (no image suffix)",
+    )
+
+
+def test_annotations_outside_of_the_one_folder_of_images_are_used(tmp_path):
+    photograph(tmp_path / "frames/good/0.png")
+    photograph(tmp_path / "frames/bad/1.png")
+    record = {"id": 1, "file_name": "frames/bad/1.png", "width": SIZE[0], "height": SIZE[1]}
+    box = {"image_id": 1, "bbox": [1, 2, 3, 4]}
+    (tmp_path / "all.json").write_text(json.dumps({"images": [record], "annotations": [box]}))
+    with pytest.raises(BlemishError, match=r"there is one in frames/; give .*frames$"):
+        read_data_set(tmp_path)
+
+
+def test_annotations_in_other_forms_are_no_silent_leftovers(tmp_path):
+    photograph(tmp_path / "parts/good/0.png")
+    photograph(tmp_path / "parts/bad/1.png")
+    (tmp_path / "train.csv").write_text("ImageId,ClassId,EncodedPixels\n1.png,1,5 6\n")
+    [warning] = read_data_set(tmp_path).warnings
+    assert warning.message.startswith("1 file with annotations in a form that is not read: train.csv; ")

@@ -96,6 +96,7 @@ FEW_VALUES = {
     "white on transparent": with_alpha((255, 255, 255)),
     "dark blue on transparent": with_alpha((0, 0, 90)),
     "black on transparent": with_alpha((0, 0, 0)),
+    "colours that are all transparent": Image.fromarray(coloured((255, 0, 0), (0, 9, 0), (255, 0, 0))).convert("RGBA"),
     "half-transparent red": with_alpha((255, 0, 0), 100),
     "hardly visible": with_alpha((90, 0, 0), 2),
     "VOC's palette": palette(classes(1, 15, 20), VOC),
@@ -107,6 +108,9 @@ FEW_VALUES = {
     "a palette with a transparent ground": palette(classes(1, 2, 1), [0, 0, 0, 5, 0, 0, 9, 0, 0], transparency=0),
     "reduced to a palette": Image.fromarray(coloured((255, 0, 0), (0, 255, 0), (0, 0, 255))).quantize(8),
 }
+
+
+FEW_VALUES["colours that are all transparent"].putalpha(0)
 
 
 def written(image: Image.Image, form: str = "PNG", **options: object) -> io.BytesIO:
@@ -229,6 +233,17 @@ def test_jpeg(quality: int, value: int, resaved: bool, tmp_path: Path) -> None:
     found = read_mask(file)
     # At the highest quality a saved-again file has four values only, which might be classes: one pixel of edge.
     assert (found ^ whole).sum() <= (0.05 if resaved and quality == 100 else 0.01) * whole.sum()
+
+
+@pytest.mark.parametrize("colour", [(128, 0, 0), (0, 128, 0), (128, 128, 128), (135, 135, 135), (60, 0, 0)])
+def test_a_class_near_half_of_full_scale_in_a_jpeg_is_whole(colour: tuple[int, int, int], tmp_path: Path) -> None:
+    whole = BLOT | BAR
+    pixels = np.zeros((*whole.shape, 3), np.uint8)
+    pixels[whole] = colour
+    Image.fromarray(pixels).save(tmp_path / "mask.jpg", quality=90, subsampling=0)
+    found = read_mask_with_notes(tmp_path / "mask.jpg")
+    assert (found.pixels ^ whole).sum() <= 0.02 * whole.sum()
+    assert not found.facts.lost
 
 
 def test_a_dark_class_in_a_jpeg_is_lost_and_that_is_said(tmp_path: Path) -> None:

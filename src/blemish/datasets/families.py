@@ -15,6 +15,7 @@ from blemish.datasets.names import (
     is_filler,
     is_good,
     is_loosely_good,
+    is_other_view,
     mask_place,
     natural_key,
     split_and_side,
@@ -69,7 +70,7 @@ class Tree:
         root: the folder.
         images: all that are no masks, in natural order.
         masked: those of them that have a mask, wherever it lies.
-        parts: the folders of each image that say something.
+        parts: the folders of each image that say something; without images of other sensors, beside those in rgb/.
     """
 
     root: Path
@@ -79,7 +80,8 @@ class Tree:
 
     def __post_init__(self) -> None:
         plain_good = any(is_good(image.parts[0]) for image in self.images if len(image.parts) > 1)
-        parts = {image: _telling(image, expand=not plain_good) for image in self.images}
+        views = _other_views(self.images)
+        parts = {image: _telling(image, expand=not plain_good) for image in self.images if image not in views}
         object.__setattr__(self, "parts", parts)
 
     def in_splits(self) -> list[tuple[PurePosixPath, Split, tuple[str, ...]]]:
@@ -201,6 +203,16 @@ def _telling(image: PurePosixPath, *, expand: bool) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def _other_views(images: Paths) -> frozenset[PurePosixPath]:
+    """Images of depth and the like, in folders beside one called rgb, as in MVTec 3D-AD."""
+    colour = {folder.parent for image in images for folder in image.parents if folder.name.casefold() == "rgb"}
+    return frozenset(
+        image
+        for image in (images if colour else ())
+        if any(folder.parent in colour and is_other_view(folder.name) for folder in image.parents[:-1])
+    )
+
+
 def _by_its_words(names: set[str]) -> str | None:
     """The one folder with a word for good among others in its name, such as ok_front or MT_Free."""
     found = [name for name in names if is_loosely_good(name)]
@@ -238,10 +250,11 @@ def _read_nominal_anomalous(tree: Tree, good: frozenset[str], *, noted: bool = F
             anomalous.append((image, defect_below(parts)))
     labelled = split_by_hash(nominal, anomalous)
     if tested:
-        labelled = [one if one.defect else Labelled(one.image, "train") for one in labelled]
+        # Good test images were chosen: all defective ones test with them, as in anomalib.
+        labelled = [Labelled(one.image, "test" if one.defect else "train", one.defect) for one in labelled]
         labelled += [Labelled(image, "test") for image in tested]
     notes = [_taken_by_its_words(name) for name in good if noted]
-    return Reading("nominal-anomalous", labelled, notes=(*notes, *([HASHED] if anomalous else [])))
+    return Reading("nominal-anomalous", labelled, notes=(*notes, *([HASHED] if anomalous and not tested else [])))
 
 
 def _read_by_masks(tree: Tree) -> Reading:
@@ -249,7 +262,7 @@ def _read_by_masks(tree: Tree) -> Reading:
     placed = {image: split for image, split, _ in tree.in_splits()}
     labelled = [
         Labelled(image, placed.get(image, "train"), by_mask=True)
-        for image in tree.images
+        for image in tree.parts
         if not placed or image in placed
     ]
     return Reading("masks", labelled, unplaced=not placed)
@@ -301,9 +314,15 @@ def _unknown_layout(tree: Tree, top: set[str]) -> str:
     root, images = tree.root, tree.images
     if inner := _data_sets(tree):
         one = printable(root / min(inner))
+        if len(inner) == 1:
+            return f"{printable(root)}: no known layout, but there is one in {printable(min(inner))}/; give {one}"
         return f"{printable(root)}: several data sets in it; give one of them, such as {one}"
-    if any(parts and split_word(parts[0]) == "train" for parts in tree.parts.values()):
-        return f"{printable(root)}: images lie directly in train/; move the good ones into train/good/"
+    if train := [image for image, parts in tree.parts.items() if parts and split_word(parts[0]) == "train"]:
+        folder = printable(train[0].parts[0])
+        return (
+            f"{printable(root)}: images lie directly in {folder}/, and no folder or mask says which of them are good; "
+            f"move the good ones into {folder}/good/"
+        )
     folders = list_some((f"{name}/" for name in sorted(top or {image.parts[0] for image in images})), limit=6)
     return f"{printable(root)}: no known layout, images only in {folders}; give a folder with {UNDERSTOOD}"
 

@@ -27,8 +27,10 @@ named
 
 `names` has the words that stand for ``good``, ``anomalous`` and ``masks``. Beside a good folder every other one that
 holds no masks is a type of defect. A mask may also lie beside its image, in any layout: see `mask_beside`. Annotation
-files mark what masks mark. Folders called ``images`` and the like say nothing. Folders are searched to any depth,
-links are followed, and a mask's suffix may differ from its image's. Samples are in natural order: 2.png before 10.png.
+files mark what masks mark. A folder that holds nothing but the folder of the images is passed over, unless its name
+is one of these words. Beside a folder called rgb, those called xyz, depth and the like are not used.
+Folders called ``images`` and the like say nothing. Folders are searched to any depth, links are followed, and a mask's
+suffix may differ from its image's. Samples are in natural order: 2.png before 10.png.
 """
 
 import os
@@ -52,7 +54,7 @@ from blemish.datasets.families import (
 from blemish.datasets.listing import Listing, list_files
 from blemish.datasets.mask_beside import Beside, find_masks_beside, holds_masks
 from blemish.datasets.mask_pairs import Labelled, Pairs, Split, pair_masks
-from blemish.datasets.names import is_classic_good, natural_key
+from blemish.datasets.names import is_classic_good, may_wrap, natural_key
 from blemish.datasets.split_file import SPLIT_FILE, read_split_file
 from blemish.errors import BlemishError
 from blemish.files import printable
@@ -170,14 +172,38 @@ def read_data_set(
         return holds_masks([root / image for image in images])
 
     apart = mask_folders(listing.images, classes=classes, holds_masks=all_masks)
-    files = _Files.of(root, listing, apart, find_annotations)
     reading = read_split_file(root, listing.images, nominal_class)
+    if reading is None and (inner := _wrapped(root, listing)):
+        return _unwrapped(read_data_set(root / inner, nominal_class=nominal_class), inner, listing)
+    files = _Files.of(root, listing, apart, find_annotations)
     if reading is None:
         # Whether an image has a mask matters where no folder says what it is.
         unknown = pair_masks([Labelled(image, "train", by_mask=True) for image in files.pictures], apart)
         masked = {*files.beside.masks, *unknown.masks, *files.annotations.of}
         reading = read_layout(Tree(root, files.pictures, frozenset(masked)), nominal_class)
     return _assemble(files, reading)
+
+
+def _wrapped(root: Path, listing: Listing) -> str | None:
+    """The folder that all images lie below and whose name says nothing, as an unpacked archive has."""
+    top = listing.images[0].parts[0]
+    if any(image.parts[0] != top or len(image.parts) < 3 for image in listing.images):
+        return None
+    if not may_wrap(top, {image.parts[1] for image in listing.images}):
+        return None
+    outside = [file for file in listing.others if file.parts[0] != top]
+    return None if find_annotations(root, outside, listing.images).files else top
+
+
+def _unwrapped(found: DataSet, inner: str, outer: Listing) -> DataSet:
+    """The data set in that folder, with what is to be said of the files around it."""
+    notes = [f"all images are in {printable(inner)}/, which is read in place of the folder around it"]
+    outside = [file for file in outer.others if file.parts[0] != inner]
+    if outside:
+        notes.append(f"{counted(len(outside), 'other file')} beside {printable(inner)}/ ignored (no image suffix)")
+    notes += [note for note in outer.results if note not in found.notes]
+    unread = find_annotations(outer.locate(PurePosixPath()), outside, ()).notes
+    return replace(found, notes=(*notes, *found.notes), warnings=(*found.warnings, *map(DataWarning, unread)))
 
 
 def _paths(named: Named) -> tuple[Path, ...]:

@@ -8,6 +8,9 @@ from pathlib import Path, PurePosixPath
 from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
 
+# What operating systems and network drives leave behind: thumbnails, deleted files.
+_LITTER = frozenset({"@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx"})
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -27,7 +30,7 @@ class Listing:
 
 
 def list_files(folder: Path) -> list[PurePosixPath]:
-    """Every file below `folder`; hidden folders are skipped, links followed unless they lead back up.
+    """Every file below `folder`; hidden folders and litter are skipped, links followed unless they lead back up.
 
     Raises BlemishError where a folder cannot be read.
     """
@@ -45,7 +48,7 @@ def _walk(folder: Path, relative: PurePosixPath, above: frozenset[Path]) -> list
     files = []
     for entry in entries:
         if entry.is_dir():
-            if not entry.name.startswith("."):
+            if not entry.name.startswith(".") and entry.name.casefold() not in _LITTER:
                 files += _walk(folder / entry.name, relative / entry.name, above | {resolved})
         elif entry.is_file() or entry.is_symlink():  # a broken link is an image that doctor must report
             files.append(relative / entry.name)

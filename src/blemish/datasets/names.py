@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import PurePath, PurePosixPath
 from typing import Literal
@@ -16,11 +16,17 @@ _GOOD = frozenset(NOMINAL) | {
     *("defect_free", "defectfree", "no_defect", "no_defects", "nodefect", "nodefects", "without_defect"),
     *("non_defect", "non_defective", "nondefective", "not_defective", "without_defects"),
     *("anomaly_free", "no_anomaly", "non_anomalous"),
+    *("gut", "gutteil", "gutteile", "i_o", "bon", "bons", "bonne", "bonnes", "conforme", "conformes"),
+    *("bueno", "buenos", "buena", "buenas", "buono", "buoni", "良品", "合格", "合格品", "正常", "正常品"),
 }
 # Folders that may hold a folder for each type. Any other folder beside the good one is a type itself.
 _BAD = frozenset({"anomalous", "abnormal", "bad", "defect", "defects", "ng"}) | {
     *("nok", "ko", "nio", "not_ok", "not_good", "no_good", "anomaly", "anomalies", "defective", "defectives"),
     *("fail", "failed", "failure", "failures", "fault", "faults", "faulty", "reject", "rejects", "rejected"),
+    *("schlecht", "schlechtteil", "schlechtteile", "n_i_o", "ausschuss", "defekt", "defekte", "fehler", "fehlerhaft"),
+    *("mauvais", "mauvaise", "défaut", "défauts", "defaut", "defauts", "défectueux", "non_conforme", "non_conformes"),
+    *("defecto", "defectos", "malo", "malos", "difetto", "difetti", "scarto", "scarti"),
+    *("不良", "不良品", "不合格", "不合格品", "缺陷", "缺陷品", "异常", "異常", "次品"),
 }
 _MASKS = frozenset({"mask", "masks", "ground_truth"}) | {
     *("ground_truths", "groundtruth", "groundtruths", "gt", "gts", "label", "labels", "annotation", "annotations"),
@@ -41,6 +47,9 @@ _SPLITS: dict[str, SplitWord] = {
 # Folders that say nothing of what they hold.
 _FILLERS = frozenset({"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "data", "rgb"})
 _FILLERS |= {"jpegimages"}
+# Beside a folder called rgb: what other sensors saw of the same parts.
+_OTHER_VIEWS = frozenset({"xyz", "depth", "pc", "pcd", "pointcloud", "point_cloud", "normal_map", "normals", "height"})
+_OTHER_VIEWS |= {"ir", "nir", "infrared", "thermal"}
 _FILLER_TOKENS = _FILLERS | {"dir", "folder", "part", "parts", "sample", "samples", "set"}
 _NEGATIONS = frozenset({"no", "non", "not", "without", "with", "un"})
 _MASK_QUALIFIERS = frozenset({"anomaly", "binary", "bw", "defect", "pixel", "seg"})
@@ -50,6 +59,7 @@ _QUALIFIER = r"(?:(?:anomaly|binary|bw|defect|pixel|seg)[ _.-]+)?"
 _MAY_NAME_A_MASK = re.compile("mask|gt|label|anno|seg|truth")
 _AFTER = re.compile(rf"(.+?)[ _.-]*[([]?{_QUALIFIER}{_TOKEN}[)\]]?([ _.-]*\d+)?")
 _SUFFIX = re.compile(r"(.+)\.(?:png|jpe?g|bmp|tiff?|webp|gif|p[pg]m)")
+_YEAR = re.compile(r"_?(?:19|20)\d\d$")  # train2017
 _BEFORE = re.compile(rf"{_QUALIFIER}{_TOKEN}[ _.-]+(?:of[ _.-]+)?(.+)")
 
 # How a mask's name says whose it is, the surer way first: 000_mask, 000, 000_gt, 000_mask_2, mask_7 of img_7.
@@ -95,9 +105,25 @@ def is_loosely_good(name: str) -> bool:
     return bool(found & (_GOOD | {"free"})) and not found & (_BAD | _NEGATIONS)
 
 
+def is_other_view(name: str) -> bool:
+    """Whether a folder's name says that another sensor made its images than those in the folder rgb beside it."""
+    return word(name) in _OTHER_VIEWS
+
+
+def may_wrap(name: str, below: Iterable[str]) -> bool:
+    """Whether a folder may be no more than a wrapper of one data set, by its name and the folders in it."""
+    if is_filler(name) or fold(name) in _GOOD | _BAD or mask_place(name) == ():
+        return False
+    if split_word(name) or split_and_side(name):
+        return False
+    if is_good(name) or is_bad(name) or is_loosely_good(name) or mask_place(name):  # ok_front/, but ok_set/train/
+        return any(split_word(folder) or is_good(folder) for folder in below)
+    return True
+
+
 def split_word(name: str) -> SplitWord | None:
     """The split that a folder's name stands for."""
-    return _SPLITS.get(word(name))
+    return _SPLITS.get(word(name)) or _SPLITS.get(_YEAR.sub("", word(name)))
 
 
 def split_and_side(name: str) -> tuple[SplitWord, str] | None:

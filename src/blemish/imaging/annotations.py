@@ -1,5 +1,6 @@
 """Finding annotation files: which image each labelme, COCO or YOLO annotation in a folder is of."""
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from blemish.files import printable
 from blemish.images import ImageError
 from blemish.imaging.annotation_formats import Annotation, is_yolo, kind_of, read_coco, read_json
+from blemish.wording import counted, list_some
 
 __all__ = ["Annotation", "Annotations", "find_annotations"]
 
@@ -17,6 +19,13 @@ _FOLDERS = frozenset(
     {"label", "labels", "annotation", "annotations", "labelme", "coco", "yolo", "json", "jsons", "txt", "mask", "masks"}
     | {"ground_truth", "ground-truth", "groundtruth", "gt"}
 )
+# What the first bytes of annotations in other forms hold: CVAT and Pascal VOC; run lengths; VIA, Label Studio, others.
+_SIGNS = {
+    ".xml": re.compile(rb"<annotation"),
+    ".csv": re.compile(rb"\A[^\n]*(?:encoded_?pixels|\brle\b|mask_rle|rle_mask|region_shape_attributes)"),
+    ".json": re.compile(rb'"(?:_via_\w+|regions|shape_attributes|annotations|polygons?|shapes)"\s*:'),
+}
+_HEAD = 4096
 _IMAGES = frozenset({"image", "images", "img", "imgs"})
 
 
@@ -52,6 +61,8 @@ def find_annotations(root: Path, other_files: Sequence[PurePosixPath], images: S
     for file in other_files:
         if file.suffix.lower() == ".json":
             search.take_json(file)
+        elif file.suffix.lower() in _SIGNS:
+            search.take_unread(file)
     for file in other_files:
         if file.suffix.lower() == ".txt":
             search.take_text(file)
@@ -73,10 +84,18 @@ class _Search:
         self._yolo: dict[PurePosixPath, Annotation] = {}
         self._files: set[PurePosixPath] = set()
         self._notes: list[str] = []
+        self._unread: list[PurePosixPath] = []
 
     def found(self) -> Annotations:
         """All of them."""
-        return Annotations(self._yolo | self._coco | self._labelme, frozenset(self._files), tuple(self._notes))
+        notes = list(self._notes)
+        if self._unread:
+            held = counted(len(self._unread), "file")
+            notes.append(
+                f"{held} with annotations in a form that is not read: {list_some(self._unread)}; save them as masks, "
+                "or in the form of labelme, COCO or YOLO"
+            )
+        return Annotations(self._yolo | self._coco | self._labelme, frozenset(self._files), tuple(notes))
 
     def take_json(self, file: PurePosixPath) -> None:
         """A file of labelme, of COCO, or of neither."""
@@ -98,6 +117,18 @@ class _Search:
                 self._notes.append(f"{printable(file)}: an annotation without an image")
         elif kind == "COCO":
             self._take_coco(file)
+        else:
+            self.take_unread(file)
+
+    def take_unread(self, file: PurePosixPath) -> None:
+        """A file that may hold annotations of a form that is not read."""
+        try:
+            with (self._root / file).open("rb") as stream:
+                head = stream.read(_HEAD).lower()
+        except OSError:
+            return
+        if _SIGNS[file.suffix.lower()].search(head):
+            self._unread.append(file)
 
     def _take_coco(self, file: PurePosixPath) -> None:
         self._files.add(file)
@@ -151,6 +182,9 @@ class _Search:
                 return exact[0]
         lengths = [_common_end(path.parent, image.parent) for image in named]
         best = [image for image, length in zip(named, lengths, strict=True) if length == max(lengths)]
+        if len(best) > 1:  # instances_train2017.json is about train2017/
+            named = [image for image in best if image.parent.name and _fold(image.parent.name) in _fold(file.stem)]
+            best = named or best
         return best[0] if len(best) == 1 else _nearest(file.parent, best)
 
 

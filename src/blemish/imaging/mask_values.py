@@ -125,6 +125,8 @@ def _read(image: Image.Image, name: str) -> _Picture:
 def _read_transparent(pixels: Numbers) -> _Picture:
     """Red, green, blue, alpha (H, W, 4) over black; where all that is drawn is black, what is drawn counts itself."""
     colours, alpha = pixels[..., :3], pixels[..., 3]
+    if not alpha.any() and len(_distinct(_packed(colours))[0]) > 1:
+        return _Picture(_packed(colours), "colour")  # nothing is visible: transparency is not what was meant
     if not colours[alpha > 0].any():
         return _Picture(alpha if (alpha == 0).any() else np.zeros_like(alpha), "grey")
     # Rounded up, so that hardly visible is still not background.
@@ -202,11 +204,11 @@ def _cut(picture: _Picture, background: float, without_black: WithoutBlack) -> M
         height = picture.distance(background)
     full = picture.full if height.max() > picture.full / 2 else float(height.max())
     flat = maximum_filter(height, 3, mode="nearest") - minimum_filter(height, 3, mode="nearest") <= 8 / 255 * full
+    areas = height[flat & (height > _PLATEAU * picture.full)]
+    level = float(np.median(areas)) if len(areas) else full
+    if level < 0.75 * full and (np.abs(areas - level) <= full / 32).mean() >= 0.6:
+        full = level  # most areas are of one value, and brighter pixels overshoot beside an edge, as JPEG's do
     below = height[flat & (height <= full / 2) & (height > _PLATEAU * picture.full)]
-    if len(below) > 20 * (flat & (height > full / 2)).sum() and _is_even(below, full):
-        # JPEG overshoots beside an edge: what is above half of full scale is no area.
-        full = float(np.median(below))
-        below = height[flat & (height <= full / 2) & (height > _PLATEAU * picture.full)]
     pixels = height > full / 2
     return Marked(np.asarray(pixels), lost=len(below) >= max(9, 0.01 * pixels.sum()) and _is_even(below, full))
 
