@@ -447,7 +447,7 @@ def test_a_folder_around_the_data_set_changes_no_split(tmp_path):
     assert (outer.train, outer.test, outer.root) == (inner.train, inner.test, inner.root)
     assert outer.notes[:2] == (
         "all images are in parts/, which is read in place of the folder around it",
-        "1 other file beside parts/ ignored (no image suffix)",
+        "1 other file beside parts/ ignored (not images)",
     )
 
 

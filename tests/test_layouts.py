@@ -232,7 +232,7 @@ def test_litter_is_left_aside_and_counted(tmp_path):
         (root / path).write_bytes(b"litter")
     data = read_data_set(root)
     assert [sample.path for sample in (*data.train, *data.test)] == [root / "train/good/0.png"]
-    assert data.notes == ("4 other files ignored (no image suffix)",)
+    assert data.notes == ("4 other files ignored (not images)",)
 
 
 LEFT_ASIDE = {

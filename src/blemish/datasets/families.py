@@ -34,7 +34,7 @@ UNDERSTOOD = (
 )
 
 
-HASHED = "one in 5 nominal and one in 2 anomalous images, chosen by a hash of their paths, are test images"
+HASHED = "one in 5 good and one in 2 defective images, chosen by a hash of their paths, are test images"
 
 
 @dataclass(frozen=True)

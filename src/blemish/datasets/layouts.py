@@ -200,7 +200,7 @@ def _unwrapped(found: DataSet, inner: str, outer: Listing) -> DataSet:
     notes = [f"all images are in {printable(inner)}/, which is read in place of the folder around it"]
     outside = [file for file in outer.others if file.parts[0] != inner]
     if outside:
-        notes.append(f"{counted(len(outside), 'other file')} beside {printable(inner)}/ ignored (no image suffix)")
+        notes.append(f"{counted(len(outside), 'other file')} beside {printable(inner)}/ ignored (not images)")
     notes += [note for note in outer.results if note not in found.notes]
     unread = find_annotations(outer.locate(PurePosixPath()), outside, ()).notes
     return replace(found, notes=(*notes, *found.notes), warnings=(*found.warnings, *map(DataWarning, unread)))
@@ -377,7 +377,7 @@ def _notes(
     if reading.layout == "visa":
         ignored = {file for file in ignored if file.name != SPLIT_FILE}
     if ignored:
-        yield f"{counted(len(ignored), 'other file')} ignored (no image suffix)"
+        yield f"{counted(len(ignored), 'other file')} ignored (not images)"
 
 
 def _warnings(
