@@ -4,6 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from blemish.errors import BlemishError
+from blemish.privacy import keep_quiet
+
+keep_quiet()  # before any library that would send something is imported
 
 if TYPE_CHECKING:
     from blemish.detector import Detector, Scores

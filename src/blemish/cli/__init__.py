@@ -10,6 +10,7 @@ import click
 from blemish import __version__, threads
 from blemish.errors import BlemishError
 from blemish.files import one_line
+from blemish.privacy import remove_compiler_folder
 
 # The words are here and not in the modules, so that `blemish --help` imports none of them.
 VERBS = {
@@ -85,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("blemish: interrupted", err=True)
         return INTERRUPTED
+    finally:
+        remove_compiler_folder()
     return status if isinstance(status, int) else 0
 
 
