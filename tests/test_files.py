@@ -245,3 +245,25 @@ def test_fingerprint_of_what_cannot_be_read(tmp_path):
 def test_names_fit_into_one_printable_line(name, shown):
     assert printable(name) == shown
     shown.encode("utf-8")
+
+
+def test_a_write_protected_file_stays(tmp_path, tiny_model, parts, run):
+    model = tmp_path / "m.onnx"
+    model.write_bytes(content := tiny_model.read_bytes())
+    model.chmod(0o444)
+    outcome = run("evaluate", model, parts, "--save")
+    assert outcome.status == 2
+    assert "m.onnx: it is write-protected; allow writing to it, or name another file" in outcome.err
+    assert model.read_bytes() == content
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+def test_a_replaced_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "a.txt"
+    for permissions in (0o600, 0o664):
+        path.write_text("old")
+        path.chmod(permissions)
+        with atomic_write(path, mode="w") as file:
+            file.write("new")
+        assert path.read_text() == "new"
+        assert path.stat().st_mode & 0o777 == permissions

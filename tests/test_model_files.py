@@ -170,6 +170,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         "other calibration images than calibration scores",
     ),
     "roles of numbers": ({"roles": {"fit": [1]}}, "at roles[...][0]: expected str"),
+    "a colour scale beyond float32": ({"heatmap_low": -1e308}, "its colour scale runs from -1e+308 to "),
     "networks of text": ({"networks": [{"aligned": "no"}]}, "at networks[0][...]: expected bool"),
     "a second opinion of text": ({"second_opinion": "no"}, "at second_opinion: expected bool"),
 }
@@ -582,6 +583,18 @@ def test_bytes_behind_the_model_are_refused(tiny_model: Path, tmp_path: Path) ->
         path = tmp_path / f"{number}.onnx"
         path.write_bytes(tiny_model.read_bytes() + rest)
         assert "not an ONNX model, or a damaged one" in refused(path)
+
+
+@pytest.mark.parametrize("content", [b"wrong\xff", b"no-such"])
+def test_nothing_but_the_sentence_is_printed(content: bytes, tiny_model: Path, tmp_path: Path, run: Callable) -> None:
+    # ONNX Runtime prints to standard output when it tries a second time, which would spoil what --json gives.
+    path = tmp_path / "m.onnx"
+    whole = tiny_model.read_bytes()
+    name = onnx.load_model_from_string(whole).graph.node[0].output[0].encode()
+    path.write_bytes(whole.replace(name, (content * len(name))[: len(name)], 1))
+    outcome = run("predict", path, tmp_path, "-o", tmp_path / "out", "--json")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.count("\n") == 1
 
 
 def test_two_models_in_one_file_are_refused(tiny_model: Path, tmp_path: Path) -> None:

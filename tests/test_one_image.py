@@ -1,6 +1,8 @@
 """One image, or one path, where several may stand."""
 
+import copy
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -61,6 +63,8 @@ def test_one_image_is_one_image(detector, tmp_path, kind):
         (np.zeros((2, 5, 6, 3), np.uint8), [(5, 6, 3)] * 2),
         (np.zeros((1, 5, 6, 1), np.uint16), [(5, 6, 1)]),
         (np.zeros((0, 5, 6, 3), np.uint8), []),
+        (np.zeros((3, 70, 80), np.uint8), [(70, 80)] * 3),
+        (np.zeros((2, 64, 16), np.uint8), [(64, 16)] * 2),
     ],
 )
 def test_what_an_array_holds(array, shapes):
@@ -68,6 +72,7 @@ def test_what_an_array_holds(array, shapes):
 
 
 def test_an_array_of_paths_holds_paths():
+    assert list(each_image(np.array("a.png"))) == ["a.png"]
     assert list(each_image(np.array(["a.png", "b.png"]))) == ["a.png", "b.png"]
 
 
@@ -95,6 +100,9 @@ NO_IMAGES = [
     pytest.param(np.array([[None, 1], [2, 3]], dtype=object), "object", id="object array"),
     pytest.param(np.zeros((2, 2), complex), "complex", id="complex array"),
     pytest.param(np.array([["a", "b"]]), "<U1", id="table of text"),
+    pytest.param(np.zeros((64, 64, 2), np.uint8), "2 channels", id="grey with opacity"),
+    pytest.param(np.zeros((64, 64, 5), np.uint16), "5 channels", id="five bands"),
+    pytest.param(np.zeros((64, 64, 13), np.uint8), "13 channels", id="thirteen bands"),
 ]
 
 
@@ -214,3 +222,26 @@ def test_train_takes_one_path_each(parts, tmp_path, arguments, says):
     with pytest.raises(BlemishError, match=says):
         train(**({"data": parts, "output": tmp_path / "m.onnx"} | arguments))
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_only_what_was_scored_is_drawn(detector):
+    (scored,) = detector.stream(stained(4))
+    (failed,) = detector.stream("no/such.png")
+    for other, says in (
+        (failed, "no/such.png: no such file"),
+        (detector.score(stained(4)), "not Scores"),
+        ("a.png", "not str"),
+        (None, "not NoneType"),
+    ):
+        with pytest.raises(BlemishError, match=says):
+            detector.explain(stained(4), other)
+        with pytest.raises(BlemishError, match=says):
+            detector.regions(other)
+    with pytest.raises(BlemishError, match="has 64 x 64 pixels, and the one to draw 64 x 30; pass the image"):
+        detector.explain(stained(4)[:30], scored)
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_detector_says_how_it_reaches_another_process(detector, duplicate):
+    with pytest.raises(BlemishError, match=r"send the model's path, and call Detector\.load there"):
+        duplicate(detector)

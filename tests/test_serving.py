@@ -171,6 +171,24 @@ def test_a_batch_keeps_its_order_and_one_bad_image_spoils_nothing(address, detec
     assert bad["error"].startswith("bad.png: ")
 
 
+def test_a_graph_that_fails_on_one_image_fails_on_that_alone(detector, monkeypatch):
+    class Failing:
+        def run(self, pixels: np.ndarray) -> Any:
+            if not pixels.any():
+                raise BlemishError("the model gives scores that are no finite numbers: train it again")
+            return whole.run(pixels)
+
+    whole = detector._graph
+    with running(Service([detector], workers=1)) as own:
+        monkeypatch.setattr(detector, "_graph", Failing())
+        black, good = encoded(np.zeros((9, 9, 3), np.uint8)), encoded(noise(1))
+        for path in ("/v1/score", "/v1/heatmap"):
+            answer = httpx.post(own + path, content=black)
+            assert answer.status_code == 422, answer.text
+            assert "the model gives scores that are no finite numbers: train it again" in answer.json()["error"]
+        assert httpx.post(own + "/v1/score", content=good).status_code == 200
+
+
 def test_names_may_hold_anything(detector, tiny_model, address):
     disposition = b'Content-Disposition: form-data; name="i"; filename="\\ud800\\n"\r\n\r\n'
     odd = {"Content-Type": "multipart/form-data; boundary=B; charset=unicode_escape"}

@@ -2,16 +2,18 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from blemish.arguments import one_path, rate, whole
 from blemish.calibration import Verdict
 from blemish.drift import DriftCheck, drift_statistics
 from blemish.errors import BlemishError
@@ -21,13 +23,14 @@ from blemish.ignore import Ignore, Mask, enlarge, of_record, union
 from blemish.images import ImageError, ImageSource, Picture, read_image, read_picture, to_network_size
 from blemish.imaging.frames import Frame
 from blemish.imaging.reading import Reading
-from blemish.imaging.sources import each_image, one_path
+from blemish.imaging.sources import each_image
 from blemish.model_file import ModelMetadata
 from blemish.regions import Region, find_regions
 from blemish.runtimes import Graph, open_model
 from blemish.threads import readers
 
 BATCH_SIZE = 8
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -135,17 +138,25 @@ class Detector:
 
         Raises:
             BlemishError: the file is missing, unreadable, no ONNX model or not one of Blemish's; it needs OpenVINO or
-                an arithmetic that is not there; `threads` is below 1; or `ignore` is no mask.
+                an arithmetic that is not there; an argument is of another kind; or `ignore` is no mask.
         """
-        if threads is not None and threads < 1:
-            raise BlemishError(f"the number of threads must be 1 or more, not {threads}")
+        threads = None if threads is None else whole(threads, "the number of threads", least=1, most=MOST_THREADS)
+        if false_alarm_rate is not None:
+            false_alarm_rate = rate(false_alarm_rate, "the false-alarm rate")
         path = one_path(path, "the model")
         graph, metadata, digest = open_model(path, threads=threads, arena=arena)
         detector = cls(graph, metadata, name=path.name, fingerprint=digest)
-        detector.ignore = None if ignore is None else Ignore(ignore)
+        detector.ignore = None if ignore is None else Ignore(one_path(ignore, "ignore"))
         if false_alarm_rate is not None:
             detector.calibration = replace(detector.calibration, false_alarm_rate=false_alarm_rate)
         return detector
+
+    def __reduce__(self) -> NoReturn:
+        """Raises BlemishError: a session of a runtime cannot be copied."""
+        raise BlemishError(
+            "a Detector cannot be pickled or copied, nor sent to another process: send the model's path, and call "
+            "Detector.load there"
+        )
 
     @property
     def scale(self) -> HeatmapScale:
@@ -190,8 +201,7 @@ class Detector:
 
         What may be given is said at `score`. Raises ImageError at once for what is neither an image nor holds any.
         """
-        if batch_size < 1:
-            raise BlemishError(f"the batch size must be 1 or more, not {batch_size}")
+        batch_size = whole(batch_size, "the batch size", least=1, most=sys.maxsize)
         return self._stream(each_image(images), batch_size)
 
     def _stream(self, images: Iterable[ImageSource], batch_size: int) -> Iterator[ScoredImage | FailedImage]:
@@ -211,12 +221,23 @@ class Detector:
     def explain(self, image: ImageSource, scored: ScoredImage) -> Image.Image:
         """The image with its heatmap, outlined regions and colour bar, on the detector's fixed scale.
 
-        Raises ImageError where it cannot be read, or where a file is not the one any more that was scored.
+        Args:
+            image: one image.
+            scored: what `stream` gave for it.
+
+        Raises:
+            BlemishError: `scored` is no ScoredImage, such as a FailedImage, or that of an image of another size.
+            ImageError: the image cannot be read, or a file is not the one any more that was scored.
         """
         regions = self.regions(scored)
         picture = read_image(image, self.reading)
         if isinstance(image, str | bytes | os.PathLike | Frame) and not scored.is_of(picture):
             raise ImageError(f"{printable(scored.source)}: it has changed since it was scored; score it again")
+        if (picture.height, picture.width) != tuple(scored.size):
+            raise BlemishError(
+                f"{printable(scored.source)}: the scored image has {scored.size[1]} x {scored.size[0]} pixels, and the "
+                f"one to draw {picture.width} x {picture.height}; pass the image that was scored"
+            )
         return overlay(
             picture,
             scored.anomaly_map,
@@ -233,7 +254,14 @@ class Detector:
         return next(self._score_batch([self._prepared(Picture(image), path, source)]))
 
     def regions(self, scored: ScoredImage) -> list[Region]:
-        """Where the map reaches the threshold, with p-values; empty exactly when the verdict is not "anomalous"."""
+        """Where the map reaches the threshold, with p-values; empty exactly when the verdict is not "anomalous".
+
+        Raises BlemishError for what is no ScoredImage, such as a FailedImage.
+        """
+        if isinstance(scored, FailedImage):
+            raise BlemishError(f"{printable(scored.source)} was not scored: {scored.reason}")
+        if not isinstance(scored, ScoredImage):
+            raise BlemishError(f"a ScoredImage is needed, as stream gives it, not {type(scored).__name__}")
         threshold = self.calibration.threshold
         found = find_regions(scored.anomaly_map, threshold, size=scored.size)
         if self.metadata.regions is None or not found:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import IO, Any, BinaryIO, Literal
 from blemish.errors import BlemishError
 
 _AS_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 LONGEST_NAME = 200  # bytes; disks allow 255
 _READ_FAULTS = {
     errno.ENOENT: "no such file",
@@ -160,8 +162,8 @@ def atomic_write(path: str | os.PathLike[str], *, mode: Literal["wb", "w"] = "wb
     """A file to write into that takes the place of `path` when the block ends; on failure it leaves no trace.
 
     Text (mode "w") is UTF-8 with line ends as written; what is no UTF-8 is escaped.
-    A link is followed: the file behind it is replaced.
-    Raises BlemishError where the disk or the folder refuses.
+    A link is followed: the file behind it is replaced, and keeps its permissions.
+    Raises BlemishError where the disk or the folder refuses, or the file is write-protected.
     """
     target = Path(os.path.realpath(path))
     short = os.fsdecode(os.fsencode(target.name)[:LONGEST_NAME])  # with what is added no longer than a disk allows
@@ -175,6 +177,8 @@ def atomic_write(path: str | os.PathLike[str], *, mode: Literal["wb", "w"] = "wb
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if target.exists():
+                partial.chmod(stat.S_IMODE(target.stat().st_mode))
             os.replace(partial, target)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -182,13 +186,18 @@ def atomic_write(path: str | os.PathLike[str], *, mode: Literal["wb", "w"] = "wb
 
 
 def refuse_unfit(path: str | os.PathLike[str]) -> None:
-    """Raises BlemishError where no file can be at `path`: a folder or device is there, or no folder for it."""
+    """Raises BlemishError where no file can be at `path`.
+
+    A folder, a device or a write-protected file is there, or no folder for it.
+    """
     target = Path(os.path.realpath(path))
     fault = None
     if target.is_dir():
         fault = "it is a folder; add a file name"
     elif target.exists() and not target.is_file():
         fault = "it is a device, not a file; name a file"  # a rename would replace /dev/null itself
+    elif target.exists() and not target.stat().st_mode & _WRITABLE:  # a rename would not care
+        fault = "it is write-protected; allow writing to it, or name another file"
     elif not target.parent.is_dir():
         fault = f"there is no folder {printable(target.parent)}; create it first"
     if fault:

@@ -169,7 +169,7 @@ def _refuse_large_tensors(model: bytes, names: list[str], free: list[str]) -> No
     for name in filter(None, free):
         options.add_free_dimension_override_by_name(name, 1)
     session = onnxruntime.InferenceSession(
-        model + field(_Number.MODEL_GRAPH, outputs), options, providers=["CPUExecutionProvider"]
+        model + field(_Number.MODEL_GRAPH, outputs), options, providers=["CPUExecutionProvider"], enable_fallback=0
     )
     for tensor in session.get_outputs():
         sides = [side for side in tensor.shape or () if isinstance(side, int)]

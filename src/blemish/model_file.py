@@ -5,7 +5,6 @@ type cannot say (a size is positive, a colour scale rises) is in `_refuse_imposs
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,6 +28,7 @@ METADATA_KEY = "blemish"
 FORMAT = 1  # goes up only where an older Blemish would misread a file; it ignores fields that it does not know
 FINGERPRINT_DIGITS = 16  # of SHA-256's 64: one false match in 10^19 comparisons, a quarter of the text
 PRECISIONS: Mapping[Runtime, tuple[Precision, ...]] = {"onnxruntime": ("f32", "int8"), "openvino": ("f32", "bf16")}
+LARGEST_SCORE = 1e30  # of a colour scale, whose differences and products are float32
 DEEPEST = 50  # levels of lists and objects inside each other; Blemish writes five
 
 
@@ -183,10 +183,8 @@ def _refuse_impossible(metadata: ModelMetadata) -> None:
         raise _ImpossibleError(f"its images have {metadata.bits} bits a value, not {SMALLEST} to {LARGEST}")
     if metadata.precision not in PRECISIONS[metadata.runtime]:
         raise _ImpossibleError(f"{metadata.runtime} does not run in {metadata.precision}")
-    if not low < high:
+    if not -LARGEST_SCORE <= low < high <= LARGEST_SCORE:
         raise _ImpossibleError(f"its colour scale runs from {low:g} to {high:g}")
-    if not all(math.isfinite(value) for value in (low, high)):
-        raise _ImpossibleError("its colour scale is not finite")
     if sizes := [name for name, values in metadata.watched.items() if not values]:
         raise _ImpossibleError(f"watched[{sizes[0]!a}] is empty")
     if metadata.roles and len(metadata.roles.get("calibration", ())) != metadata.calibration.images:

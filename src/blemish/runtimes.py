@@ -206,7 +206,7 @@ def _session(model: bytes, *, threads: int | None, arena: bool) -> onnxruntime.I
         options.intra_op_num_threads = threads
     # Threads that spin while they wait take the processor from those that decode the next images, and from other jobs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def _open_openvino(model: bytes, precision: Precision, *, threads: int | None) -> _OpenVino:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
 _VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # in which `seed_everything` leaves a word to other processes
 
 

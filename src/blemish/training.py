@@ -14,11 +14,11 @@ from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from lightning_fabric import seed_everything
 
-from blemish.calibration import Calibration
+from blemish.arguments import name, one_of, one_path, rate, shown, whole
 from blemish.checkpoint import remove_checkpoints
 from blemish.datasets.duplicates import distinct, in_words
 from blemish.datasets.few_images import advice
@@ -36,7 +36,6 @@ from blemish.held_back import HeldBack, calibrate, measure, watch
 from blemish.ignore import Ignore, as_record, filling
 from blemish.imaging.bit_depth import check_bits
 from blemish.imaging.sizes import upright_sizes
-from blemish.imaging.sources import one_path
 from blemish.imaging.survey import survey_depth
 from blemish.learning import SIGMA, Cells, Material, learn
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
@@ -47,7 +46,7 @@ from blemish.outputs import MODEL, refuse_overwriting
 from blemish.ranks import launch
 from blemish.refinement import Training
 from blemish.resume_key import resume_key
-from blemish.seeding import generators_restored
+from blemish.seeding import LARGEST_SEED, generators_restored
 from blemish.synthetic.outliers import OutlierFolder
 from blemish.training_anomalies import AnomalyKind
 
@@ -140,8 +139,15 @@ def train(
     progress = progress or (lambda stage, done, total: None)
     notify = notify or (lambda text: None)
     refuse_overwriting(output, (data, weights, outliers, ignore), kind=MODEL)
-    _check(output, size=size, false_alarm_rate=false_alarm_rate, epochs=epochs, outliers=outliers)
+    _check(output, size=size, outliers=outliers)
+    rate(false_alarm_rate, "the false-alarm rate")
+    seed = whole(seed, "the seed", least=0, most=LARGEST_SEED)
+    epochs, devices, nodes = (
+        whole(value, what, least=1) for value, what in ((epochs, "epochs"), (devices, "devices"), (nodes, "nodes"))
+    )
+    cross_conformal = None if cross_conformal is None else whole(cross_conformal, "cross_conformal", least=2)
     bits = None if bits is None else check_bits(bits)
+    _check_words(backbone=backbone, anomalies=anomalies, cells=cells, device=device, align=align, download=download)
     refuse_missing_device(device, devices=devices)
     away = Ignore(ignore) if ignore is not None else None
     if away and cross_conformal and not away.everywhere:
@@ -344,23 +350,28 @@ def _check(
     output: Path,
     *,
     size: tuple[int, int] | Literal["auto"],
-    false_alarm_rate: float,
-    epochs: int,
     outliers: Path | None,
 ) -> None:
     """Refuses before any work what could only fail after it."""
     if size != "auto" and not (isinstance(size, Sequence) and [isinstance(side, int) for side in size] == [True] * 2):
-        raise BlemishError(f"the size must be one number or (height, width), such as 256, not {size!r:.60}")
+        raise BlemishError(f"the size must be one number or (height, width), such as 256, not {shown(size)}")
     if size != "auto" and any(side < MULTIPLE or side % MULTIPLE for side in size):
         raise BlemishError(
             f"the size must be a multiple of {MULTIPLE} on both sides, such as 256, not {size[0]}x{size[1]}"
         )
-    Calibration((0.0,), false_alarm_rate)  # raises for a rate that is none
-    if epochs < 1:
-        raise BlemishError(f"epochs must be 1 or more, not {epochs}")
     refuse_unfit(output)
     if outliers is not None:
         OutlierFolder(outliers)  # raises where there is none, minutes before it is read
+
+
+def _check_words(*, backbone: str, anomalies: str, cells: str, device: str, align: bool, download: bool) -> None:
+    """Raises BlemishError for a word that an option does not know: it would pass for the default in silence."""
+    name(backbone, "the backbone")
+    one_of(anomalies, "anomalies", get_args(AnomalyKind))
+    one_of(cells, "cells", get_args(Cells))
+    one_of(device, "the device", ("auto", "cpu", "cuda", "mps"))
+    one_of(align, "align", (True, False))
+    one_of(download, "download", (True, False))
 
 
 def _look_away(ignore: Ignore, pixels: Pixels, fit: Sequence[int], calibration: Sequence[int]) -> Interest | None:

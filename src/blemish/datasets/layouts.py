@@ -39,6 +39,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from blemish.arguments import name, several_paths
 from blemish.datasets.by_hand import Folders, NamedFolders, read_folders
 from blemish.datasets.families import (
     HASHED,
@@ -157,8 +158,10 @@ def read_data_set(
     Raises:
         BlemishError: there is no folder, image, known layout or such class.
     """
-    folders = Folders(*map(_paths, (good, bad, masks)))
+    folders = Folders(*map(several_paths, (good, bad, masks), ("good", "bad", "masks")))
     root = None if root is None else Path(root)
+    if nominal_class is not None:
+        name(nominal_class, "the nominal class")
     if folders:
         if nominal_class is not None:
             raise BlemishError("--nominal-class goes with a layout, and --good, --bad and --masks name folders instead")
@@ -204,11 +207,6 @@ def _unwrapped(found: DataSet, inner: str, outer: Listing) -> DataSet:
     notes += [note for note in outer.results if note not in found.notes]
     unread = find_annotations(outer.locate(PurePosixPath()), outside, ()).notes
     return replace(found, notes=(*notes, *found.notes), warnings=(*found.warnings, *map(DataWarning, unread)))
-
-
-def _paths(named: Named) -> tuple[Path, ...]:
-    # A string is one folder and not its letters.
-    return (Path(named),) if isinstance(named, str | Path) else tuple(map(Path, named))
 
 
 def _named(named: NamedFolders) -> DataSet:

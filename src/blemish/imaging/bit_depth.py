@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from blemish.arguments import shown
 from blemish.errors import BlemishError
 from blemish.imaging.reading import Reading
 
@@ -35,7 +36,7 @@ def depth_of(largest: int) -> int:
 def check_bits(bits: object) -> int:
     """The depth as given. Raises BlemishError where it is no whole number from 8 to 16."""
     if isinstance(bits, bool) or not isinstance(bits, int | np.integer) or not SMALLEST <= bits <= LARGEST:
-        raise BlemishError(f"the bit depth must be a whole number from {SMALLEST} to {LARGEST}, not {bits!r}")
+        raise BlemishError(f"the bit depth must be a whole number from {SMALLEST} to {LARGEST}, not {shown(bits)}")
     return int(bits)
 
 

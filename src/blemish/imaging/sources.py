@@ -2,25 +2,27 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from blemish.arguments import shown
 from blemish.errors import BlemishError
 from blemish.images import ImageError, ImageSource
 from blemish.imaging.frames import Frame
 
 _CHANNELS = (1, 3, 4)  # a last axis of this length holds colours
+_NARROWEST = 16  # a last axis shorter than this is rather channels of one image than the width of many
 
 
 def each_image(images: ImageSource | bytes | Iterable[ImageSource] | npt.NDArray[Any]) -> Iterable[ImageSource]:
     """The images that are meant by one image or several; elements are not looked at.
 
     A path, a PIL image and an array (H, W) or (H, W, C) with C = 1, 3 or 4 are one image. An array (N, H, W, C) holds
-    N images, and so does (N, H, W) where the last axis is not 1, 3 or 4 long. Raises ImageError for what holds none.
+    N images, and so does (N, H, W) where the last axis is not 1, 3 or 4 long. Raises ImageError for what holds none,
+    and for (H, W, C) with another small C, of which every row would be an image.
     """
     if isinstance(images, str | bytes | os.PathLike | Image.Image | Frame):
         return [os.fsdecode(images) if isinstance(images, bytes) else images]
@@ -39,15 +41,8 @@ def each_path(paths: str | bytes | os.PathLike[Any] | Iterable[str | bytes | os.
     refuse_no_collection(paths, "paths")
     for path in paths:
         if not isinstance(path, str | bytes | os.PathLike):
-            raise BlemishError(f"a path must be text or a pathlib.Path, not {type(path).__name__}: {path!r:.60}")
+            raise BlemishError(f"a path must be text or a pathlib.Path, not {type(path).__name__}: {shown(path)}")
         yield os.fsdecode(path)
-
-
-def one_path(path: object, what: str) -> Path:
-    """A path where only one can stand. Raises BlemishError for anything else, such as a list; `what` names it."""
-    if not isinstance(path, str | bytes | os.PathLike):
-        raise BlemishError(f"{what} must be one path, not {type(path).__name__}: {path!r:.60}")
-    return Path(os.fsdecode(path))
 
 
 def refuse_no_collection(several: object, what: str) -> None:
@@ -60,10 +55,12 @@ def refuse_no_collection(several: object, what: str) -> None:
     if hasattr(several, "__array__") and getattr(several, "ndim", 1) != 1:
         raise ImageError(f"{what}: {kind} is none; pass it as a NumPy array, uint8 or uint16")
     if isinstance(several, memoryview | bytearray) or not isinstance(several, Iterable):
-        raise ImageError(f"{what}: {several!r:.60} is none; pass one or a list of them")
+        raise ImageError(f"{what}: {shown(several)} is none; pass one or a list of them")
 
 
 def _of_array(array: npt.NDArray[Any]) -> Iterable[ImageSource]:
+    if array.ndim == 0 and array.dtype.kind in "US":
+        return each_image(array.item())
     if array.ndim == 1 and array.dtype.kind in "OUS":  # of paths, or of images of several sizes
         return list(array)
     one = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _CHANNELS)
@@ -71,5 +68,10 @@ def _of_array(array: npt.NDArray[Any]) -> Iterable[ImageSource]:
         raise ImageError(
             f"an array {array.shape} of {array.dtype} holds no images; pass uint8 or uint16, (H, W), (H, W, C), "
             "(N, H, W) or (N, H, W, C)"
+        )
+    if array.ndim == 3 and not one and array.shape[-1] < _NARROWEST <= array.shape[1]:
+        raise ImageError(
+            f"an array {array.shape} is an image of {array.shape[-1]} channels or a batch of very narrow ones; "
+            "of the image pass 1, 3 or 4 channels, of the batch list(array)"
         )
     return [array] if one else list(array)

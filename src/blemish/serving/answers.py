@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from blemish.detector import Detector, FailedImage, ScoredImage
+from blemish.errors import BlemishError
 from blemish.heatmaps import encode_png
 from blemish.images import ImageError
 from blemish.runtimes import watched_runs
@@ -124,8 +125,11 @@ def _score(
 ) -> tuple[Decoded, ScoredImage]:
     """The image and what the detector says of it; each of the two steps ends early when it is to."""
     decoded = decoders.read(upload, size=detector.metadata.size, reading=detector.reading, picture=picture, stop=stop)
-    with watched_runs(stop.by):
-        (result,) = detector.stream([decoded.pixels], batch_size=1)
+    try:
+        with watched_runs(stop.by):
+            (result,) = detector.stream([decoded.pixels], batch_size=1)
+    except BlemishError as error:  # such as a score that is no number: the answer of this image alone
+        raise ImageError(f"{upload.name}: {error}") from error
     if isinstance(result, FailedImage):
         raise ImageError(result.reason)
     return decoded, replace(result, source=upload.name, size=decoded.size, remarks=decoded.remarks)
