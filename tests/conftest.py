@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from blemish.cli import main
 # Every run looks for new cases, on a machine of any speed: how long an example takes is no property.
 settings.register_profile("blemish", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("blemish")
+
+# A shell makes what it starts in the background deaf to SIGINT, and so all processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SIDE = 64
 
