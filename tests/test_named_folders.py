@@ -34,10 +34,10 @@ def found_in(data: DataSet) -> dict[Path, tuple[str | None, object]]:
 
 @pytest.fixture
 def line(tmp_path) -> Path:
-    """A folder that no layout fits: in German, and with a year between."""
+    """A folder that no layout fits: no name says what is good, and there is a year between."""
     root = tmp_path / "line"
     for i in range(6):
-        photograph(root / f"Gutteile/2025/{i}.png")
+        photograph(root / f"Charge7/2025/{i}.png")
     for i in range(3):
         defective(root / f"Kratzer/{i}.png")
         mark(root / f"gemalt/Kratzer/{i}.png")
@@ -56,8 +56,8 @@ def test_the_folder_has_no_layout(line):
 @pytest.mark.parametrize("relative", [True, False], ids=["below DATA", "as they stand"])
 def test_named_folders(line, relative):
     base = Path() if relative else line
-    data = read_data_set(line, good=[base / "Gutteile"], bad=[base / "Kratzer", base / "Rost"], masks=[base / "gemalt"])
-    wanted = {line / f"Gutteile/2025/{i}.png": (None, None) for i in range(6)}
+    data = read_data_set(line, good=[base / "Charge7"], bad=[base / "Kratzer", base / "Rost"], masks=[base / "gemalt"])
+    wanted = {line / f"Charge7/2025/{i}.png": (None, None) for i in range(6)}
     wanted |= {line / f"Kratzer/{i}.png": ("Kratzer", line / f"gemalt/Kratzer/{i}.png") for i in range(3)}
     wanted |= {line / f"Rost/Bilder/{i}.png": ("Rost", None) for i in range(3)}
     assert found_in(data) == wanted
@@ -69,8 +69,8 @@ def test_named_folders(line, relative):
 
 def test_the_split_is_the_same_with_and_without_data(line, monkeypatch):
     monkeypatch.chdir(line)
-    whole = read_data_set(line, good="Gutteile", bad=["Kratzer", "Rost"])
-    parts = read_data_set(None, good="Gutteile", bad=[line / "Kratzer", "Rost"])
+    whole = read_data_set(line, good="Charge7", bad=["Kratzer", "Rost"])
+    parts = read_data_set(None, good="Charge7", bad=[line / "Kratzer", "Rost"])
     assert parts.warnings == ()
     for one, two in ((whole.train, parts.train), (whole.test, parts.test)):
         assert [sample.path.resolve() for sample in one] == [sample.path.resolve() for sample in two]
@@ -79,8 +79,8 @@ def test_the_split_is_the_same_with_and_without_data(line, monkeypatch):
 
 
 def test_one_folder_as_text_is_one_folder(line):
-    assert len(read_data_set(line, good="Gutteile").train) == 6
-    assert len(read_data_set(None, good=str(line / "Gutteile")).train) == 6
+    assert len(read_data_set(line, good="Charge7").train) == 6
+    assert len(read_data_set(None, good=str(line / "Charge7")).train) == 6
 
 
 def test_types_below_a_bad_folder(tmp_path):
@@ -134,8 +134,8 @@ def test_a_folder_called_images_is_named_by_the_one_above(tmp_path):
 
 FAULTS = {
     "no such folder": ({"good": ["nowhere"]}, r"nowhere: no such folder; name a folder of images"),
-    "a file": ({"good": ["Gutteile/2025/0.png"]}, r"0\.png: a file, not a folder"),
-    "no image": ({"good": ["Gutteile"], "bad": ["leer"]}, r"leer: no image in it; name a folder of images with --bad"),
+    "a file": ({"good": ["Charge7/2025/0.png"]}, r"0\.png: a file, not a folder"),
+    "no image": ({"good": ["Charge7"], "bad": ["leer"]}, r"leer: no image in it; name a folder of images with --bad"),
     "two meanings": (
         {"good": ["Rost"], "bad": ["Rost"]},
         r"Rost: named by --good and by --bad; a folder has one meaning",
@@ -144,7 +144,7 @@ FAULTS = {
         {"masks": ["gemalt"]},
         r"--masks needs the images: name their folders with --good DIR and --bad DIR",
     ),
-    "and a class": ({"good": ["Gutteile"], "nominal_class": "dog"}, r"--nominal-class goes with a layout"),
+    "and a class": ({"good": ["Charge7"], "nominal_class": "dog"}, r"--nominal-class goes with a layout"),
 }
 
 
@@ -238,7 +238,7 @@ def test_damaged_lists(tmp_path, text, message):
 
 @pytest.fixture
 def named(line) -> list[str]:
-    return ["--good", "Gutteile", "--bad", "Kratzer", "--bad", "Rost", "--masks", "gemalt"]
+    return ["--good", "Charge7", "--bad", "Kratzer", "--bad", "Rost", "--masks", "gemalt"]
 
 
 def test_doctor(run, line, named):
@@ -251,7 +251,7 @@ def test_doctor(run, line, named):
     assert sum(found["masks"].values()) == 3
     [unused] = [problem for problem in found["problems"] if "not used" in problem["message"]]
     assert (unused["severity"], unused["paths"]) == ("warning", [str(line / "neu/0.png")])
-    folders = f"--good {line}/Gutteile --bad {line}/Kratzer --bad {line}/Rost --masks {line}/gemalt"
+    folders = f"--good {line}/Charge7 --bad {line}/Kratzer --bad {line}/Rost --masks {line}/gemalt"
     assert found["command"] == f"blemish train {folders} -o line.onnx"
 
 
@@ -259,12 +259,12 @@ def test_evaluate_report_and_audit(run, line, named, tiny_model, tmp_path):
     for verb, output in (("evaluate", []), ("report", ["-o", tmp_path / "r.html"])):
         done = run(verb, tiny_model, line, *named, *output, "--json")
         assert done.status == 0, done.err
-        assert done.json["images"] == len(read_data_set(line, good="Gutteile", bad=["Kratzer", "Rost"]).test)
+        assert done.json["images"] == len(read_data_set(line, good="Charge7", bad=["Kratzer", "Rost"]).test)
         assert "warning: 1 image not used: neu/ (1); " in done.err
     whole = run("evaluate", tiny_model, line, *named, "--json").json
     folders = [
         "--good",
-        line / "Gutteile",
+        line / "Charge7",
         "--bad",
         line / "Kratzer",
         "--bad",
@@ -276,7 +276,7 @@ def test_evaluate_report_and_audit(run, line, named, tiny_model, tmp_path):
     assert parts.json["pixel_auroc"] == whole["pixel_auroc"] is not None
     assert "warning" not in parts.err
     for i in range(6, 12):
-        photograph(line / f"Gutteile/2025/{i}.png")
+        photograph(line / f"Charge7/2025/{i}.png")
     done = run("audit", tiny_model, line, *named, "-o", tmp_path / "a.html", "--json")
     assert done.status == 0, done.err
     assert done.json["images"] == 18
@@ -289,7 +289,7 @@ def test_train(run, line, named, tmp_path):
     done = run("train", line, *named, "-o", output, "--size", 64, "--anomalies", "none", "--epochs", 1, "--json")
     assert done.status == 0, done.err
     assert "warning: 1 image not used: neu/ (1); " in done.err
-    data = read_data_set(line, good="Gutteile", bad=["Kratzer", "Rost"], masks="gemalt")
+    data = read_data_set(line, good="Charge7", bad=["Kratzer", "Rost"], masks="gemalt")
     assert examine(data).supervision == "masks for 1 of 4 labelled defects"
     assert done.json["supervision"] == "good images + 4 labelled defects (1 mask)"
     assert run("evaluate", output, line, *named, "--json").json["left_out"] == 0
