@@ -92,6 +92,12 @@ def webp_canvas(width, height):
     return content[:at] + size + content[at + 6 :]
 
 
+def coded_bitmap(codes, width=64, height=64):
+    """A BMP whose pixels are runs of palette indices."""
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(codes), 0, 0, 256, 0) + bytes(1024)
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(codes), 0, 0, 14 + len(head)) + head + codes
+
+
 GREY = np.zeros((64, 64, 1), dtype=np.uint8)
 
 
@@ -143,8 +149,13 @@ def avif_of_another_size():
 MANY = [zlib.compress(bytes(64))] * 120_000
 
 ATTACKS = {
-    "progressive jpeg of 6,000 scans": (lambda: jpeg_with_scans(6_000, 7000, 7000), "more than 100 scans"),
+    "progressive jpeg of 6,000 scans": (lambda: jpeg_with_scans(6_000, 7000, 7000), "more than 40 scans"),
     "jpeg of 101 scans": (lambda: jpeg_with_scans(101), "more than 100 scans"),
+    "jpeg of few scans of many pixels": (lambda: jpeg_with_scans(20, 12_000, 12_000), "more than 13 scans"),
+    "jpeg of EXIF": (
+        lambda: jpeg_with_segments(65, b"\xff\xe1\0\x0aExif\0\0II"),
+        "more than 64 segments of EXIF",
+    ),
     "baseline jpeg of 3,000 scans": (lambda: jpeg_of_single_components(3_000), "more than 100 scans"),
     "jpeg of comments": (lambda: jpeg_with_segments(5_000), "more than 4,096 segments"),
     "jpeg of restart markers": (lambda: jpeg_with_segments(5_000, b"\xff\xd0"), "more than 4,096 segments"),
@@ -188,6 +199,7 @@ ATTACKS = {
     "pgm of comments": (lambda: b"P5\n#" + b"x" * 99_000 + b"\n64 64 255\n" + bytes(4096), "more than 65,536 bytes"),
     "pgm of comments behind its size": (lambda: b"P5 64 64\n#" + b"x" * 99_000 + b"\n255\n", "more than 65,536 bytes"),
     "pgm size": (lambda: b"P5 100000 100000 255\n", "10,000,000,000 pixels"),
+    "run-length-coded bmp": (lambda: coded_bitmap(b"\0\2\0\0" * 1_050_000), "BMP of more than 4 MB is not read"),
     "bmp size": (lambda: encoded("BMP")[:18] + struct.pack("<ii", 70_000, -70_000) + bytes(99), "4,900,000,000 pixels"),
     "jpeg 2000 size": (
         lambda: jpeg2000_with(RIGHT_AND_BOTTOM, 70_000 << 32 | 70_000, no_jp2=True),

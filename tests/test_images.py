@@ -62,7 +62,7 @@ def png(width, height, *, depth, colour_type, rows):
 # ---- what can be read ---------------------------------------------------------------------------------
 
 
-LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".avif"}
+LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".avif", ".avifs"}
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - LOSSY))

@@ -20,7 +20,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.heatmaps import encode_png
 from blemish.images import ImageError
-from blemish.prediction import find_images, predict, read_list
+from blemish.prediction import find_images, predict, read_list, scoring
 from blemish.prediction.finding import natural_order
 from blemish.prediction.pictures import PictureNames
 from blemish.report import write_report
@@ -396,6 +396,24 @@ UNREADABLE = {
     "link to nowhere": lambda path: path.symlink_to("nowhere"),
     "link to itself": lambda path: path.symlink_to(path.name),
 }
+
+
+@pytest.mark.parametrize("step", ["overlay", "raw_bytes"])
+def test_pictures_beyond_memory_are_one_row(detector, photos, tmp_path, monkeypatch, step):
+    real = getattr(scoring, step)
+
+    def draw(image, *arguments, **options):
+        if (image.shape[0] if step == "raw_bytes" else image.height) == 200:
+            raise MemoryError
+        return real(image, *arguments, **options)
+
+    monkeypatch.setattr(scoring, step, draw)
+    told = []
+    prediction = predict(detector, [photos], tmp_path / "out", raw="npy", notify=told.append)
+    assert (prediction.images, prediction.failed) == (4, 1)
+    assert told == [f"{photos}/line1/9.png: too large for this machine's memory; shrink it first"]
+    assert rows(tmp_path / "out")[0]["verdict"] == "unreadable"
+    assert not [name for name in names(tmp_path / "out") if "9" in name]
 
 
 @pytest.mark.parametrize(

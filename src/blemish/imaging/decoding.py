@@ -10,6 +10,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from blemish.imaging.containers import jpeg
 from blemish.imaging.formats import TITLES, format_of
 from blemish.imaging.limits import MAX_PIXELS, UnfitError, check_pixels
+from blemish.imaging.plain_maps import decode_plain
 from blemish.imaging.tiff_pages import open_page, page_to_correct
 
 
@@ -119,15 +120,20 @@ def _pictures(image: Any, file: BinaryIO, index: int) -> Sequence[int]:
 
 
 def _portable_map(image: Any, file: BinaryIO) -> Image.Image:
-    """A binary PGM or PPM whose largest value is neither 255 nor 65,535, scaled to that; any other as it is.
+    """A PGM or PPM in text, or one whose largest value is neither 255 nor 65,535, scaled to that; any other as it is.
 
-    Pillow scales value by value, which takes a minute for an image of a camera.
+    Pillow reads and scales these value by value, which takes a minute for an image of a camera.
     """
     codec, _, start, arguments = image.tile[0]
+    most = arguments[-1] if isinstance(arguments, tuple) else 1
+    if codec == "ppm_plain" and not (image.mode == "RGB" and most > 255):  # of which only 8 bits could be read
+        file.seek(start)
+        decoded = decode_plain(file, image.size, image.mode, most)
+        decoded.format = image.format
+        return decoded
     bands = {"L": 1, "I": 1, "RGB": 3}.get(image.mode)
-    if codec != "ppm" or bands is None or (bands == 3 and arguments[-1] > 255):
+    if codec != "ppm" or bands is None or (bands == 3 and most > 255):
         return image  # type: ignore[no-any-return]
-    most = arguments[-1]
     stored, full = (np.dtype(np.uint8), 255) if most < 256 else (np.dtype(">u2"), 65535)
     count = image.width * image.height * bands
     file.seek(start)

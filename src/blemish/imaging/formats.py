@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from blemish.imaging.containers import avif, gif, jpeg, jpeg2000, png, portable_map, tiff, webp
-from blemish.imaging.limits import Contents, UnfitError, check_pixels
+from blemish.imaging.containers import avif, bitmap, gif, jpeg, jpeg2000, png, portable_map, tiff, webp
+from blemish.imaging.limits import Contents, UnfitError
 
 HEAD = 32  # bytes by which a format is known
 
@@ -38,25 +38,14 @@ def _starts(*prefixes: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(prefixes)
 
 
-def _bitmap(file: BinaryIO, most_pixels: int) -> Contents:
-    """BMP: its header has a fixed size, and its pixels bound the work."""
-    file.seek(0)
-    head = file.read(HEAD)
-    head = head[14:] if head[:2] == b"BM" else head
-    if len(head) >= 12 and head[:4] != b"\x0c\0\0\0":
-        width, height = (abs(int.from_bytes(head[at : at + 4], "little", signed=True)) for at in (4, 8))
-        check_pixels(width, height, most_pixels)
-    return Contents()
-
-
 _DIB_HEADERS = tuple(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))
 _TIFF_HEADERS = (b"MM\0*", b"II*\0", b"MM*\0", b"II\0*", b"MM\0+", b"II+\0")
 
 _KNOWN = (
     Format("PNG", "PNG", (".png", ".apng"), _starts(b"\x89PNG\r\n\x1a\n"), png.examine),
-    Format("JPEG", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), _starts(b"\xff\xd8\xff"), jpeg.examine),
-    Format("BMP", "BMP", (".bmp",), _starts(b"BM"), _bitmap),
-    Format("DIB", "BMP", (".dib",), _starts(*_DIB_HEADERS), _bitmap),
+    Format("JPEG", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), _starts(b"\xff\xd8\xff"), jpeg.examine),
+    Format("BMP", "BMP", (".bmp",), _starts(b"BM"), bitmap.examine),
+    Format("DIB", "BMP", (".dib",), _starts(*_DIB_HEADERS), bitmap.examine),
     Format("TIFF", "TIFF", (".tif", ".tiff"), _starts(*_TIFF_HEADERS), tiff.examine),
     Format("WEBP", "WebP", (".webp",), lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", webp.examine),
     Format("GIF", "GIF", (".gif",), _starts(b"GIF87a", b"GIF89a"), gif.examine),
@@ -70,14 +59,14 @@ _KNOWN = (
     Format(
         "JPEG2000",
         "JPEG 2000",
-        (".jp2", ".j2k"),
+        (".jp2", ".j2k", ".jpx", ".jpf", ".jpc", ".j2c"),
         _starts(b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
         jpeg2000.examine,
     ),
     Format(
         "AVIF",
         "AVIF",
-        (".avif",),
+        (".avif", ".avifs"),
         lambda head: head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis", b"mif1", b"msf1"),
         avif.examine,
     ),

@@ -13,6 +13,9 @@ MAX_PIXELS = 150_000_000  # 600 MB once decoded; a file of some kilobytes can cl
 
 MOST_FRAMES = 10_000  # beyond which frames are not counted
 MOST_SCANS = 100  # of a JPEG: each is a pass over all its pixels; encoders make about ten
+MOST_SCANNED = 2_000_000_000  # pixels in all scans of a JPEG together: thirteen scans of the largest image
+MOST_EXIF_SEGMENTS = 64  # of a JPEG, of 64 KB each, which Pillow puts together one by one; encoders make one
+MOST_CODED = 1 << 22  # bytes of a run-length-coded BMP, which Pillow decodes run by run in Python
 MOST_SEGMENTS = 4_096  # of a JPEG's header
 MOST_CHUNKS = 100_000  # of a PNG or WebP file; encoders make one of 8 KB or more
 MOST_COMPRESSED_TEXTS = 256  # of a PNG, each with up to 1 MB once decompressed

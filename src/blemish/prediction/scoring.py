@@ -129,23 +129,37 @@ def _in_threads(detector: Detector, workers: int, chunks: Iterable[Chunk]) -> Ge
 def _row(detector: Detector, item: Item, state: str, result: ScoredImage | FailedImage, files: ExitStack) -> Row:
     if isinstance(result, FailedImage):
         return Row(item.position, state, UNREADABLE, fault=result.reason)
-    image = None
+    try:
+        return _drawn(detector, item, state, result, files)
+    except MemoryError:  # its pictures take more than its pixels did
+        item.places.remove()
+        fault = f"{printable(item.name)}: too large for this machine's memory; shrink it first"
+        return Row(item.position, state, UNREADABLE, fault=fault)
+
+
+def _drawn(detector: Detector, item: Item, state: str, scored: ScoredImage, files: ExitStack) -> Row:
+    """The row of an image whose pictures are written: all of them, or where memory does not do, none."""
+    image, result = None, scored
     if item.places.overlay is not None:
         try:
             state_now = file_state(item.file)
             image = read_image(item.source, detector.reading)
             if not result.is_of(image):  # another file has taken its place: row and picture are to be of one
-                state, result = state_now, detector.score_again(image, path=item.file, source=item.name)
+                again = detector.score_again(image, path=item.file, source=item.name)
+                if isinstance(again, FailedImage):
+                    return Row(item.position, state_now, UNREADABLE, fault=again.reason)
+                state, result = state_now, again
         except ImageError as error:  # gone since it was scored
             return Row(item.position, state, UNREADABLE, fault=str(error))
-        if isinstance(result, FailedImage):
-            return Row(item.position, state, UNREADABLE, fault=result.reason)
     regions = detector.regions(result)
+    pictures: list[tuple[Path, bytes]] = []
     if image is not None and item.places.overlay is not None:
         picture = overlay(image, result.anomaly_map, detector.scale, regions=regions, ignored=result.full_ignored())
-        _write(item.places.overlay, encode_png(picture), item, files)
+        pictures.append((item.places.overlay, encode_png(picture)))
     if item.places.raw is not None:
-        _write(item.places.raw, raw_bytes(result.full_map(), item.places.raw), item, files)
+        pictures.append((item.places.raw, raw_bytes(result.full_map(), item.places.raw)))
+    for place, content in pictures:
+        _write(place, content, item, files)
     return Row(
         item.position,
         state,

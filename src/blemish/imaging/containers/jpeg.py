@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from blemish.imaging.limits import (
+    MOST_EXIF_SEGMENTS,
     MOST_JUNK,
+    MOST_SCANNED,
     MOST_SCANS,
     MOST_SEGMENTS,
     Contents,
@@ -14,7 +16,7 @@ from blemish.imaging.limits import (
     excess,
 )
 
-_START_OF_SCAN, _END, _INDEX = 0xDA, 0xD9, 0xE2
+_START_OF_SCAN, _END, _EXIF, _INDEX = 0xDA, 0xD9, 0xE1, 0xE2
 _BARE = {0x01, *range(0xD0, 0xD9), *range(0xF0, 0xFE)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xCA}
@@ -23,6 +25,7 @@ _UNREAD = {0xC3: "a lossless JPEG", 0xCB: "a lossless JPEG"} | dict.fromkeys(
 )
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # one that ends the data of a scan
 _BLOCK = 65_536
+_BASELINE = "save it again as a baseline JPEG or as a PNG"
 
 
 @dataclass
@@ -36,7 +39,7 @@ class _Frame:
 def examine(file: BinaryIO, most_pixels: int, start: int = 0) -> Contents:
     """See the package; `start` is where in the file the picture begins."""
     file.seek(start + 2)
-    frame, segments, junk, index = _Frame(), 0, 0, None
+    frame, segments, exif, junk, index = _Frame(), 0, 0, 0, None
     while True:
         byte = file.read(1)
         if byte == b"\xff":
@@ -58,16 +61,20 @@ def examine(file: BinaryIO, most_pixels: int, start: int = 0) -> Contents:
         if marker == _START_OF_SCAN:
             break
         place = file.tell() + 2
-        payload = _segment(file, keep=marker in _FRAMES or marker == _INDEX)
+        payload = _segment(file, keep=marker in _FRAMES or marker in (_EXIF, _INDEX))
         if payload is None:
             return Contents()
         if marker in _FRAMES:
             frame = _read_frame(marker, payload, most_pixels)
         elif payload.startswith(b"MPF\0"):
             index = place + 4
+        elif payload.startswith(b"Exif\0\0"):
+            exif += 1
+            if exif > MOST_EXIF_SEGMENTS:
+                raise excess("segments of EXIF in a JPEG", MOST_EXIF_SEGMENTS)
     first = _segment(file, keep=True)
     if first and (frame.marker in _PROGRESSIVE or first[0] < frame.components):
-        _refuse_many_scans(file)
+        _refuse_many_scans(file, frame.width * frame.height)
     return Contents(index=index)
 
 
@@ -118,14 +125,16 @@ def _read_frame(marker: int, payload: bytes, most_pixels: int) -> _Frame:
     return frame
 
 
-def _refuse_many_scans(file: BinaryIO) -> None:
+def _refuse_many_scans(file: BinaryIO, pixels: int) -> None:
     """Follows the scans behind the first one's header to the end of the picture."""
     scans, segments = 1, 0
     while (marker := _next_marker(file)) is not None and marker != _END:
         segments += 1
         scans += marker == _START_OF_SCAN
         if scans > MOST_SCANS:
-            raise excess("scans in a JPEG", MOST_SCANS, "save it again as a baseline JPEG or as a PNG")
+            raise excess("scans in a JPEG", MOST_SCANS, _BASELINE)
+        if scans * pixels > MOST_SCANNED:
+            raise excess(f"scans in a JPEG of {pixels:,} pixels", MOST_SCANNED // pixels, _BASELINE)
         if segments > MOST_SEGMENTS:
             raise excess("segments in a JPEG", MOST_SEGMENTS)
         if marker not in _BARE and _segment(file, keep=False) is None:
