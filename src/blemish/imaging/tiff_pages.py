@@ -59,6 +59,8 @@ def page_to_correct(file: BinaryIO, number: int, most_pixels: int) -> Page | Non
     bits, unsigned = set(page.bits), page.formats == {1}
     if page.formats == {2} and bits == {8}:
         raise UnfitError(f"its values are signed, 8 bits; {tiff.WAY_OUT}")
+    if page.in_planes and page.photometric in (tiff.WHITE_IS_ZERO, tiff.BLACK_IS_ZERO) and page.samples > 2:
+        raise UnfitError(tiff.bands(page))  # of planes of grey Pillow takes the first and drops the others
     if page.in_planes and unsigned and bits <= {8, 16}:
         if page.compression in _LOSSLESS and _colours(page) is not None:
             return page

@@ -318,7 +318,7 @@ def unread(page: Page) -> str | None:
     if len(set(bits)) > 1:
         return f"its bands differ in depth ({', '.join(map(str, bits[:8]))} bits); {WAY_OUT}"
     if page.samples not in _channels(page):
-        return f"it has {page.samples} bands; save it as one band of grey or three of RGB"
+        return bands(page)
     if _SIGNED in formats:
         return f"its values are signed, {bits[0]} bits; {WAY_OUT}"
     if bits and bits[0] not in (1, 2, 4, 8, 16):
@@ -326,6 +326,11 @@ def unread(page: Page) -> str | None:
     if page.first(FILL_ORDER, 1) == 2:
         return f"its bits are stored in reverse order (FillOrder 2); {WAY_OUT}"
     return None
+
+
+def bands(page: Page) -> str:
+    """That a page has bands that are no colours."""
+    return f"it has {page.samples} bands; save it as one band of grey or three of RGB"
 
 
 def in_words(page: Page) -> str:
