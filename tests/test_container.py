@@ -115,10 +115,21 @@ def test_the_server_needs_no_other_place(out: Path, readable: tuple[Path, Path])
 
 
 @pytest.mark.slow
-def test_training_says_that_it_needs_a_temporary_folder(out: Path, readable: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        lambda model, parts, out: ["train", parts, "-o", out / "model.onnx", "--anomalies", "none"],
+        lambda model, parts, out: ["evaluate", model, parts, "--faithfulness", "1"],
+        lambda model, parts, out: ["demo", "-o", out / "demo"],
+    ],
+    ids=["train", "faithfulness", "demo"],
+)
+def test_what_needs_a_temporary_folder_says_so(
+    out: Path, readable: tuple[Path, Path], arguments: Callable[[Path, Path, Path], list[object]]
+) -> None:
     pytest.importorskip("torch")
-    _, parts = readable
-    done = _run(out, "train", parts, "-o", out / "model.onnx", "--anomalies", "none")
+    pytest.importorskip("captum")
+    done = _run(out, *arguments(*readable, out))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "TMPDIR" in done.stderr.splitlines()[-1]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from blemish import threads
+from blemish.detector import Detector
 
 # The threads of ONNX Runtime and of the readers, counted while a command line runs.
 COUNT = """
@@ -65,7 +66,7 @@ def test_without_a_limit_all_cores_that_the_process_may_use_count() -> None:
     expected = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert threads.cores() == expected
     threads.limit(3)
-    assert (threads.cores(), threads.readers(), threads.chosen()) == (3, 3, 3)
+    assert (threads.cores(), threads.readers(), threads.in_one_operation()) == (3, 3, 3)
     threads.limit(20)
     assert threads.readers() == 8
 
@@ -82,3 +83,38 @@ def test_no_threads_are_a_mistake(given: str, run, tiny_model: Path, parts: Path
     outcome = run("evaluate", tiny_model, parts, "--threads", given)
     assert outcome.status == 2
     assert "--threads" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("said", "limit", "expected"),
+    [("3", None, 3), ("4,2", None, 4), (" 2 ", None, 2), ("3", 1, 1), ("", None, None), ("0", None, None),
+     ("-1", None, None), ("many", None, None), (None, None, None)],
+)  # fmt: skip
+def test_openmps_variable_counts_where_no_limit_is_given(
+    said: str | None, limit: int | None, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads.limit(limit)
+    if said is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert threads.in_one_operation() == expected
+
+
+@pytest.mark.parametrize(("said", "expected"), [("3", 3), ("", 0)])
+def test_a_session_takes_as_many_threads_as_openmp_is_to(
+    said: str, expected: int, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    asked: list[int] = []
+    opened = onnxruntime.InferenceSession.__init__
+
+    def noting(self, model, options=None, *rest, **named):
+        asked.append(options.intra_op_num_threads)
+        opened(self, model, options, *rest, **named)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "__init__", noting)
+    Detector.load(tiny_model)
+    assert asked[-1] == expected

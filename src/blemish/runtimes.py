@@ -24,7 +24,7 @@ from blemish.errors import BlemishError
 from blemish.files import printable, read_fault
 from blemish.graph_check import INPUT, OUTPUTS, metadata_of, refuse_unfit_graph
 from blemish.model_file import METADATA_KEY, ModelMetadata, Precision, Runtime
-from blemish.threads import chosen
+from blemish.threads import in_one_operation
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -202,7 +202,7 @@ def _session(model: bytes, *, threads: int | None, arena: bool) -> onnxruntime.I
     options.log_severity_level = 4  # faults are raised, and said in one sentence
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.enable_cpu_mem_arena = arena
-    if (threads := threads or chosen()) is not None:
+    if (threads := threads or in_one_operation()) is not None:
         options.intra_op_num_threads = threads
     # Threads that spin while they wait take the processor from those that decode the next images, and from other jobs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -221,7 +221,7 @@ def _open_openvino(model: bytes, precision: Precision, *, threads: int | None) -
     # The precision is always named: left to itself, OpenVINO takes bfloat16 wherever the processor has it.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     settings["ENABLE_CPU_PINNING"] = False  # two jobs side by side would both sit on the first cores
-    if (threads := threads or chosen()) is not None:
+    if (threads := threads or in_one_operation()) is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
         return _OpenVino(core.compile_model(core.read_model(model), "CPU", settings))

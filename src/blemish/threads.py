@@ -28,6 +28,15 @@ def chosen() -> int | None:
     return _chosen
 
 
+def in_one_operation() -> int | None:
+    """Threads that one operation of a network may use: the limit, or what the user's OMP_NUM_THREADS says.
+
+    OpenMP reads that variable itself; ONNX Runtime and OpenVINO have threads of their own and do not.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2" is of nested operations
+    return _chosen or (int(given) if given.isdecimal() else 0) or None
+
+
 def cores() -> int:
     """Threads that may compute at a time: the limit, or the cores that this process may use."""
     if _chosen is not None:

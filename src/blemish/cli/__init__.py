@@ -27,6 +27,7 @@ VERBS = {
     "demo": "Build a small inspection set, train on it and write its report.",
 }
 FAULT, INTERRUPTED = 2, 130
+_NO_TEMPORARY_FOLDER = ("No usable temporary directory", "Matplotlib requires access to a writable cache directory")
 
 
 class Verbs(click.Group):
@@ -78,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except click.ClickException as error:
         return _complain(_usage(error))
-    except FileNotFoundError as error:
-        # Raised wherever a package asks for a temporary folder: torch does when it is imported.
-        if not (error.strerror or "").startswith("No usable temporary directory"):
+    except OSError as error:
+        # Raised wherever a package asks for a temporary folder: torch and Matplotlib do when they are imported.
+        if not (error.strerror or str(error)).startswith(_NO_TEMPORARY_FOLDER):
             raise
         return _complain("there is no folder for temporary files: set TMPDIR to one that can be written")
     except (KeyboardInterrupt, click.Abort):
