@@ -59,7 +59,7 @@ def test_a_sound_data_set(parts):
         f"{parts.as_posix()}/  MVTec layout",
         "  train   20 good, no labelled defects  (grey, 24 x 16)",
         "  test     3 good, 2 defective in 1 type, 2 masks",
-        "  use     good images only, at 224 x 320 px",
+        "  use     good images only, at 224 x 320 px (height x width)",
         f"  ready   blemish train {parts.as_posix()}/ -o parts.onnx",
     ]
 

@@ -287,3 +287,14 @@ def test_the_doctor_sees_test_images_of_another_shape(tmp_path: Path) -> None:
     (found,) = [one for one in examine(read_data_set(data)).problems if "another shape" in one.message]
     assert found.message.startswith("1 defective or test image of another shape than the good training images")
     assert [path.name for path in found.paths] == ["a.png"]
+
+
+def test_images_longer_than_any_network_are_of_the_shape_of_those_learned_from(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for index in range(3):
+        save_image(data / f"train/good/{index}.png", noise(index, size=(2, 10_000)))
+        save_image(data / f"test/good/{index}.png", noise(10 + index, size=(2, 10_000)))
+    messages = [one.message for one in examine(read_data_set(data)).problems]
+    assert not [one for one in messages if "another shape" in one]
+    (squashed,) = [one for one in messages if "squashed" in one]
+    assert squashed.startswith("images are 1 : 5,000 (height : width) and are squashed to 64 x 1024")

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,27 @@ def test_training_reads_the_images_at_that_size(
     assert seen == [(size, pytest.approx(aspect, rel=1e-6))]
     assert any(f"network size {size[0]} x {size[1]} px" in one for one in told) == (option == "auto")
     assert any("squashed" in one for one in told) == (option == (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "size", "words"),
+    [
+        (1.0, (64, 64), None),
+        (1.0, (70, 64), None),
+        (1.0, (64, 128), "its shape is 1 : 2 (height : width), that of the images that the model was trained on 1 : 1"),
+        (0.5, (64, 128), None),
+        (0.5, (128, 64), "its shape is 2 : 1 (height : width), that of the images that the model was trained on 1 : 2"),
+        (None, (64, 128), None),  # trained on several shapes, or before this was kept
+    ],
+)
+def test_a_scored_image_of_another_shape_is_said(
+    ratio: float | None, size: tuple[int, int], words: str | None, tiny_model: Path, tmp_path: Path
+) -> None:
+    detector = Detector.load(tiny_model)
+    detector.metadata = replace(detector.metadata, settings={**detector.metadata.settings, "image_ratio": ratio})
+    (scored,) = detector.stream([save_image(tmp_path / "a.png", noise(1, size=size))])
+    assert len(scored.remarks) == (words is not None)
+    assert words is None or f"a.png: {words}: " in scored.remarks[0]
 
 
 def test_images_of_several_shapes_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

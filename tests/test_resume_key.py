@@ -13,7 +13,7 @@ from lightning_fabric import seed_everything
 from torch import nn
 
 from blemish import resume_key as keys
-from blemish.checkpoint import remove_checkpoints
+from blemish.checkpoint import Checkpoint, fault_of_left, remove_checkpoints
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.pixels import read_pixels
 from blemish.errors import BlemishError
@@ -102,6 +102,25 @@ def test_whatever_a_training_reads_is_in_its_key(what: str, change: Callable[[Pa
     after = key_of(tmp_path)
     assert after != before
     assert what in difference(before, after)
+
+
+def test_outliers_count_by_their_contents_where_these_are_soon_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uncompressed images all have one size, and archives give them one time."""
+    file = write_set(tmp_path) / "others/raw.bmp"
+    save_image(file, noise(1))
+    os.utime(file, (0, 0))
+    before = key_of(tmp_path)
+    os.utime(file, (9, 9))
+    assert key_of(tmp_path) == before
+    save_image(file, noise(2))
+    os.utime(file, (9, 9))
+    assert difference(before, key_of(tmp_path)) == "other outliers"
+    monkeypatch.setattr(keys, "SOON_READ", 10)
+    before = key_of(tmp_path)
+    os.utime(file, (10, 10))
+    assert difference(before, key_of(tmp_path)) == "other outliers"
 
 
 @pytest.mark.parametrize(
@@ -193,10 +212,51 @@ def test_a_training_that_was_killed_before_a_change_comes_to_what_a_whole_one_do
     told.clear()
     other = "two" if what == "weights" else "one"
     output = train_into("killed", other)
-    assert any("evidence: starting over" in one and what in one for one in told)
+    assert any(one.startswith("starting over: ") and what in one for one in told)
     assert not any("resumed" in one for one in told)
     assert fingerprint(output) == fingerprint(train_into("whole", other))
     assert os.listdir(tmp_path / "killed") == ["m.onnx"]
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Leaves the state of a training with a key in a stage, beside m.onnx."""
+
+    def leave(key: str, stage: str) -> Path:
+        checkpoint = Checkpoint(tmp_path / f".m.onnx.{stage}.checkpoint", key)
+        checkpoint.save({"weight": torch.ones(2)}, {"epoch": 1})
+        return checkpoint.folder / "state.safetensors"
+
+    return leave
+
+
+OURS, THEIRS = ('{"options": "1", "masks": "1"}', '{"options": "1", "masks": "2"}')
+
+
+@pytest.mark.parametrize("stage", ["gate", "evidence", "fold3.gate"])
+def test_a_state_of_whatever_stage_that_is_not_gone_on_with_is_said(
+    stage: str, left: Callable, tmp_path: Path
+) -> None:
+    left(THEIRS, stage)
+    assert fault_of_left(tmp_path / "m.onnx", OURS) == "had other masks"
+    assert fault_of_left(tmp_path / "m.onnx", THEIRS) is None
+    assert fault_of_left(tmp_path / "another.onnx", OURS) is None
+
+
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.99])
+def test_a_damaged_state_is_said(share: float, left: Callable, tmp_path: Path) -> None:
+    file = left(OURS, "gate")
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    assert fault_of_left(tmp_path / "m.onnx", OURS) == "is damaged"
+
+
+def test_nothing_is_said_of_no_state_nor_beside_one_that_is_gone_on_with(left: Callable, tmp_path: Path) -> None:
+    assert fault_of_left(tmp_path / "m.onnx", OURS) is None
+    (tmp_path / ".m.onnx.gate.checkpoint").mkdir()  # killed before the first state
+    assert fault_of_left(tmp_path / "m.onnx", OURS) is None
+    left(OURS, "gate")
+    left(THEIRS, "evidence")
+    assert fault_of_left(tmp_path / "m.onnx", OURS) is None
 
 
 def test_checkpoints_of_other_options_go_and_those_of_other_models_stay(tmp_path: Path) -> None:

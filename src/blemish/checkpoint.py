@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from blemish.files import atomic_write, make_folder
+from blemish.resume_key import difference
 
 _STATE = "state.safetensors"
 
@@ -52,13 +53,18 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return None  # none, or damaged: training starts again, nothing is lost but time
 
-    def other_key(self) -> str | None:
-        """The key of a state that another training left here; None where there is none, or it is this one's."""
-        try:
-            key = str(self._read()[1]["key"])
-        except (OSError, ValueError, KeyError, TypeError):
+    def fault(self) -> str | None:
+        """Why the state that lies here is not resumed from, in words; None where there is none, or it is resumed from.
+
+        It goes on "an unfinished training beside the model file ...".
+        """
+        if not (self.folder / _STATE).exists() or self.load() is not None:
             return None
-        return None if key == self.key else key
+        try:
+            other = str(self._read()[1]["key"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "is damaged"
+        return f"had {difference(self.key, other)}" if other != self.key else "is damaged"
 
     def _read(self) -> tuple[bytes, dict[str, str]]:
         """The file and the strings in its header."""
@@ -72,10 +78,26 @@ class Checkpoint:
 
 def remove_checkpoints(output: Path) -> None:
     """Removes what trainings that write `output` have left beside it, those of other options and folds as well."""
+    for folder in _left(output):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fault_of_left(output: Path, key: str) -> str | None:
+    """Why a training with this key does not go on with one that was left beside `output`; None where it does.
+
+    States of all stages and folds count: another training may come to other stages, or to none. What an earlier one
+    left beside a state of this training has been spoken of when that began.
+    """
+    states = [Checkpoint(folder, key) for folder in sorted(_left(output))]
+    if any(state.load() is not None for state in states):
+        return None
+    return next((fault for state in states if (fault := state.fault())), None)
+
+
+def _left(output: Path) -> list[Path]:
+    """The folders of checkpoints beside `output`."""
     pattern = re.compile(re.escape(f".{output.name}") + r"(\.fold\d+)?\.(gate|evidence)\.checkpoint")
-    for folder in output.parent.iterdir():
-        if pattern.fullmatch(folder.name):
-            shutil.rmtree(folder, ignore_errors=True)
+    return [folder for folder in output.parent.iterdir() if pattern.fullmatch(folder.name)]
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

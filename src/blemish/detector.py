@@ -15,6 +15,7 @@ from PIL import Image
 
 from blemish.arguments import one_path, rate, whole
 from blemish.calibration import Verdict
+from blemish.datasets.network_size import other_shape
 from blemish.drift import DriftCheck, drift_statistics
 from blemish.errors import BlemishError
 from blemish.files import printable
@@ -360,7 +361,10 @@ class Detector:
         without = self._built_in if self._masks_are_new else union(ignored, self._built_in)
         light = drift_statistics(pixels, 0.0, ignored=without) if self.metadata.watched else {}
         watched = {name: light[name] for name in self.metadata.watched}
-        return _Read(source, pixels, picture.size, ignored, watched, picture.remarks)
+        ratio = self.metadata.settings.get("image_ratio")
+        shape = other_shape(picture.size, ratio) if ratio else None
+        remarks = (*picture.remarks, f"{printable(source)}: {shape}") if shape else picture.remarks
+        return _Read(source, pixels, picture.size, ignored, watched, remarks)
 
 
 @dataclass(frozen=True)

@@ -95,12 +95,29 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         raise BlemishError(f"{printable(path)}: {read_fault(error)}") from error
 
 
-def folder_state(root: str | os.PathLike[str], *, besides: str | os.PathLike[str] | None = None) -> str:
-    """SHA-256 over names, sizes and times of change of all files below a folder: another one where any is changed.
+def folder_state(
+    root: str | os.PathLike[str], *, besides: str | os.PathLike[str] | None = None, soon_read: int = 0
+) -> str:
+    """SHA-256 over all files below a folder: another one where any is changed.
 
-    What lies in the folder `besides` does not count. Raises BlemishError where the folder cannot be read.
+    Names and contents count where the files have up to `soon_read` bytes in all; else names, sizes and times of
+    change. What lies in the folder `besides` does not count. Raises BlemishError where the folder cannot be read.
     """
-    whole, seen = hashlib.sha256(), set() if besides is None else {os.path.realpath(besides)}
+    whole, files = hashlib.sha256(), dict(_below(root, besides))
+    read = sum(status.st_size for status in files.values()) <= soon_read
+    for file, status in files.items():
+        state = f"{status.st_size}\0{status.st_mtime_ns}"
+        if read and stat.S_ISREG(status.st_mode):
+            state = fingerprint(file)
+        whole.update(os.fsencode(os.path.relpath(file, root)) + f"\0{state}\0".encode())
+    return whole.hexdigest()
+
+
+def _below(
+    root: str | os.PathLike[str], besides: str | os.PathLike[str] | None
+) -> Iterator[tuple[str, os.stat_result]]:
+    """All files below a folder but not in another one, in one order; each folder once."""
+    seen = set() if besides is None else {os.path.realpath(besides)}
     try:
         for folder, below, names in os.walk(root, followlinks=True, onerror=_raise):
             if (real := os.path.realpath(folder)) in seen:  # or a link leads back up
@@ -110,12 +127,9 @@ def folder_state(root: str | os.PathLike[str], *, besides: str | os.PathLike[str
             below.sort()
             for name in sorted(names):
                 file = os.path.join(folder, name)
-                status = os.stat(file) if os.path.exists(file) else os.lstat(file)  # a link may lead nowhere
-                place = os.path.relpath(file, root)
-                whole.update(os.fsencode(place) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+                yield file, os.stat(file) if os.path.exists(file) else os.lstat(file)  # a link may lead nowhere
     except OSError as error:
         raise BlemishError(f"{printable(root)}: {read_fault(error)}") from error
-    return whole.hexdigest()
 
 
 def _raise(error: OSError) -> None:

@@ -51,6 +51,7 @@ class Settings(TypedDict, total=False):
     false_alarm_rate: float
     outliers: str | None
     bits: int | None
+    image_ratio: float | None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, un
 from blemish.networks.cells import CellNetwork
 from blemish.objectives import cell_loss
 from blemish.ranks import ALONE, Ranks
-from blemish.resume_key import difference
 
 BATCH = 16  # images at a time that pass through a network
 LEARNING_RATE = 2e-3  # at its highest
@@ -120,9 +119,6 @@ def _refine(
     first = _resume(checkpoint, network, optimiser)
     if first:
         training.notify(f"{stage}: resumed after epoch {first} of {epochs}")
-    elif other := checkpoint.other_key():
-        was = difference(training.key, other)
-        training.notify(f"{stage}: starting over: an unfinished training beside the model file had {was}")
     steps = math.ceil(len(anomalies.features) / BATCH)
     for epoch in range(first, epochs):
         generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)

@@ -20,6 +20,8 @@ from blemish.files import fingerprint, folder_state
 # Packages that have a part in what is computed before and in the stages that leave a state behind.
 PACKAGES = ("blemish", "torch", "timm", "lightning_fabric", "numpy", "scipy", "pillow")
 
+SOON_READ = 1_000_000_000  # bytes in a folder, whose digest takes seconds at most where training takes minutes
+
 
 def resume_key(
     settings: Mapping[str, Any],
@@ -40,7 +42,8 @@ def resume_key(
         labelled: indices of those labelled as defective, whose masks are learned from.
         trunk: the backbone with its weights.
         weights: the file that they come from, which may hold more than the trunk.
-        outliers: the folder for outlier exposure: names, sizes and times of change of its files count.
+        outliers: the folder for outlier exposure: names and contents of its files count; above `SOON_READ` bytes
+            names, sizes and times of change.
         device: kind and precision of what trains.
         ranks: the number of processes, on which the rounding of sums depends.
 
@@ -59,7 +62,7 @@ def resume_key(
             *(part for name, tensor in trunk.state_dict().items() for part in (name, tensor.cpu().float().numpy())),
             fingerprint(weights) if weights is not None else None,
         ),
-        "outliers": folder_state(outliers) if outliers is not None else "",
+        "outliers": folder_state(outliers, soon_read=SOON_READ) if outliers is not None else "",
         "versions": json.dumps([version(name) for name in PACKAGES]),
         "device": f"{device}, {ranks}",
     }

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from lightning_fabric import seed_everything
 
 from blemish.arguments import name, one_of, one_path, rate, shown, whole
-from blemish.checkpoint import remove_checkpoints
+from blemish.checkpoint import fault_of_left, remove_checkpoints
 from blemish.datasets.duplicates import distinct, in_words
 from blemish.datasets.few_images import advice
 from blemish.datasets.layouts import DataSet, Named, counted, read_data_set
@@ -167,7 +167,7 @@ def train(
     shape = Shape.of([known for known in upright_sizes(_good(data_set)) if known is not None])
     if size == "auto":
         size = shape.network_size()
-        notify(f"network size {size[0]} x {size[1]} px, by the shape of {counted(len(shape.ratios), 'good image')}")
+        notify(f"network size {size[0]} x {size[1]} px (height x width), by the shape of {counted(len(shape.ratios), 'good image')}")
     if remark := shape.remark(size):
         notify(remark)
     depth = survey_depth(
@@ -210,6 +210,7 @@ def train(
         "strides": list(STRIDES),
         "size": list(size),
         "pixel_aspect": (aspect := shape.pixel_aspect(size)),
+        "image_ratio": shape.ratio if shape.is_one else None,  # of good images, height over width
         "sigma": SIGMA,
         "seed": seed,
         "false_alarm_rate": false_alarm_rate,
@@ -236,6 +237,8 @@ def train(
             device=f"{fabric.device.type} {fabric.strategy.precision.precision}",
             ranks=ranks.number,
         )
+        if fault := fault_of_left(output, key):
+            notify(f"starting over: an unfinished training beside the model file {fault}")
     training = Training(
         fabric=fabric,
         epochs=epochs,

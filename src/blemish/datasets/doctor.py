@@ -155,7 +155,7 @@ class Diagnosis:
         alike = self.test.description == self.train.description
         test = replace(self.test, description="") if alike else self.test
         width = max(len(f"{split.nominal:,}") for split in (self.train, test))
-        at_size = "" if self.network_size == (256, 256) else ", at {} x {} px".format(*self.network_size)
+        at_size = "" if self.network_size == (256, 256) else ", at {} x {} px (height x width)".format(*self.network_size)
         verdict = ("not ready:", f"mend the {counted(self._errors, 'error')} first")
         rows = [
             ("train", _in_words(self.train, labelled, width=width)),
@@ -363,7 +363,7 @@ def _shapes(findings: Sequence[_Finding]) -> Iterator[Problem]:
         yield Problem("note", remark, odd)
     others = [one for one in findings if one.size and (one.split == "test" or one.sample.anomalous)]
     # Where good images have several shapes, the note above has said what becomes of any.
-    if good and shape.is_one and (odd := tuple(one.sample.path for one in others if _distorted(one, height / width))):
+    if good and shape.is_one and (odd := tuple(one.sample.path for one in others if _distorted(one, shape.ratio))):
         held = counted(len(odd), "defective or test image")
         yield Problem("note", f"{held} of another shape than the good training images: training sees none like it", odd)
 

@@ -96,11 +96,27 @@ class Shape:
         return round(2 * shape**2 + pixels**2, 9), round(abs(shape), 9), height * width
 
 
+def other_shape(size: Size, ratio: float) -> str | None:
+    """In words, that an image (height, width) is of another shape than the images learned from; None where it is not.
+
+    `ratio` is theirs, height over width.
+    """
+    own = size[0] / size[1]
+    if _factor(own, ratio) <= DISTORTED:
+        return None
+    return (
+        f"its shape is {_shape(own)} (height : width), that of the images that the model was trained on "
+        f"{_shape(ratio)}: it is distorted, and the promised false-alarm rate does not hold for it"
+    )
+
+
 def _factor(one: float, other: float) -> float:
     """How many times larger the larger of two ratios is."""
     return max(one / other, other / one)
 
 
 def _shape(ratio: float) -> str:
-    """Such as "1 : 1.78" or "16 : 1"."""
-    return f"{ratio:.3g} : 1" if ratio >= 1 else f"1 : {1 / ratio:.3g}"
+    """Such as "1 : 1.78", "16 : 1" or "1 : 5,000"."""
+    longer = max(ratio, 1 / ratio)
+    words = f"{longer:,.0f}" if longer >= 100 else f"{longer:.3g}"
+    return f"{words} : 1" if ratio >= 1 else f"1 : {words}"
