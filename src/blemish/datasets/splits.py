@@ -47,7 +47,7 @@ def fold_nominal(images: int, *, folds: int, seed: int, validate: bool) -> list[
     """
     if not 2 <= folds <= images:
         raise BlemishError(
-            f"{images} good training images that can be read do not make {folds} folds: give 2 to {images}"
+            f"{images} distinct good training images that can be read do not make {folds} folds: give 2 to {images}"
         )
     order = np.random.default_rng(seed).permutation(images)
     dealt = [(np.delete(order, np.s_[fold::folds]).tolist(), order[fold::folds].tolist()) for fold in range(folds)]
@@ -61,8 +61,8 @@ def split_nominal(images: int, *, false_alarm_rate: float, seed: int, validate: 
     """
     if images < 2:
         raise BlemishError(
-            f"{images} good training image{'s' * (images != 1)} that can be read: training needs at least two, "
-            "one to learn from and one to calibrate with"
+            f"{images} distinct good training image{'s' * (images != 1)} that can be read: training needs at least "
+            "two, one to learn from and one to calibrate with"
         )
     order: Sequence[int] = np.random.default_rng(seed).permutation(images).tolist()
     calibration = calibration_images(images, false_alarm_rate)
