@@ -118,7 +118,8 @@ def test_a_calibration_of_copies_does_not_count_them(tmp_path: Path) -> None:
 def test_copies_of_one_image_are_one_image(tmp_path: Path) -> None:
     for index in range(5):
         save_image(tmp_path / f"data/train/good/{index}.png", noise(0))
-    with pytest.raises(BlemishError, match="1 distinct good training image that can be read: training needs at least two"):
+    fault = "1 distinct good training image that can be read: training needs at least two"
+    with pytest.raises(BlemishError, match=fault):
         train(tmp_path / "data", tmp_path / "m.onnx", size=SIZE)
 
 

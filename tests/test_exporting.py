@@ -315,7 +315,7 @@ def test_how_a_model_is_run_does_not_change_what_it_says(model: Path, options: d
 
 
 def test_no_threads_are_refused(model: Path) -> None:
-    with pytest.raises(BlemishError, match="threads must be 1 or more, not 0"):
+    with pytest.raises(BlemishError, match="threads must be from 1 to 1024, not 0"):
         Detector.load(model, threads=0)
 
 

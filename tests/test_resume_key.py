@@ -234,9 +234,7 @@ OURS, THEIRS = ('{"options": "1", "masks": "1"}', '{"options": "1", "masks": "2"
 
 
 @pytest.mark.parametrize("stage", ["gate", "evidence", "fold3.gate"])
-def test_a_state_of_whatever_stage_that_is_not_gone_on_with_is_said(
-    stage: str, left: Callable, tmp_path: Path
-) -> None:
+def test_a_state_of_whatever_stage_that_is_not_gone_on_with_is_said(stage: str, left: Callable, tmp_path: Path) -> None:
     left(THEIRS, stage)
     assert fault_of_left(tmp_path / "m.onnx", OURS) == "had other masks"
     assert fault_of_left(tmp_path / "m.onnx", THEIRS) is None

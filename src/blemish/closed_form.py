@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.networks.gaussian import BLOCK, GaussianHead, SecondOpinion, Variances, View, ViewVariances, to_blocks
+from blemish.parallel import eigh
 from blemish.ranks import ALONE, Ranks
 
 RIDGE = 0.1  # added variance, in squared feature units: small against the features' own, whose mean is near 7
@@ -109,7 +110,7 @@ def _set_view_variances(variances: Variances, covariance: Tensor) -> None:
     """Of one view, from covariances (blocks, C, C) in whitened coordinates."""
     if len(variances.alike):
         covariance = torch.cat([covariance[variances.own], covariance[variances.alike].mean(0, keepdim=True)])
-    values, axes = torch.linalg.eigh(covariance)  # (blocks, C), (blocks, C, C)
+    values, axes = eigh(covariance)  # (blocks, C), (blocks, C, C)
     logs = values.clamp(min=LEAST_VARIANCE).log()
     order = (logs - logs.median(1, keepdim=True).values).abs().argsort(1, descending=True)
     own, others = order.split([variances.gains.shape[1], order.shape[1] - variances.gains.shape[1]], dim=1)

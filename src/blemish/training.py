@@ -167,7 +167,8 @@ def train(
     shape = Shape.of([known for known in upright_sizes(_good(data_set)) if known is not None])
     if size == "auto":
         size = shape.network_size()
-        notify(f"network size {size[0]} x {size[1]} px (height x width), by the shape of {counted(len(shape.ratios), 'good image')}")
+        images = counted(len(shape.ratios), "good image")
+        notify(f"network size {size[0]} x {size[1]} px (height x width), by the shape of {images}")
     if remark := shape.remark(size):
         notify(remark)
     depth = survey_depth(

@@ -155,7 +155,9 @@ class Diagnosis:
         alike = self.test.description == self.train.description
         test = replace(self.test, description="") if alike else self.test
         width = max(len(f"{split.nominal:,}") for split in (self.train, test))
-        at_size = "" if self.network_size == (256, 256) else ", at {} x {} px (height x width)".format(*self.network_size)
+        at_size = (
+            "" if self.network_size == (256, 256) else ", at {} x {} px (height x width)".format(*self.network_size)
+        )
         verdict = ("not ready:", f"mend the {counted(self._errors, 'error')} first")
         rows = [
             ("train", _in_words(self.train, labelled, width=width)),
