@@ -1,6 +1,5 @@
 """MVTec AD (Bergmann et al. 2019), and any other folders in its layout: good parts, defects, masks."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from blemish.files import printable
 from blemish.images import Size, read_image
 from blemish.imaging.masks import read_mask
 from blemish.imaging.survey import survey_depth
-
-_THREADS = min(8, os.cpu_count() or 1)
+from blemish.threads import readers
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +46,8 @@ class MvtecAd:
             )
         reading = survey_depth(nominal).reading
         return Task(
-            nominal=decode(nominal, self.fit, threads=_THREADS, reading=reading),
-            test=decode([sample.path for sample in data_set.test], self.fit, threads=_THREADS, reading=reading),
+            nominal=decode(nominal, self.fit, threads=readers(), reading=reading),
+            test=decode([sample.path for sample in data_set.test], self.fit, threads=readers(), reading=reading),
             anomalous=torch.tensor([sample.anomalous for sample in data_set.test]),
             kinds=tuple(sample.defect or "good" for sample in data_set.test),
             masks=_masks(data_set),
