@@ -619,7 +619,7 @@ def damaged_jpeg() -> bytes:
 
 
 def test_no_client_writes_a_line_to_the_log(tiny_model):
-    garbage = bytes(np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8))
+    garbage = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes() + b"\r\n\r\n"
     images = [*BAD_FILES.values(), damaged_tiff(), damaged_jpeg(), GOOD_FILES["jpeg turned"]]
     with process_of(tiny_model, "--workers", 1) as (process, address):
         client.get(address)
