@@ -35,8 +35,9 @@ lint: $(READY)          ## style and types
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
-results: $(READY)       ## the accuracy figures of docs/results.md, from the data beside the checkout
-	$(BIN)/python benchmarks/accuracy.py
+results: $(READY)       ## the tables of docs/results.md, from the data beside the checkout; repeats no run it has
+	$(BIN)/python benchmarks/panel
+	$(BIN)/python benchmarks/panel --tables
 
 benchmark: $(READY)     ## the time of one image in every runtime, beside the plain trunk's
 	$(BIN)/python benchmarks/performance.py

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
+from arguments import positive_number
 from blemish.errors import BlemishError
+from draws import read_source
 from promises.deployed import as_deployed, defects_found, discoveries_as_deployed
 from promises.drift import planted, silence
 from promises.material import prepare
 from promises.small_detector import many_trainings
 from promises.splits import false_discoveries, regions, split_conformal
-from regimes import positive_number, read_source
 
 
 def main() -> None:

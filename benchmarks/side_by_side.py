@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from arguments import positive_number
 from blemish.demo_set import build_demo_set
 from blemish.threads import cores
-from regimes import positive_number
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import blemish
 from blemish.errors import BlemishError
-from regimes import Regime, link, read_source
+from draws import draw_labels, link, read_source
 
 BYTES_A_UNIT = 1 if sys.platform == "darwin" else 1024  # of a resident set, as the system gives it
 
@@ -45,7 +45,7 @@ def main() -> None:
 def cost(root: Path, masks: int, seed: int) -> tuple[float, int, int]:
     """Seconds, bytes of this process at its peak and bytes of the file of one training."""
     with tempfile.TemporaryDirectory() as folder:
-        data = link(Regime(masks=masks).apply(read_source(root), seed=seed), Path(folder) / "data")
+        data = link(draw_labels(read_source(root), masks, seed=seed, masks=True), Path(folder) / "data")
         started, model = time.perf_counter(), Path(folder) / "model.onnx"
         blemish.train(data.root, model, seed=seed)
         seconds = time.perf_counter() - started

@@ -3,7 +3,7 @@
     python benchmarks/variants.py [--runs 60]
 
 Speed does not depend on what was learned, so nothing is trained. One thread of ONNX Runtime, processor time, the 10th
-percentile of runs in turns. What the variants reach is in docs/research.md; docs/results.md has both side by side.
+percentile of runs in turns. What the variants reach is in docs/research.md.
 """
 
 import argparse

@@ -21,14 +21,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[0] = str(HERE.parent)  # run as a folder, Python would look for modules in it instead of beside it
 
+from arguments import positive_number  # noqa: E402
 from blemish.errors import BlemishError  # noqa: E402
+from draws import read_source  # noqa: E402
 from panel import tables, variants  # noqa: E402
 from panel.book import read_runs  # noqa: E402
 from panel.jobs import makes_sense, pending  # noqa: E402
 from panel.methods import BLEMISH, METHODS  # noqa: E402
 from panel.protocols import PROTOCOLS  # noqa: E402
 from panel.runs import commit, run_all, run_here  # noqa: E402
-from regimes import positive_number, read_source  # noqa: E402
 
 SETS = ("screw", "magnetic_tile", "bottle", "commutator", "cookies", "fabric", "head_ct")
 DOCS = HERE.parents[1] / "docs"

@@ -1,6 +1,6 @@
 """What a method learns from and is tested on, by the name of the protocol.
 
-Images are drawn by the seed, see `regimes.draw`; what is moved to the training split is not tested on. Where that is
+Images are drawn by the seed, see `draws.draw`; what is moved to the training split is not tested on. Where that is
 so, a second trial `<protocol>-without` learns from the good images alone and is tested on the same images, so that the
 difference is what the labels (or the contamination) did.
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from blemish.datasets.layouts import DataSet
-from regimes import contaminate, defect_types, draw_labels, keep_good, test_on
+from draws import contaminate, defect_types, draw_labels, keep_good, test_on
 
 PROTOCOLS = (
     "good",

@@ -14,12 +14,12 @@ from queue import SimpleQueue
 
 from blemish.errors import BlemishError
 from blemish.files import fingerprint
+from draws import link, read_source
 from panel.book import Run, add_runs
 from panel.jobs import Job
 from panel.measures import figures, see
 from panel.methods import fit
 from panel.protocols import trials
-from regimes import link, read_source
 
 HERE = Path(__file__).parent
 

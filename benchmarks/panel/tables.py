@@ -59,28 +59,27 @@ def write(file: Path, document: Path) -> None:
 
 
 def good(results: Results) -> Iterator[str]:
-    """Every method on every set, and Blemish against the best peer of each figure."""
+    """Every method on every set, and Blemish, where it was run, against the best peer of each figure."""
     methods = results.methods()
-    peers = [method for method in methods if method != BLEMISH]
     sets = sorted({name for method in methods for name in results.sets(method, "good")})
     if not sets:
         return
-    yield from _head("set", *methods, "Blemish - best peer")
-    values = {(name, method): results.values(name, method, "good") for name in sets for method in methods}
-    gains = []
-    for name in sets:
-        ours = values.get((name, BLEMISH), np.full(3, np.nan))
-        gains.append(ours - _largest([values[name, peer] for peer in peers]))
-        yield _row(name, *(_shares(values[name, method]) for method in methods), _shares(gains[-1], "+"))
-    every = {method: np.array([values[name, method] for name in sets]) for method in methods}
-    masked = [~np.isnan(np.array(list(every.values()))[:, :, figure]).all(0) for figure in range(3)]
-    means = {method: np.array([_mean(rows[masked[f], f]) for f in range(3)]) for method, rows in every.items()}
-    yield _row("**mean**", *(_shares(means[method]) for method in methods), _with_errors(gains))
-    yield _row("worst set", *(_shares(_smallest(every[method])) for method in methods), _worst(gains, sets))
-    yield _row("wins", *("" for _ in methods), _wins(gains))
-    if BLEMISH in methods and peers:
-        yield ""
-        yield _against_single_peer(every, means, peers)
+    every = {method: np.array([results.values(name, method, "good") for name in sets]) for method in methods}
+    peers = [method for method in methods if method != BLEMISH]
+    compared = BLEMISH in methods and len(peers) > 0
+    gains = every[BLEMISH] - np.fmax.reduce([every[peer] for peer in peers]) if compared else np.zeros((len(sets), 0))
+    last = ("Blemish - best peer",) if compared else ()
+    yield from _head("set", *methods, *last)
+    for name, *rows, gain in zip(sets, *every.values(), gains, strict=True):
+        yield _row(name, *map(_shares, rows), *(_shares(gain, "+") for _ in last))
+    # A mean counts where a method has all sets, or all sets with masks.
+    means = {method: _complete_means(rows, every.values()) for method, rows in every.items()}
+    yield _row("**mean**", *(_shares(means[method]) for method in methods), *(_with_errors(gains) for _ in last))
+    worst = (_shares(np.fmin.reduce(rows)) for rows in every.values())
+    yield _row("worst set", *worst, *(_worst(gains, sets) for _ in last))
+    if compared:
+        yield _row("wins", *("" for _ in methods), _wins(gains))
+        yield from ("", _against_single_peer(every, means, peers))
 
 
 def costs(results: Results) -> Iterator[str]:
@@ -210,13 +209,10 @@ def _wins(gains: Sequence[Figures]) -> str:
     return " / ".join(f"{(column > 0).sum()} of {(~np.isnan(column)).sum()}" for column in np.transpose(gains))
 
 
-def _largest(rows: Sequence[Figures]) -> Figures:
-    """Of each figure the largest that there is."""
-    return -_smallest(-np.array(rows)) if len(rows) else np.full(3, np.nan)
-
-
-def _smallest(rows: Figures) -> Figures:
-    return np.array([np.min(c[~np.isnan(c)], initial=np.inf) if (~np.isnan(c)).any() else np.nan for c in rows.T])
+def _complete_means(rows: Figures, every: Iterable[Figures]) -> Figures:
+    """Means over sets (3,) of rows (sets, 3); NaN where a set is missing that another method has the figure of."""
+    there = ~np.isnan(np.fmax.reduce(list(every)))
+    return np.array([_mean(column[known]) for column, known in zip(rows.T, there.T, strict=True)])
 
 
 def _means(rows: Sequence[Figures]) -> Figures:

@@ -14,7 +14,7 @@ from blemish.errors import BlemishError
 from blemish.exporting.graphs import first_opinion
 from blemish.images import read_image
 from blemish.training import train
-from regimes import link
+from draws import link
 
 Array = np.ndarray
 Change = Callable[[Image.Image], Image.Image]
