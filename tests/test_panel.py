@@ -301,3 +301,48 @@ def test_tables_show_what_labels_add(tmp_path: Path):
     assert f"| a | blemish | 1 mask a type | {shown} |" in list(tables.labels(results))
     assert any(line.startswith("| a | thread-side | 0.900") for line in tables.unseen(results))
     assert list(tables.few(results)) == list(tables.contamination(results)) == []
+
+
+def test_an_interrupted_panel_goes_on_where_it_was(several, tmp_path: Path, monkeypatch):
+    panel, file, asked = load_script("panel.__main__"), tmp_path / "panel.csv", []
+
+    def run_all(made, file, *, processes, say):
+        asked.extend((job.method, job.seed) for job in made)
+        book.add_runs(file, [run("parts", job.method, (0.5, 0.5, 0.5), seed=job.seed) for job in made])
+        return True
+
+    def call(*arguments: str) -> list[tuple[str, int]]:
+        asked.clear()
+        root = ["--data", str(several.root.parent), "--sets", "parts", "--csv", str(file)]
+        monkeypatch.setattr("sys.argv", ["panel", *root, "--methods", "padim", "blemish", *arguments])
+        panel.main()
+        return asked.copy()
+
+    monkeypatch.setattr(panel, "run_all", run_all)
+    monkeypatch.setattr(panel, "commit", lambda: "def")
+    assert call("--seeds", "0") == [("padim", 0), ("blemish", 0)]
+    assert call("--seeds", "0", "1") == [("blemish", 1)]
+    assert call("--seeds", "0", "1") == []
+    assert call("--seeds", "0", "--again") == [("blemish", 0)]  # its row is of commit abc
+    monkeypatch.setattr(panel, "commit", lambda: "abc")
+    assert call("--seeds", "0", "--again") == []
+
+
+def test_a_variant_on_cached_features_is_the_peer_of_its_name(parts: Path, tmp_path: Path, monkeypatch):
+    cache, variants = load_script("panel.cache"), load_script("panel.variants")
+    for module in (cache, methods, measures):
+        monkeypatch.setattr(module, "SIZE", 64)
+    enlarged = features.enlarged
+    monkeypatch.setattr(methods, "enlarged", lambda maps: enlarged(maps, size=64))
+    monkeypatch.setattr(variants, "enlarged", lambda maps: enlarged(maps, size=64))
+    save_image(parts / "test/good/odd.png", stained(500))
+    data = read_data_set(parts)
+    file = tmp_path / "ablation.csv"
+    for _ in range(2):  # the second time there is nothing to do
+        variants.run(["padim"], ["parts"], [0], data=parts.parent, cache=tmp_path / "cache", file=file, say=print)
+    (one,) = book.read_runs(file).values()
+    seen = list(measures.see(methods.fit("padim", data, seed=0).score, data.test).values())
+    expected = measures.figures(seen, None)
+    assert one.images == expected["images"] == len(data.test)
+    for name in ("image_auroc", "pixel_auroc", "aupro"):
+        assert getattr(one, name) == pytest.approx(expected[name], abs=1e-3)
