@@ -346,3 +346,17 @@ def test_a_variant_on_cached_features_is_the_peer_of_its_name(parts: Path, tmp_p
     assert one.images == expected["images"] == len(data.test)
     for name in ("image_auroc", "pixel_auroc", "aupro"):
         assert getattr(one, name) == pytest.approx(expected[name], abs=1e-3)
+
+
+def test_the_ablation_compares_with_its_first_variant():
+    rows = [
+        run("a", "plain", (0.9, 0.8, 0.5)),
+        run("b", "plain", (0.7, None, None)),
+        run("a", "less", (0.8, 0.8, 0.6)),
+        run("b", "less", (0.7, None, None)),
+    ]
+    head, _, plain, less = tables.ablation(tables.Results(rows))
+    assert head == "| variant | a | b | mean | mean - plain | worst set |"
+    assert plain.startswith("| plain | 0.900 / 0.800 / 0.500 | 0.700 | 0.800 / 0.800 / 0.500 | +0.000 ± 0.000 / ")
+    assert less.startswith("| less | 0.800 / 0.800 / 0.600 | 0.700 | 0.750 / 0.800 / 0.600 | -0.050 ± 0.050 / ")
+    assert "| -0.100 (a) / +0.000 (a) / +0.100 (a) |" in less

@@ -43,6 +43,7 @@ def main() -> None:
             run_here(options.job, core=options.core)
         elif options.tables:
             tables.write(options.csv or DOCS / "panel.csv", DOCS / "results.md")
+            tables.write(DOCS / "ablation.csv", DOCS / "research.md")
         elif options.features:
             _run_variants(options)
         else:
@@ -95,7 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--again", action="store_true", help="repeat Blemish's runs of other commits")
     parser.add_argument("--processes", type=positive_number, default=2)
     parser.add_argument("--csv", type=Path, help="the file that keeps the runs, docs/panel.csv")
-    parser.add_argument("--tables", action="store_true", help="only write the tables of docs/results.md")
+    parser.add_argument(
+        "--tables",
+        action="store_true",
+        help="only write the tables of docs/results.md and of docs/research.md, from docs/ablation.csv",
+    )
     parser.add_argument("--features", action="store_true", help="score research variants on cached features")
     parser.add_argument("--cache", type=Path, default=Path("feature-cache"), help="folder of the cached features")
     parser.add_argument("--variants", nargs="+", default=list(variants.VARIANTS), choices=variants.VARIANTS)

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, written between markers such as `<!-- panel:good -->` and `<!-- /panel:good -->`."""
+"""Tables of docs/results.md and docs/research.md, between markers: `<!-- panel:good -->` to `<!-- /panel:good -->`."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -150,8 +150,20 @@ def alarms(results: Results) -> Iterator[str]:
         yield _row("**mean**", *(_share(value) for value in np.mean(rows, axis=0)))
 
 
+def ablation(results: Results) -> Iterator[str]:
+    """Research variants on every set, and each one's mean against that of the first one in the file."""
+    names = list(dict.fromkeys(run.method for run in results.runs))
+    sets = sorted({run.set for run in results.runs})
+    every = {name: np.array([results.values(one, name, "good") for one in sets]) for name in names}
+    if names:
+        yield from _head("variant", *sets, "mean", f"mean - {names[0]}", "worst set")
+    for name, rows in every.items():
+        mean, gains = _complete_means(rows, every.values()), rows - every[names[0]]
+        yield _row(name, *map(_shares, rows), _shares(mean), _with_errors(gains), _worst(gains, sets))
+
+
 TABLES: dict[str, Callable[[Results], Iterator[str]]] = {
-    table.__name__: table for table in (good, costs, labels, unseen, few, contamination, alarms)
+    table.__name__: table for table in (good, costs, labels, unseen, few, contamination, alarms, ablation)
 }
 
 
