@@ -19,6 +19,7 @@ TRAINING = {
     "anomalies": ["foo", None, "Scars", ["scars"], True],
     "bits": [7, 17, "12", 12.0],
     "cross_conformal": [1, 0, "5", 2.5, True],
+    "groups": [3, "", "(", "nothing like it", b"a", ["a.csv"], "nowhere.csv"],
     "align": ["x", 1, 0, None],
     "cells": ["x", None, 8],
     "epochs": [0, 1.5, "6", None, True],

@@ -1,6 +1,7 @@
 """What a model file says of itself: what it learned from, what it promises, how it did, what was looked for in it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -160,6 +161,12 @@ def _guarantee(detector: Detector) -> tuple[str, ...]:
         sentences.append(
             "This holds on average over calibration sets, for new good images that come from where the calibration "
             "images came from; nothing is promised about defects."
+        )
+    groups = metadata.settings.get("groups")
+    if isinstance(groups, Mapping) and isinstance(groups.get("number"), int):
+        sentences.append(
+            f"Good images came in {groups['number']:,} groups (by {groups.get('by')}), of which whole ones were held "
+            "back and one image each calibrates: it holds for an image of a new group."
         )
     if metadata.second_opinion:
         sentences.append("The calibration images also inform a second opinion, which can only lower maps.")

@@ -16,17 +16,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 from lightning_fabric import seed_everything
 
 from blemish.arguments import name, one_of, one_path, rate, shown, whole
 from blemish.checkpoint import fault_of_left, remove_checkpoints
 from blemish.datasets.duplicates import distinct, in_words
 from blemish.datasets.few_images import advice
+from blemish.datasets.groups import Grouping
 from blemish.datasets.layouts import DataSet, Named, counted, read_data_set
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.network_size import MULTIPLE, Shape
 from blemish.datasets.pixels import Pixels, read_pixels
-from blemish.datasets.splits import Split, fold_nominal, split_nominal
+from blemish.datasets.splits import Split, fold_nominal, members_of, one_of_each, split_nominal
 from blemish.detector import Detector
 from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
@@ -71,6 +73,7 @@ def train(
     ignore: str | Path | None = None,
     bits: int | None = None,
     cross_conformal: int | None = None,
+    groups: str | Path | None = None,
     align: bool = True,
     cells: Cells = "auto",
     epochs: int = 6,
@@ -109,6 +112,9 @@ def train(
             images together, see `blemish.imaging.bit_depth`. The model file keeps it for every later image.
         cross_conformal: a number of folds: every good image trains and calibrates, at the price of as many networks in
             the file and of a weaker guarantee, see `blemish.cross_calibration`. For small sets.
+        groups: which good images belong together, such as photographs of one part, so that whole groups are held back:
+            a regular expression, searched for in paths below `data`, whose first group (or whole match) names the
+            group; or a CSV file of columns path and group. Images that it does not name count alone.
         align: turn parts upright where the good images show them in all directions on a plain background; then what
             lies in the background counts for less. Not with `ignore`, whose masks lie still.
         cells: what the closed form is made of: "small" cells of 8 pixels with all features, "wide" ones of 16 with the
@@ -157,6 +163,7 @@ def train(
     seed_everything(seed, verbose=False)
     trunk = Backbone(backbone, strides=STRIDES, weights=weights, download=download)
     data_set = read_data_set(data, nominal_class=nominal_class, good=good, bad=bad, masks=masks)
+    grouping = _grouping(groups, data_set)
     fabric, ranks = launch(device, devices=devices, nodes=nodes)
     if not ranks.first:
         progress, notify = (lambda stage, done, total: None), (lambda text: None)
@@ -189,17 +196,24 @@ def train(
     )
     for sentence in census.warnings():
         notify(sentence)
-    nominal, groups = distinct(pixels.images, [i for i, sample in enumerate(pixels.samples) if not sample.anomalous])
-    if groups:
-        notify(in_words(groups, [sample.path for sample in pixels.samples], data_set.root))
+    nominal, copies = distinct(pixels.images, [i for i, sample in enumerate(pixels.samples) if not sample.anomalous])
+    if copies:
+        notify(in_words(copies, [sample.path for sample in pixels.samples], data_set.root))
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
     validate = bool(labelled) or outliers is not None
+    files = [pixels.samples[index].path for index in nominal]
+    of_each = grouping.of(files, data_set.root) if grouping else None
+    if grouping:
+        notify(grouping.statement(files, data_set.root))
     if cross_conformal is None:
-        splits = [split_nominal(len(nominal), false_alarm_rate=false_alarm_rate, seed=seed, validate=validate)]
+        deal = partial(split_nominal, false_alarm_rate=false_alarm_rate, seed=seed, validate=validate)
+        splits = [deal(len(nominal), groups=of_each)]
     else:
-        splits = fold_nominal(len(nominal), folds=cross_conformal, seed=seed, validate=validate)
+        splits = fold_nominal(len(nominal), folds=cross_conformal, seed=seed, validate=validate, groups=of_each)
+    members = members_of(of_each, len(nominal))
     could_cross = cross_conformal is None and (away is None or away.everywhere)
-    if could_cross and (few := advice(len(nominal), false_alarm_rate=false_alarm_rate)):
+    few = advice(len(members), false_alarm_rate=false_alarm_rate, grouped=grouping is not None)
+    if could_cross and few:
         notify(f"few good images: {few}")
     ranks.refuse_idle(min(len(split.fit) for split in splits))
     if hidden := [index for index in labelled if pixels.hidden(index)]:
@@ -220,6 +234,7 @@ def train(
         "epochs": epochs,
         "ignore": away.fingerprint if away else None,
         "cross_conformal": cross_conformal,
+        "groups": grouping.as_record(files, data_set.root) if grouping else None,
         "align": align,
         "cells": cells,
         "bits": depth.reading.bits if depth.reading.seen else None,
@@ -255,7 +270,8 @@ def train(
     networks: list[DetectorNetwork] = []
     held_back: list[HeldBack] = []
     trainings = [training] if cross_conformal is None else [_of_fold(training, fold) for fold in range(len(splits))]
-    watched = watch(pixels, nominal)
+    # One image of each group, like those that calibrate.
+    watched = watch(pixels, [nominal[index] for index in one_of_each(members, np.random.default_rng(seed))])
     for split, one in zip(splits, trainings, strict=True):
         fit, validation, calibration = (
             [nominal[index] for index in part] for part in (split.fit, split.validation, split.calibration)
@@ -288,7 +304,7 @@ def train(
         ranks.wait()
         return Detector.load(output)
     scores, regions, low = calibrate(held_back, false_alarm_rate=false_alarm_rate)
-    learned = len(nominal) if cross_conformal else len(nominal) - scores.images
+    learned = len({index for split in splits for index in split.fit})
     metadata = ModelMetadata(
         size=size,
         supervision=_supervision(pixels, labelled, anomalies, outliers, networks),
@@ -343,6 +359,14 @@ def _of_fold(training: Training, fold: int) -> Training:
         progress=lambda stage, done, total: training.progress(f"fold {fold + 1}: {stage}", done, total),
         notify=lambda text: training.notify(f"fold {fold + 1}: {text}"),
     )
+
+
+def _grouping(given: str | Path | None, data_set: DataSet) -> Grouping | None:
+    """Which good images belong together, refused before any image is read where it cannot be told."""
+    if given is None:
+        return None
+    every = [sample.path for sample in (*data_set.train, *data_set.test)]
+    return Grouping.read(given, good=_good(data_set), every=every, root=data_set.root)
 
 
 def _good(data_set: DataSet) -> list[Path]:

@@ -81,6 +81,12 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     help="Let all good images train and calibrate, in K folds: for small sets, with a weaker guarantee.",
 )
 @click.option(
+    "--groups",
+    metavar="PATTERN|FILE.csv",
+    help="Which good images show one part, to be held back together: a regular expression on paths below DATA, whose "
+    "first group names the part, or a table of columns path and group.",
+)
+@click.option(
     "--align/--no-align",
     default=True,
     help="Turn parts upright where they lie in any direction on a plain background. On unless said otherwise.",

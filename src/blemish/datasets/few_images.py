@@ -16,14 +16,18 @@ def advised_folds(images: int) -> int:
     return next((folds for folds in range(MOST_FOLDS, 3, -1) if images % folds == 0), 5)
 
 
-def advice(images: int, *, false_alarm_rate: float = 0.01) -> str | None:
-    """What so few distinct good images can promise, held back and cross-conformal, in words; None where they do."""
+def advice(images: int, *, false_alarm_rate: float = 0.01, grouped: bool = False) -> str | None:
+    """What so few distinct good images can promise, held back and cross-conformal, in words; None where they do.
+
+    Where they are grouped, `images` is the number of groups.
+    """
     if not 2 <= images < FEW:
         return None
     calibrate, folds = calibration_images(images, false_alarm_rate), advised_folds(images)
     split = _calibration(calibrate, false_alarm_rate)
     crossed = _calibration(images, false_alarm_rate, fold_sizes(images, folds))
-    alone = f"{calibrate} of {images} good images {'calibrates' if calibrate == 1 else 'calibrate'}"
+    things = "groups" if grouped else "good images"
+    alone = f"{calibrate} of {images} {things} {'calibrates' if calibrate == 1 else 'calibrate'}"
     if split.held_rate == false_alarm_rate and _says_ok(split):
         return None
     unsure = "" if _says_ok(split) else ", and no image can be called ok, only unsure"
