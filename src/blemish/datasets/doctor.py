@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from blemish.datasets.duplicates import digest as look_of
 from blemish.datasets.duplicates import first_of_each
 from blemish.datasets.few_images import FEW, advice
+from blemish.datasets.groups import suggest
 from blemish.datasets.layouts import DataSet, Folders, Layout, Sample, Split, counted, list_some
 from blemish.datasets.mask_warnings import MaskCensus
+from blemish.datasets.near_duplicates import MOST_IMAGES, find, thumbnail
 from blemish.datasets.network_size import DISTORTED, Shape
+from blemish.datasets.splits import evenly
 from blemish.errors import BlemishError
 from blemish.files import fingerprint, one_line, printable
 from blemish.images import ImageError, read_picture
@@ -177,7 +181,7 @@ class Diagnosis:
 class _Finding:
     """What one opened image showed; `size` is (width, height), and None where it cannot be read.
 
-    `digest` is that of the file, `look` that of the pixels.
+    `digest` is that of the file, `look` that of the pixels; `small` is there of those compared for near duplicates.
     """
 
     sample: Sample
@@ -192,6 +196,7 @@ class _Finding:
     remarks: tuple[str, ...] = ()
     frames: int = 1
     mask: MaskFacts | None = None
+    small: npt.NDArray[np.uint8] | None = None
 
     @property
     def marked(self) -> bool:
@@ -208,9 +213,10 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
     splits: list[Split] = ["train" for _ in data.train]
     splits += ["test" for _ in data.test]
     depth = survey_depth(sample.path for sample in data.train)
+    compared = set(evenly([sample.path for sample in data.train if not sample.anomalous], MOST_IMAGES))
     findings = []
     with ThreadPoolExecutor(readers()) as pool:
-        for finding in pool.map(partial(_open, reading=depth.reading), samples, splits):
+        for finding in pool.map(partial(_open, reading=depth.reading, compared=compared), samples, splits):
             findings.append(finding)
             if progress is not None:
                 progress(len(findings), len(samples))
@@ -219,6 +225,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
         *_unusable(findings),
         *_odd_masks(findings, data.root),
         *_identical(findings, data.root),
+        *_grouped(findings, data.root),
         *_flat(findings, data.root),
         *_remarks(findings),
         *_several_frames(findings, data.root),
@@ -241,7 +248,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
     )
 
 
-def _open(sample: Sample, split: Split, *, reading: Reading) -> _Finding:
+def _open(sample: Sample, split: Split, *, reading: Reading, compared: Collection[Path]) -> _Finding:
     try:
         picture = read_picture(sample.path, reading)
         digest = fingerprint(sample.path)
@@ -261,6 +268,7 @@ def _open(sample: Sample, split: Split, *, reading: Reading) -> _Finding:
         look=look_of(pixels),
         remarks=picture.losses,
         frames=picture.frames,
+        small=thumbnail(image) if split == "train" and sample.path in compared else None,
     )
     if sample.mask is None:
         return found
@@ -353,6 +361,27 @@ def _copies(groups: Sequence[Sequence[_Finding]], alike: str, root: Path, once: 
             held += f" in {len(repeated):,} groups"
         good = any(sum(_teaches(one) for one in group) > 1 for group in repeated)
         yield Problem("note", f"{held}: {_names(copies, root)}{once if good else ''}", copies)
+
+
+def _grouped(findings: Sequence[_Finding], root: Path) -> Iterator[Problem]:
+    """Good training images that seem to come in groups: many are nearly the same as another one."""
+    known = [one for one in findings if one.small is not None and _teaches(one)]
+    distinct, _ = first_of_each((number, one.look) for number, one in enumerate(known))
+    paths = [known[number].sample.path for number in distinct]
+    found = find([small for number in distinct if (small := known[number].small) is not None])
+    if not found.suspicious:
+        return
+    pattern = suggest(paths, root, found.pairs)
+    option = f"--groups {shlex.quote(pattern)}" if pattern else "--groups FILE.csv, a table of columns path and group"
+    one, other = found.pairs[0]
+    yield Problem(
+        "warning",
+        f"{len(found.pairs):,} of {counted(found.asked, 'good training image')} looked at "
+        f"{'is' if len(found.pairs) == 1 else 'are'} nearly the same as another one, such as "
+        f"{_names([paths[one], paths[other]], root)}: where they show one part, more new images are called anomalous "
+        f"than promised, unless training keeps them together by {option}",
+        tuple(dict.fromkeys(paths[number] for pair in found.pairs for number in pair)),
+    )
 
 
 def _shapes(findings: Sequence[_Finding]) -> Iterator[Problem]:
