@@ -72,10 +72,9 @@ def good(results: Results) -> Iterator[str]:
     yield from _head("set", *methods, *last)
     for name, *rows, gain in zip(sets, *every.values(), gains, strict=True):
         yield _row(name, *map(_shares, rows), *(_shares(gain, "+") for _ in last))
-    # A mean counts where a method has all sets, or all sets with masks.
-    means = {method: _complete_means(rows, every.values()) for method, rows in every.items()}
+    means = {method: _over_sets(rows, every.values(), np.mean) for method, rows in every.items()}
     yield _row("**mean**", *(_shares(means[method]) for method in methods), *(_with_errors(gains) for _ in last))
-    worst = (_shares(np.fmin.reduce(rows)) for rows in every.values())
+    worst = (_shares(_over_sets(rows, every.values(), np.min)) for rows in every.values())
     yield _row("worst set", *worst, *(_worst(gains, sets) for _ in last))
     if compared:
         yield _row("wins", *("" for _ in methods), _wins(gains))
@@ -158,7 +157,7 @@ def ablation(results: Results) -> Iterator[str]:
     if names:
         yield from _head("variant", *sets, "mean", f"mean - {names[0]}", "worst set")
     for name, rows in every.items():
-        mean, gains = _complete_means(rows, every.values()), rows - every[names[0]]
+        mean, gains = _over_sets(rows, every.values(), np.mean), rows - every[names[0]]
         yield _row(name, *map(_shares, rows), _shares(mean), _with_errors(gains), _worst(gains, sets))
 
 
@@ -221,10 +220,11 @@ def _wins(gains: Sequence[Figures]) -> str:
     return " / ".join(f"{(column > 0).sum()} of {(~np.isnan(column)).sum()}" for column in np.transpose(gains))
 
 
-def _complete_means(rows: Figures, every: Iterable[Figures]) -> Figures:
-    """Means over sets (3,) of rows (sets, 3); NaN where a set is missing that another method has the figure of."""
+def _over_sets(rows: Figures, every: Iterable[Figures], reduce: Callable[[Figures], float]) -> Figures:
+    """Figures (3,) over sets of rows (sets, 3); NaN where a set is missing that another method has the figure of."""
     there = ~np.isnan(np.fmax.reduce(list(every)))
-    return np.array([_mean(column[known]) for column, known in zip(rows.T, there.T, strict=True)])
+    columns = (column[known] for column, known in zip(rows.T, there.T, strict=True))
+    return np.array([reduce(column) if len(column) else np.nan for column in columns])
 
 
 def _means(rows: Sequence[Figures]) -> Figures:
