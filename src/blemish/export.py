@@ -3,11 +3,13 @@
 import copy
 import io
 import logging
+import math
 import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -19,6 +21,7 @@ from blemish.model_file import ModelMetadata
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork, SmallestMap
 
 OPSET = 17
+LARGE_TENSOR = 2**14  # numbers
 
 
 def export_onnx(network: DetectorNetwork | SmallestMap, metadata: ModelMetadata, path: Path) -> None:
@@ -53,7 +56,31 @@ def to_onnx(module: CalibratedNetwork, size: tuple[int, int]) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
-    return buffer.getvalue()
+    graph = onnx.load_model_from_string(buffer.getvalue())
+    return with_halves(graph).SerializeToString(deterministic=True)
+
+
+def with_halves(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph, in place, with large tensors of half-precision numbers stored as such.
+
+    The exporter writes out what is cast to single precision; a runtime casts it when it loads the file.
+    """
+    casts = []
+    for tensor in graph.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < LARGE_TENSOR:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if not (halves == values).all():
+            continue
+        name, stored = tensor.name, f"{tensor.name}_half"
+        tensor.CopyFrom(onnx.numpy_helper.from_array(halves, stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.graph.node]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    return graph
 
 
 def with_fixed_padding(module: nn.Module, example: Tensor) -> nn.Module:

@@ -1,8 +1,6 @@
 """What trained networks make of the nominal images held back from them: all that a model file is calibrated with.
 
-The graph that will be written scores the images, not the torch module: what runs is calibrated. Only the second
-opinion is left out, because it has learned from these images; it makes maps smaller, so what is calibrated without it
-holds with it.
+The graph that will be written scores the images, not the torch module: what runs is calibrated.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,7 +46,7 @@ def measure(
     progress: Callable[[int, int], None],
 ) -> HeldBack:
     """Scores the images `held_back` of a network that learned from the images `fit`, and some of those."""
-    graph = to_onnx(CalibratedNetwork(network.first_opinion(), [0.0]), network.features.size)
+    graph = to_onnx(CalibratedNetwork(network, [0.0]), network.features.size)
     session = open_graph(graph, "onnxruntime", "f32")
     known = list(fit[:: -(-len(fit) // MOST_FOR_LEVEL)])
     chosen = [*held_back, *known]

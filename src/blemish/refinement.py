@@ -1,4 +1,4 @@
-"""Training a `CellNetwork` with the FCDD objective on cached features.
+"""Training the evidence network with the FCDD objective on cached features.
 
 What is frozen of the backbone every image passes through once; an epoch is seconds on a CPU.
 As in the paper every batch is half nominal, half anomalous. The masks come down to the grid instead of the map going
@@ -6,7 +6,7 @@ up to the masks, which is 64 times less to compute.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
-from blemish.networks.cells import CellNetwork
+from blemish.networks.evidence import Evidence
 from blemish.objectives import cell_loss
 from blemish.ranks import ALONE, Ranks
 
@@ -75,7 +75,7 @@ class Training:
 
 
 def refine(
-    network: CellNetwork,
+    network: Evidence,
     *,
     nominal: Tensor,
     anomalies: Anomalies,
@@ -101,7 +101,7 @@ def refine(
 
 
 def _refine(
-    network: CellNetwork,
+    network: Evidence,
     nominal: Tensor,
     anomalies: Anomalies,
     training: Training,
@@ -144,13 +144,7 @@ def coverage(mask: npt.NDArray[np.bool_], grid: Sequence[int]) -> Tensor:
     return torch.from_numpy(cells.mean((1, 3), dtype=np.float32))
 
 
-def each_batch(features: Tensor, device: torch.device) -> Iterator[Tensor]:
-    """Float32 batches, on a device, of features float16 (N, C, h, w)."""
-    for some in features.split(BATCH):
-        yield some.to(device).float()
-
-
-def _resume(checkpoint: Checkpoint, network: CellNetwork, optimiser: torch.optim.Optimizer) -> int:
+def _resume(checkpoint: Checkpoint, network: Evidence, optimiser: torch.optim.Optimizer) -> int:
     """The number of epochs done."""
     saved = checkpoint.load()
     if saved is None:

@@ -14,7 +14,7 @@ from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from lightning_fabric import seed_everything
@@ -39,22 +39,20 @@ from blemish.ignore import Ignore, as_record, filling
 from blemish.imaging.bit_depth import check_bits
 from blemish.imaging.sizes import upright_sizes
 from blemish.imaging.survey import survey_depth
-from blemish.learning import SIGMA, Cells, Material, learn
+from blemish.learning import Material, learn
 from blemish.model_file import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
+from blemish.networks.features import STRIDES
 from blemish.networks.interest import Interest
-from blemish.networks.network import DetectorNetwork, SmallestMap
+from blemish.networks.network import SIGMA, DetectorNetwork, SmallestMap
 from blemish.outputs import MODEL, refuse_overwriting
 from blemish.ranks import launch
 from blemish.refinement import Training
 from blemish.resume_key import resume_key
 from blemish.seeding import LARGEST_SEED, generators_restored
 from blemish.synthetic.outliers import OutlierFolder
-from blemish.training_anomalies import AnomalyKind
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
-
-STRIDES = (4, 8, 16)
 
 
 @generators_restored()
@@ -68,14 +66,12 @@ def train(
     backbone: str = DEFAULT_BACKBONE,
     weights: str | Path | None = None,
     download: bool = False,
-    anomalies: AnomalyKind = "scars",
     outliers: str | Path | None = None,
     ignore: str | Path | None = None,
     bits: int | None = None,
     cross_conformal: int | None = None,
     groups: str | Path | None = None,
     align: bool = True,
-    cells: Cells = "auto",
     epochs: int = 6,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     devices: int = 1,
@@ -102,9 +98,6 @@ def train(
         backbone: a timm model name.
         weights: a local weights file for it.
         download: let timm fetch its weights.
-        anomalies: synthetic anomalies painted on good images to learn the gate from, where no defects are labelled
-            and cells are small: "scars" are small defects in the images' own texture, "confetti" is the paper's noise,
-            "none" leaves the closed form as it is.
         outliers: a folder of any other images, for outlier exposure.
         ignore: a mask, white where images do not count: for all of them, and then it stays in the model file; or a
             folder with a mask an image, see `blemish.ignore`.
@@ -117,9 +110,7 @@ def train(
             group; or a CSV file of columns path and group. Images that it does not name count alone.
         align: turn parts upright where the good images show them in all directions on a plain background; then what
             lies in the background counts for less. Not with `ignore`, whose masks lie still.
-        cells: what the closed form is made of: "small" cells of 8 pixels with all features, "wide" ones of 16 with the
-            deepest alone, averaged far, or "auto", wide ones where good images differ as wholes, see `blemish.variety`.
-        epochs: passes over the anomalies, synthetic or known.
+        epochs: passes over the known anomalies: labelled defects and outliers.
         device: where to train.
         devices: processes on this machine, a device each. They run the calling program again from its start, and each
             returns the detector; see `blemish.ranks`.
@@ -153,7 +144,7 @@ def train(
     )
     cross_conformal = None if cross_conformal is None else whole(cross_conformal, "cross_conformal", least=2)
     bits = None if bits is None else check_bits(bits)
-    _check_words(backbone=backbone, anomalies=anomalies, cells=cells, device=device, align=align, download=download)
+    _check_words(backbone=backbone, device=device, align=align, download=download)
     refuse_missing_device(device, devices=devices)
     away = Ignore(ignore) if ignore is not None else None
     if away and cross_conformal and not away.everywhere:
@@ -229,14 +220,12 @@ def train(
         "sigma": SIGMA,
         "seed": seed,
         "false_alarm_rate": false_alarm_rate,
-        "anomalies": anomalies,
         "outliers": outliers.name if outliers else None,
         "epochs": epochs,
         "ignore": away.fingerprint if away else None,
         "cross_conformal": cross_conformal,
         "groups": grouping.as_record(files, data_set.root) if grouping else None,
         "align": align,
-        "cells": cells,
         "bits": depth.reading.bits if depth.reading.seen else None,
     }
     fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
@@ -277,20 +266,14 @@ def train(
             [nominal[index] for index in part] for part in (split.fit, split.validation, split.calibration)
         )
         interest = _look_away(away, pixels, fit, calibration) if away else None
-        # Images with a mask of their own stay as they are, and so nothing is learned from them.
-        known = [index for index in calibration if interest or index not in pixels.ignored]
-        second = [] if cross_conformal else known  # else every image is learned from anyway
         material = Material(
             pixels,
             fit,
             validation,
-            second,
             labelled,
-            anomalies,
             outliers,
             interest,
             align and away is None,
-            cells,
             aspect,
         )
         network = learn(trunk, material, one)
@@ -307,7 +290,7 @@ def train(
     learned = len({index for split in splits for index in split.fit})
     metadata = ModelMetadata(
         size=size,
-        supervision=_supervision(pixels, labelled, anomalies, outliers, networks),
+        supervision=_supervision(pixels, labelled, outliers),
         settings=settings,
         data={
             "name": data_set.root.resolve().name,
@@ -326,9 +309,7 @@ def train(
         watched=watched,
         ignored=as_record(away, size) if away else None,
         bits=depth.reading.bits,
-        second_opinion=any(network.head.second for network in networks),
         aligned=any(network.alignment for network in networks),
-        wide_cells=any(network.head.wide for network in networks),
         networks=tuple(_made_of(network) for network in networks) if cross_conformal else (),
         versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
     )
@@ -392,11 +373,9 @@ def _check(
         OutlierFolder(outliers)  # raises where there is none, minutes before it is read
 
 
-def _check_words(*, backbone: str, anomalies: str, cells: str, device: str, align: bool, download: bool) -> None:
+def _check_words(*, backbone: str, device: str, align: bool, download: bool) -> None:
     """Raises BlemishError for a word that an option does not know: it would pass for the default in silence."""
     name(backbone, "the backbone")
-    one_of(anomalies, "anomalies", get_args(AnomalyKind))
-    one_of(cells, "cells", get_args(Cells))
     one_of(device, "the device", ("auto", "cpu", "cuda", "mps"))
     one_of(align, "align", (True, False))
     one_of(download, "download", (True, False))
@@ -424,17 +403,13 @@ def _made_of(network: DetectorNetwork) -> dict[str, bool]:
     """What was decided for one network of several."""
     return {
         "aligned": network.alignment is not None,
-        "wide_cells": network.head.wide is not None,
-        "gate": network.head.gate is not None,
     }
 
 
 def _supervision(
     pixels: Pixels,
     labelled: Sequence[int],
-    anomalies: AnomalyKind,
     outliers: Path | None,
-    networks: Sequence[DetectorNetwork],
 ) -> str:
     """In one line, what the detector learned from."""
     parts = ["good images only" if not (labelled or outliers) else "good images"]
@@ -442,9 +417,6 @@ def _supervision(
         found = (pixels.mask(index) for index in labelled)
         masks = sum(mask is not None and bool(mask.any()) for mask in found)
         parts.append(f"{counted(len(labelled), 'labelled defect')} ({counted(masks, 'mask')})")
-    if gates := sum(network.head.gate is not None for network in networks):
-        some = "" if gates == len(networks) else f" in {gates} of {len(networks)} networks"
-        parts.append(f"synthetic anomalies ({anomalies}){some}")
     if outliers is not None:
         parts.append(f"outlier exposure ({outliers.name})")
     return " + ".join(parts)

@@ -59,13 +59,6 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
 @click.option("--backbone", metavar="NAME", default="tf_efficientnet_lite0", show_default=True, help="A timm model.")
 @click.option("--weights", type=FILE, help="A local file with the backbone's weights.")
 @click.option("--download", is_flag=True, help="Let timm fetch the backbone's weights.")
-@click.option(
-    "--anomalies",
-    type=click.Choice(["none", "confetti", "scars"]),
-    default="scars",
-    show_default=True,
-    help="Synthetic anomalies to learn ordinary variation by, where no defects are labelled and cells are small.",
-)
 @click.option("--outliers", type=FILE, metavar="DIR", help="A folder of unrelated images to learn from.")
 @ignore_option
 @click.option(
@@ -92,19 +85,12 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     help="Turn parts upright where they lie in any direction on a plain background. On unless said otherwise.",
 )
 @click.option(
-    "--cells",
-    type=click.Choice(["auto", "small", "wide"]),
-    default="auto",
-    show_default=True,
-    help="Cells by which images are compared: wide ones suit images that differ as wholes; auto asks the good ones.",
-)
-@click.option(
     "--epochs",
     type=click.IntRange(1),
     metavar="N",
     default=6,
     show_default=True,
-    help="Passes over the anomalies, synthetic or known.",
+    help="Passes over known anomalies: labelled defects and outliers.",
 )
 @device_option
 @click.option(

@@ -1,24 +1,22 @@
-"""This package's own detector in the paper's experiments: a closed-form head on frozen features, no gradient step.
+"""This package's own detector in the paper's experiments: Gaussians on frozen features, no gradient step.
 
 It sees the nominal images only, as they are: no outliers, no augmentation, no normalisation but its backbone's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.closed_form import CrossFit
-from blemish.learning import SIGMA
+from blemish.gaussian_estimation import fit_head, fit_projections
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
-from blemish.networks.features import FeatureGrid
-from blemish.networks.gaussian import GaussianHead
+from blemish.networks.features import STRIDES, Features
 from blemish.networks.heads import Head
+from blemish.networks.network import SIGMA
 from blemish.networks.upsampling import gaussian_upsampling
-from blemish.training import STRIDES
 
-LEAST_SIZE = 64  # pixels; smaller images are enlarged to it, so that stride 16 has more than a cell
+LEAST_SIZE = 64  # pixels; smaller images are enlarged to it, so that stride 32 has more than a cell
 
 
 class FrozenNetwork(nn.Module):
@@ -31,26 +29,27 @@ class FrozenNetwork(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         side = max(LEAST_SIZE, -(-size // 32) * 32)
-        self.features = FeatureGrid(Backbone(DEFAULT_BACKBONE, strides=STRIDES), size=(side, side))
-        self.head = Head(GaussianHead(self.features.views, grid=self.features.grid))
+        self.features = Features(Backbone(DEFAULT_BACKBONE, strides=STRIDES), size=(side, side))
+        self.head = Head(self.features)
 
-    def extract(self, images: Tensor) -> Tensor:
-        """Features (N, C, h, w)."""
+    def extract(self, images: Tensor) -> Sequence[Tensor]:
+        """The backbone's maps (N, C, h, w)."""
         side = self.features.size[0]
         pixels = 255 * images.expand(-1, 3, -1, -1)
         if pixels.shape[-1] != side:
             pixels = F.interpolate(pixels, size=(side, side), mode="bilinear", align_corners=False)
-        found: Tensor = self.features(pixels.permute(0, 2, 3, 1))
+        found: Sequence[Tensor] = self.features(pixels.permute(0, 2, 3, 1))
         return found
 
     def forward(self, images: Tensor) -> Tensor:
         """Anomaly maps (N, h, w)."""
-        maps: Tensor = self.head(self.extract(images))
+        found = self.extract(images)
+        maps: Tensor = self.head(self.features.to_levels(found), found)
         return maps
 
 
 class ClosedForm:
-    """The closed form as an approach, see `blemish.experiments.approaches.Approach`.
+    """The Gaussians as an approach, see `blemish.experiments.approaches.Approach`.
 
     Args:
         size: side S of the images.
@@ -73,8 +72,11 @@ class ClosedForm:
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits the head to batches of nominal images (N, C, S, S) in 0..1."""
         self.network.eval()
+        features = self._frozen.features
         with torch.inference_mode():
-            CrossFit(self._frozen.head.gaussian).fit(self._frozen.extract(images) for images in batches)
+            maps = [self._frozen.extract(images) for images in batches]
+            fit_projections(features, maps)
+            fit_head(self._frozen.head, (features.to_levels(some) for some in maps))
 
     def scores(self, inputs: Tensor) -> Tensor:
         """The largest value of the map where anomalies are local, else its mean, as in FCDD."""
@@ -89,4 +91,4 @@ class ClosedForm:
 
     def loss(self, network: nn.Module, inputs: Tensor, masks: Tensor, anomalous: Tensor) -> Tensor:
         """There is none to minimise."""
-        raise NotImplementedError("the closed form is fitted, not trained")
+        raise NotImplementedError("Gaussians are fitted, not trained")

@@ -8,13 +8,12 @@ when the caller allows a download.
 
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Self
 
 import timm
 import torch
-from timm.models import FeatureInfo, FeatureListNet
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from blemish.errors import BlemishError
@@ -23,7 +22,6 @@ from blemish.networks.folding import folded
 from blemish.networks.weights import misfits, read_weights
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
-BLOCKS_BEYOND = 2  # of a deeper stage: the rest of it takes as long again and tells no more
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,6 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.strides = strides
-        self._weights = weights
-        self._of_same_origin = partial(Backbone, name, weights=weights, download=download, pretrained=pretrained)
         _check_name(name)
         bundled = pretrained and name == DEFAULT_BACKBONE and weights is None
         use_hub = pretrained and download and not bundled and weights is None
@@ -103,46 +99,6 @@ class Backbone(nn.Module):
         other = copy(self)
         other._modules = self._modules | {"trunk": folded(self.trunk)}
         return other
-
-    def beyond(self) -> nn.Sequential | None:
-        """The first two blocks of the stage behind the map of the last stride, with weights of the same origin.
-
-        None where the network ends there or cannot be cut, or where its weights do not reach that far.
-        """
-        last, levels = self.strides[-1], _info(timm.create_model(self.name, features_only=True)).reduction()
-        deeper = [stride for stride in levels if stride > last]
-        if not deeper:
-            return None
-        strides = (last, deeper[0])
-        if self._weights is not None:
-            wanted = _create(self.name, strides, use_hub=False).state_dict()
-            if misfits(wanted, read_weights(self._weights)):
-                return None
-        stages = _behind(self._of_same_origin(strides=strides).trunk)
-        if not stages:
-            return None
-        first = stages[0]
-        blocks = first[:BLOCKS_BEYOND] if isinstance(first, nn.Sequential) else nn.Sequential(first)
-        return folded(blocks).to(self.mean.device)
-
-
-def _behind(trunk: nn.Module) -> nn.Sequential | None:
-    """The stages of a trunk of two strides that make the map of the second one out of that of the first.
-
-    None where the trunk is no row of stages, one after the other, that ends in these maps.
-    """
-    names = _info(trunk).module_name()
-    if isinstance(trunk, FeatureListNet):
-        row, names = dict(trunk.named_children()), [name.replace(".", "_") for name in names]
-    elif isinstance(blocks := getattr(trunk, "blocks", None), nn.Sequential):
-        row, names = {f"blocks.{name}": block for name, block in blocks.named_children()}, list(names)
-    else:
-        return None
-    first, last = names
-    if first not in row or last not in row:
-        return None
-    start, end = (list(row).index(name) + 1 for name in (first, last))
-    return nn.Sequential(*list(row.values())[start:end])
 
 
 def _check_name(name: str) -> None:

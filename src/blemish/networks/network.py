@@ -1,26 +1,26 @@
 """The whole detector as one torch module, from uint8 pixels to map, score and p-value: what is exported."""
 
 from collections.abc import Sequence
-from copy import copy
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from blemish.networks.alignment import Alignment
-from blemish.networks.features import FeatureGrid
-from blemish.networks.focus import as_high_as
+from blemish.networks.features import Features
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
 from blemish.networks.upsampling import gaussian_upsampling
+
+SIGMA = 5.0  # pixels; a little over half a cell of stride 8, so that neighbouring cells blend
 
 
 class DetectorNetwork(nn.Module):
     """Features, head and Gaussian upsampling: uint8 pixels to anomaly maps at network size.
 
     Args:
-        features: brings pixels to a grid of feature vectors.
-        head: turns the grid into the anomaly map.
+        features: a frozen backbone's.
+        head: turns them into the anomaly map.
         sigma: standard deviation of the upsampling Gaussian in pixels.
         interest: what it is blind to, if anything.
         alignment: turns parts upright first, and their maps back.
@@ -28,10 +28,10 @@ class DetectorNetwork(nn.Module):
 
     def __init__(
         self,
-        features: FeatureGrid,
+        features: Features,
         head: Head,
         *,
-        sigma: float,
+        sigma: float = SIGMA,
         interest: Interest | None = None,
         alignment: Alignment | None = None,
     ) -> None:
@@ -46,28 +46,16 @@ class DetectorNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Anomaly maps A' >= 0, float (N, H, W), of uint8 pixels (N, H, W, 3)."""
-        poses = None
         if self.alignment is not None:
             poses = self.alignment.poses(pixels)
-            pixels = self.alignment.upright(pixels, poses)
-        elif self.interest is not None:
-            pixels = self.interest.blind(pixels)
-        cells = self.head.maps(*self.features.with_maps(pixels))
-        maps = [self._to_pixels(one, poses) for one in cells]
-        return maps[0] if len(maps) == 1 else as_high_as(*maps)
+            return self.alignment.back(self._maps(self.alignment.upright(pixels, poses)), poses)
+        if self.interest is not None:
+            return self.interest(self._maps(self.interest.blind(pixels)))
+        return self._maps(pixels)
 
-    def _to_pixels(self, cells: Tensor, poses: Tensor | None) -> Tensor:
-        """Maps (N, h, w) as those of the image as it came, (N, H, W)."""
-        maps = self.upsample(cells)
-        if self.alignment is not None and poses is not None:
-            return self.alignment.back(maps, poses)
-        return maps if self.interest is None else self.interest(maps)
-
-    def first_opinion(self) -> "DetectorNetwork":
-        """The same network without its second opinion: what the images held back can calibrate."""
-        first = copy(self)
-        first._modules = self._modules | {"head": self.head.first_opinion()}
-        return first
+    def _maps(self, pixels: Tensor) -> Tensor:
+        maps = self.features(pixels)
+        return self.upsample(self.head(self.features.to_levels(maps), maps))
 
 
 class SmallestMap(nn.Module):

@@ -1,4 +1,4 @@
-"""Small networks on a grid of features: what the FCDD objective trains beside the closed form."""
+"""A small network that the FCDD objective trains to tell known anomalies from nominal images, on frozen features."""
 
 from collections.abc import Sequence
 
@@ -6,58 +6,65 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blemish.networks.features import Features, OneGrid
+
+HIDDEN = 64  # channels between its layers
 DILATIONS = (2, 4)  # of the layers that look around
 SEEN = 5  # cells a side of what a cell's surroundings consist of
 SLOPE = 0.1  # of the leaky units
+DEPTHS = 3  # maps of the backbone that it sees, the finest first
 
 
-class CellNetwork(nn.Module):
-    """A few layers on features that stay as they are: a logit a cell, high where anomalous, and how it is read.
+class Evidence(nn.Module):
+    """A few layers on a backbone's maps: a logit a cell, high where anomalous, and how it is read.
 
-    It is trained with the FCDD objective.
+    The maps are brought to the grid of the anomaly map. In the mean of a finer map's cells both sides of a line cancel
+    out, so it also sees how far they lie apart.
 
     Args:
-        channels: length C of the feature vectors.
+        features: makes the maps.
         hidden: channels between its layers.
-        wide: whether a cell sees 12 cells far, by depthwise convolutions, or 2 cells, by plain ones.
     """
 
     centre: Tensor  # a usual logit of nominal cells
     spread: Tensor  # the unit in which logits are read
 
-    def __init__(self, *, channels: int, hidden: int = 32, wide: bool = False) -> None:
+    def __init__(self, features: Features, *, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.register_buffer("centre", torch.tensor(0.0))
         self.register_buffer("spread", torch.tensor(1.0))
+        self.to_grid = OneGrid(features.fields[:DEPTHS], features.field)
+        self.sides = [_cells_within(field.grid, features.field.grid) for field in features.fields[:DEPTHS]]
+        seen = list(zip(features.backbone.channels, self.sides, strict=False))
+        channels = sum(channels * (1 + (side > 1)) for channels, side in seen)
         self.first = Standardised(channels, hidden)
-        around = [
-            Surroundings(hidden, dilation) if wide else nn.Conv2d(hidden, hidden, 3, padding=1)
-            for dilation in DILATIONS
-        ]
         self.layers = nn.Sequential(
             nn.LeakyReLU(SLOPE),
-            around[0],
+            Surroundings(hidden, DILATIONS[0]),
             nn.LeakyReLU(SLOPE),
-            around[1],
+            Surroundings(hidden, DILATIONS[1]),
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(hidden, 1, 1),
         )
 
     def standardise_by(self, nominal: Tensor) -> None:
-        """Takes mean and deviation of the inputs from nominal features (N, C, h, w)."""
+        """Takes mean and deviation of the inputs from those of nominal images (N, C, h, w)."""
         self.first.standardise_by(nominal)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits (N, h, w) of features (N, C, h, w)."""
-        return self.layers(self.first(features))[:, 0]
+    def inputs(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the layers see of the backbone's maps: (N, C, h, w)."""
+        maps = maps[:DEPTHS]
+        ranges = [_range(one, side) for one, side in zip(maps, self.sides, strict=True) if side > 1]
+        return torch.cat([*self.to_grid(maps), *ranges], dim=1)
 
-    def sees(self, grid: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Its inputs (N, C, h, w), out of what `FeatureGrid.with_maps` makes of images."""
-        return grid
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (N, h, w) of inputs (N, C, h, w)."""
+        logits: Tensor = self.layers(self.first(inputs))
+        return logits[:, 0]
 
-    def standing(self, features: Tensor) -> Tensor:
-        """Logits (N, h, w) above the usual, in units of the spread."""
-        return (self(features) - self.centre) / self.spread
+    def standing(self, maps: Sequence[Tensor]) -> Tensor:
+        """Logits (N, h, w) above the usual, in units of the spread, of the backbone's maps."""
+        return (self(self.inputs(maps)) - self.centre) / self.spread
 
 
 class Standardised(nn.Module):
@@ -138,3 +145,14 @@ class Dilated(nn.Conv2d):
         )
         back = seen.permute(0, 2, 3, 1).unflatten(0, every.shape[:3]).permute(2, 3, 0, 4, 1, 5)
         return back.reshape(len(cells), rows, columns, -1).permute(0, 3, 1, 2)
+
+
+def _cells_within(fine: tuple[int, int], grid: tuple[int, int]) -> int:
+    """How many cells of a fine grid fill the side of one of another; 1 where they do not."""
+    side = fine[0] // grid[0]
+    return side if side > 1 and fine == (side * grid[0], side * grid[1]) else 1
+
+
+def _range(fine: Tensor, side: int) -> Tensor:
+    """The largest less the smallest of each side x side cells: (N, C, side * h, side * w) to (N, C, h, w)."""
+    return F.max_pool2d(fine, side) + F.max_pool2d(-fine, side)

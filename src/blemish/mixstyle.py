@@ -12,7 +12,7 @@ SHARE = 0.25  # of the images: as many see another's look
 LEAST_SPREAD = 1e-5  # so that a channel that is the same everywhere divides nothing by zero
 
 
-def in_others_looks(features: Tensor, generator: torch.Generator) -> Tensor:
+def mixstyle(features: Tensor, generator: torch.Generator) -> Tensor:
     """Features (N, C, h, w), one image in four with the means and spreads of another one's channels.
 
     Args:
