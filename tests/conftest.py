@@ -76,25 +76,17 @@ def training(tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
-    """A model file of 64 x 64 pixels: a random backbone, a head fitted to noise. No weights file is needed."""
+    """A model file of 64 x 64 pixels: a random backbone, Gaussians fitted to noise. No weights file is needed."""
     import torch
 
     from blemish.calibration import Calibration
-    from blemish.closed_form import CrossFit
     from blemish.export import export_onnx
     from blemish.model_file import ModelMetadata
-    from blemish.networks.backbones import Backbone
-    from blemish.networks.features import FeatureGrid
-    from blemish.networks.gaussian import GaussianHead, View
-    from blemish.networks.heads import Head
-    from blemish.networks.network import DetectorNetwork
+    from small_networks import fitted_network
 
     torch.manual_seed(0)
-    with torch.no_grad():
-        features = FeatureGrid(Backbone(pretrained=False, strides=(8,)), size=(SIDE, SIDE)).eval()
-        gaussian = GaussianHead([View.whole(features.channels)], grid=(SIDE // 8, SIDE // 8))
-        CrossFit(gaussian).fit([features(torch.from_numpy(np.stack([noise(seed) for seed in range(32)])))])
-        network = DetectorNetwork(features, Head(gaussian), sigma=4).eval()
+    network = fitted_network([noise(seed) for seed in range(32)])
+    with torch.inference_mode():
         held_back = torch.from_numpy(np.stack([noise(seed) for seed in range(100, 119)]))
         scores = network(held_back).amax((1, 2)).tolist()
     metadata = ModelMetadata(
