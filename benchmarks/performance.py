@@ -23,6 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from blemish.networks.cells import CellNetwork
+from blemish.networks.focus import Focus, small_cells
+from blemish.networks.wide_cells import WideCells, lean
 from PIL import Image
 from skimage.data import brick
 from torch import Tensor, nn
@@ -41,13 +44,10 @@ from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
-from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.focus import Focus, small_cells
 from blemish.networks.gaussian import GaussianHead, SecondOpinion
 from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
-from blemish.networks.wide_cells import WideCells, lean
 from blemish.runtimes import Graph, open_graph
 from blemish.training import STRIDES
 

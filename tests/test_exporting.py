@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from blemish.closed_form import CrossFit
 
 import blemish.exporting
 from blemish.calibration import Calibration
-from blemish.closed_form import CrossFit
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import split_nominal
 from blemish.detector import Detector

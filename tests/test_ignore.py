@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from blemish.closed_form import CrossFit
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from blemish import copies
-from blemish.closed_form import CrossFit
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector, FailedImage
 from blemish.errors import BlemishError

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from blemish.variety import can_tell, common_share, parts_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,7 +24,6 @@ from blemish.imaging.sizes import upright_size, upright_sizes
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
 from blemish.synthetic.turned import ANY, Freedom
 from blemish.training import train
-from blemish.variety import can_tell, common_share, parts_of
 from conftest import noise, save_image
 from hammers import SIDE, pictures
 

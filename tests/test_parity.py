@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from blemish.closed_form import CrossFit, fit_in_one
+from blemish.networks.cells import CellNetwork
+from blemish.networks.focus import Focus, small_cells
+from blemish.networks.sharp_cells import SharpCells
+from blemish.networks.wide_cells import WideCells, lean
 from PIL import Image
 
 from blemish.calibration import Calibration
-from blemish.closed_form import CrossFit, fit_in_one
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.export import export_onnx
@@ -24,14 +28,10 @@ from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
 from blemish.networks.backbones import Backbone
-from blemish.networks.cells import CellNetwork
 from blemish.networks.features import FeatureGrid
-from blemish.networks.focus import Focus, small_cells
 from blemish.networks.gaussian import GaussianHead, View
 from blemish.networks.heads import Head, with_distance
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
-from blemish.networks.sharp_cells import SharpCells
-from blemish.networks.wide_cells import WideCells, lean
 from blemish.runtimes import open_graph
 from blemish.training import train
 from conftest import noise

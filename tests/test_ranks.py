@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from blemish.closed_form import CrossFit
+
 from blemish.detector import Detector
 from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError

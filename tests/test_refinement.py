@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from blemish.networks.cells import CellNetwork
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from blemish import refinement
-from blemish.networks.cells import CellNetwork
 from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
 
 C, ROWS, COLUMNS = 4, 6, 8

@@ -1,11 +1,11 @@
-"""Layers of the small networks against torch's own."""
+"""The evidence network: its layers against torch's own, what it sees of the maps against loops over cells."""
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from blemish.networks.cells import Dilated
+from blemish.networks.evidence import Dilated
 
 
 @settings(max_examples=40, deadline=None)

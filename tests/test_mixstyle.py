@@ -1,4 +1,4 @@
-"""Looks of others against loops over images and channels."""
+"""MixStyle against loops over images and channels."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.looks import in_others_looks
+from blemish.mixstyle import mixstyle
 
 
 def features_of(images: int, seed: int) -> torch.Tensor:
@@ -20,7 +20,7 @@ def features_of(images: int, seed: int) -> torch.Tensor:
 @given(st.integers(1, 7), st.integers(0, 2**31))
 def test_each_image_has_the_look_of_one_of_them(images: int, seed: int) -> None:
     features = features_of(images, seed)
-    got = in_others_looks(features, torch.Generator().manual_seed(seed)).numpy()
+    got = mixstyle(features, torch.Generator().manual_seed(seed)).numpy()
     for image in range(images):
         fits = []
         for look in range(images):
@@ -36,7 +36,7 @@ def test_one_image_in_four_takes_another_one_s_look() -> None:
     generator, changed = torch.Generator().manual_seed(0), []
     features = features_of(32, 1)
     for _ in range(50):
-        moved = (in_others_looks(features, generator) - features).abs().amax((1, 2, 3)) > 1e-3
+        moved = (mixstyle(features, generator) - features).abs().amax((1, 2, 3)) > 1e-3
         changed.append(moved.double().mean().item())
     # 1600 draws of 1/4 * 31/32, four deviations to either side.
     assert np.mean(changed) == pytest.approx(0.242, abs=0.043)
@@ -46,11 +46,11 @@ def test_a_channel_that_is_the_same_everywhere_becomes_another_level() -> None:
     features = torch.stack([torch.full((2, 3, 3), value) for value in (1.0, 5.0, 9.0)])
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        got = in_others_looks(features, generator)
+        got = mixstyle(features, generator)
         assert (got.std((2, 3)) == 0).all()
         assert set(got.flatten().tolist()) <= {1.0, 5.0, 9.0}
 
 
 def test_one_image_alone_stays_as_it_is() -> None:
     features = features_of(1, 3)
-    torch.testing.assert_close(in_others_looks(features, torch.Generator().manual_seed(0)), features)
+    torch.testing.assert_close(mixstyle(features, torch.Generator().manual_seed(0)), features)
