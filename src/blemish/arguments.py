@@ -7,6 +7,12 @@ from pathlib import Path
 
 from blemish.errors import BlemishError
 
+# Options of `train` that earlier releases had, and why they do nothing any more; the next release refuses them.
+GONE = {
+    "anomalies": "no synthetic anomalies are learned from",
+    "cells": "images are compared at three depths, whatever they show",
+}
+
 
 def shown(value: object) -> str:
     """A value as Python writes it, on one line of at most 60 characters."""

@@ -95,7 +95,7 @@ def fault_of_left(output: Path, key: str) -> str | None:
 
 
 def _left(output: Path) -> list[Path]:
-    """The folders of checkpoints beside `output`."""
+    """The folders of checkpoints beside `output`, those of a stage of earlier releases, the gate, with them."""
     pattern = re.compile(re.escape(f".{output.name}") + r"(\.fold\d+)?\.(gate|evidence)\.checkpoint")
     return [folder for folder in output.parent.iterdir() if pattern.fullmatch(folder.name)]
 

@@ -274,8 +274,8 @@ class Detector:
         """A fresh test of whether a stream of images looks as the calibration images did, fed with `watched`.
 
         Only light and focus are watched where scores are not comparable: in a cross-conformal detector, whose left-out
-        scores are not those of its map, and with a mask at scoring time that calibration did not have. With a second
-        opinion scores can only be lower than they were in calibration, so only higher ones are drift.
+        scores are not those of its map, and with a mask at scoring time that calibration did not have. With the second
+        opinion of earlier releases scores can only be lower than in calibration, so only higher ones are drift.
 
         Raises BlemishError where the model file is from before there was one.
         """

@@ -6,8 +6,8 @@ and Hochberg's procedure (1995) needs p-values that are independent or positivel
 Yekutieli 2001). Conformal p-values of one batch share their calibration scores and so are not independent, but they
 are PRDS (Bates, Candès, Lei, Romano and Sesia 2023): the procedure holds as it is, with no correction, on
 average over calibration sets and batches. For cross-conformal p-values no such theorem is known, nor for those of a
-detector with a second opinion: they are larger one by one, which of them depends on the calibration images. There the
-proven rate is Benjamini and Yekutieli's; docs/guarantees.md has what was measured.
+detector of an earlier release with a second opinion: they are larger one by one, which of them depends on the
+calibration images. There the proven rate is Benjamini and Yekutieli's; docs/guarantees.md has what was measured.
 """
 
 import math

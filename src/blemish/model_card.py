@@ -106,6 +106,7 @@ class ModelCard:
         metadata = self.detector.metadata
         said = {
             "aligned": "turns parts upright; what lies in their background counts for less",
+            # Of earlier releases
             "wide_cells": "compares images by wider cells: good ones differ as wholes",
         }
         sentences = []
@@ -168,7 +169,7 @@ def _guarantee(detector: Detector) -> tuple[str, ...]:
             f"Good images came in {groups['number']:,} groups (by {groups.get('by')}), of which whole ones were held "
             "back and one image each calibrates: it holds for an image of a new group."
         )
-    if metadata.second_opinion:
+    if metadata.second_opinion:  # of earlier releases
         sentences.append("The calibration images also inform a second opinion, which can only lower maps.")
     if metadata.regions is not None:
         sentences.append("p-values of regions hold for all regions of a good image together.")

@@ -73,17 +73,17 @@ class ModelMetadata:
             known for this graph.
         watched: brightness and sharpness of good training images by name, for the drift check.
         ignored: what was ignored in training, see `blemish.ignore.as_record`; None if nothing was.
-        second_opinion: whether there is one, see `blemish.networks.gaussian.SecondOpinion`: it knows the calibration
-            images, and the calibration is that of the first opinion.
+        second_opinion: of earlier releases: whether maps are lowered by Gaussians that know the calibration images,
+            without which the scores in `calibration` were taken.
         aligned: whether parts are turned upright first, see `blemish.networks.alignment`.
         bits: depth of the values in 16-bit images, see `blemish.imaging.bit_depth`.
-        wide_cells: whether the closed form has cells of twice the side, see `blemish.networks.wide_cells`.
+        wide_cells: of earlier releases: whether features are compared at stride 16 instead of 8.
         roles: fingerprints of `used_images` by what became of them: "fit", of which "validation" were kept from what is
             learned from labels, "calibration" in the order of the calibration scores, and "labelled" defects. Empty in
             files from before they were kept.
         any_size: whether the graph takes images of any size and resizes them, see `blemish.exporting.any_size`.
-        networks: whether each network of a cross-conformal detector is aligned, has wide cells and has a gate: each
-            decides from its own images, and what is said above holds if it does for any of them.
+        networks: whether each network of a cross-conformal detector is aligned (in earlier releases also whether it has
+            wide cells and a gate): each decides from its own images, and what is said above holds if it does for any.
     """
 
     size: tuple[int, int]

@@ -8,6 +8,7 @@ Cross-conformal, all of this happens once for each fold of the good images, whic
 learned from it; the file holds all networks.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Literal
 import numpy as np
 from lightning_fabric import seed_everything
 
-from blemish.arguments import name, one_of, one_path, rate, shown, whole
+from blemish.arguments import GONE, name, one_of, one_path, rate, shown, whole
 from blemish.checkpoint import fault_of_left, remove_checkpoints
 from blemish.datasets.duplicates import distinct, in_words
 from blemish.datasets.few_images import advice
@@ -82,6 +83,8 @@ def train(
     masks: Named = (),
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
+    anomalies: object = None,
+    cells: object = None,
 ) -> Detector:
     """Trains a detector on a folder of images and writes it as one model file.
 
@@ -120,6 +123,7 @@ def train(
             defective ones (a type of defect each, or with a folder for each), and of their masks.
         progress: called with the stage, the steps done and all there are.
         notify: called with one sentence about anything left out or resumed.
+        anomalies, cells: of earlier releases; they do nothing but raise a DeprecationWarning.
 
     Returns:
         The detector, loaded from the file.
@@ -127,6 +131,10 @@ def train(
     Raises:
         BlemishError: a fault of the data, an option or the disk, in one sentence.
     """
+    for option, value in (("anomalies", anomalies), ("cells", cells)):
+        if value is not None:
+            # From where `train` was called: one more level for `generators_restored`.
+            warnings.warn(f"{option}= no longer does anything: {GONE[option]}", DeprecationWarning, stacklevel=3)
     output = one_path(output, "the output")
     data = None if data is None else one_path(data, "the data")
     weights = None if weights is None else one_path(weights, "weights")
@@ -401,9 +409,7 @@ def _high_end(low: float, threshold: float) -> float:
 
 def _made_of(network: DetectorNetwork) -> dict[str, bool]:
     """What was decided for one network of several."""
-    return {
-        "aligned": network.alignment is not None,
-    }
+    return {"aligned": network.alignment is not None}
 
 
 def _supervision(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import click
 
+from blemish.arguments import GONE
 from blemish.cli.common import (
     FILE,
     DataChoice,
@@ -92,6 +93,8 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     show_default=True,
     help="Passes over known anomalies: labelled defects and outliers.",
 )
+@click.option("--anomalies", hidden=True)
+@click.option("--cells", hidden=True)
 @device_option
 @click.option(
     "--devices",
@@ -124,9 +127,12 @@ def command(data: DataChoice, output: Path, as_json: bool, **settings: Any) -> N
     from blemish.ranks import is_first_process
 
     started = time.perf_counter()
+    gone = {name: why for name, why in GONE.items() if settings.pop(name) is not None}
     with open_screen() as screen:
         if is_first_process():
             screen.notify(_headline(settings))
+            for name, why in gone.items():
+                screen.notify(f"--{name} no longer does anything: {why}")
         detector = train(
             data.root, output, progress=screen.progress, notify=screen.notify, **data.options(), **settings
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 SIDE = 256  # of a square: the network has as many pixels, whatever its shape
 MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
-LEAST = 64  # pixels along a side: below, a wide cell sees nearly all of it
+LEAST = 64  # pixels along a side: below, stride 32 has less than two cells along it
 MIDDLE = (0.1, 0.9)  # quantiles of the images' shapes between which the network's is chosen
 ALIKE = 1.1  # shapes whose ratios of height to width differ by no more than this factor count as one
 MOST_ALIKE = 0.9  # share of images of one shape for all to be called so

@@ -1,7 +1,7 @@
 """Exports of a model file to other runtimes and precisions, each with its own calibration.
 
-1. The held-back images that the model was calibrated on are found again in its data, and scored again, each time
-   without the second opinion, which knows them.
+1. The held-back images that the model was calibrated on are found again in its data, and scored again; in a model of
+   an earlier release without its second opinion, which knows them.
 2. The graph is quantised, or given to OpenVINO as it is, and scores the same images in its own runtime.
 3. Where that moves verdicts or p-values too far, nothing is written. Otherwise these scores calibrate the export.
 4. Both files are timed, and measured on the test split where the data have one, which decides nothing.
@@ -152,7 +152,7 @@ def export(
 def calibration_scores(
     model: bytes, pixels: Pixels, runtime: Runtime, precision: Precision, *, threads: int | None
 ) -> tuple[float, ...]:
-    """Scores, without the second opinion, of held-back images: uint8 (N, H, W, 3) at network size."""
+    """Scores, without a second opinion, of held-back images: uint8 (N, H, W, 3) at network size."""
     return score(open_graph(first_opinion(model), runtime, precision, threads=threads), pixels)
 
 

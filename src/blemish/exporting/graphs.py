@@ -19,7 +19,7 @@ except ImportError as error:
     raise BlemishError(f'exports need the package {error.name}: pip install "blemish[export]"') from error
 
 CALIBRATION_SCORES = "calibration_scores"  # the graph's constant behind its p-values
-SECOND_OPINION = "head.second.shift"  # the end of the name of where a second opinion is
+SECOND_OPINION = "head.second.shift"  # the end of the name of where the second opinion of earlier releases is
 FAR_AWAY = 1e6  # whitened: in units of what deviates by 1 in nominal images
 _BACKBONE = "/backbone/"  # in the names of the backbone's nodes
 
@@ -39,9 +39,10 @@ def with_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
 
 
 def first_opinion(model: bytes) -> bytes:
-    """The model without its second opinion, which is moved so far away from all images that it never counts.
+    """The model without the second opinion that earlier releases gave it; a model of this one as it is.
 
-    It has learned from the images that calibrate the model, so that they would score too low with it.
+    It has learned from the images that calibrate the model, so that they would score too low with it. It is moved so
+    far away from all images that it never counts.
     """
     graph = onnx.load_model_from_string(model)
     for constant in graph.graph.initializer:

@@ -1,6 +1,6 @@
 """Artificial anomalies and outlier photographs for training: numpy, scipy and Pillow only, no torch.
 
-`confetti` is the paper's noise, `scars` draws small defects in the image's own texture, `outliers` samples a
+`confetti` and `noise` are the paper's, `turned` and `transplant` make more of labelled defects, `outliers` samples a
 folder of foreign photographs. Every random function takes a `numpy.random.Generator`, so a seed fixes it all.
 """
 

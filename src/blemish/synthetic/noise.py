@@ -1,6 +1,6 @@
 """The simple noises beside confetti that stand in for anomalies in the paper's code (Liznerski et al. 2021).
 
-Each is a field of offsets in grey levels; `confetti.add_noise` puts it on an image. Unlike confetti and scars, sizes
+Each is a field of offsets in grey levels; `confetti.add_noise` puts it on an image. Unlike confetti's, sizes
 are in pixels whatever the size of the image, as they are there.
 """
 
