@@ -542,7 +542,7 @@ def write_textures(root, *, shift):
 
 
 def test_training_finds_the_depth_and_keeps_it(tmp_path):
-    options = {"size": (64, 64), "anomalies": "none", "align": False}
+    options = {"size": (64, 64), "align": False}
     said = []
     wide = train(
         write_textures(tmp_path / "wide/parts", shift=None), tmp_path / "w.onnx", notify=said.append, **options

@@ -126,7 +126,6 @@ USAGE_FAULTS = {
     "no such raw format": (["predict", "m.onnx", "a.png", "-o", "out", "--raw", "jpg"], "tiff"),
     "a size in words": (["train", "x", "-o", "m.onnx", "--size", "large"], "256x384"),
     "a size of three sides": (["train", "x", "-o", "m.onnx", "--size", "64x64x3"], "256x384"),
-    "no such anomalies": (["train", "x", "-o", "m.onnx", "--anomalies", "smudges"], "confetti"),
     "no epochs": (["train", "x", "-o", "m.onnx", "--epochs", "0"], "--epochs"),
     "a negative seed": (["demo", "--seed", "-1"], "--seed"),
     "no such device": (["train", "x", "-o", "m.onnx", "--device", "abacus"], "cuda"),
@@ -162,6 +161,22 @@ def test_a_folder_that_cannot_be_written_is_known_before_training_starts(run, pa
     assert outcome.status == 2
     assert outcome.err.startswith(f"blemish: cannot write {tmp_path / 'm.onnx'}: no permission")
     assert len(outcome.err.splitlines()) == 1  # not even the line about the backbone
+
+
+@pytest.mark.parametrize(("option", "why"), [("anomalies", "synthetic"), ("cells", "three depths")])
+def test_options_of_earlier_releases_are_taken_once_more_and_said(run, parts, tmp_path, monkeypatch, option, why):
+    def train(data, output, *, notify, **settings):
+        assert option not in settings
+        notify("training")
+        raise blemish.BlemishError("far enough")
+
+    monkeypatch.setitem(vars(blemish), "train", train)  # gone again afterwards
+    outcome = run("train", parts, "-o", tmp_path / "m.onnx", f"--{option}", "none")
+    (said,) = (line for line in outcome.err.splitlines() if f"--{option}" in line)
+    assert said.startswith(f"--{option} no longer does anything: ")
+    assert why in said
+    assert "no longer" not in run("train", parts, "-o", tmp_path / "m.onnx").err
+    assert option not in run("train", "--help").out
 
 
 def test_without_the_training_packages_one_sentence_says_what_to_install(run, parts, tmp_path, monkeypatch):

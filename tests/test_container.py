@@ -118,7 +118,7 @@ def test_the_server_needs_no_other_place(out: Path, readable: tuple[Path, Path])
 @pytest.mark.parametrize(
     "arguments",
     [
-        lambda model, parts, out: ["train", parts, "-o", out / "model.onnx", "--anomalies", "none"],
+        lambda model, parts, out: ["train", parts, "-o", out / "model.onnx"],
         lambda model, parts, out: ["evaluate", model, parts, "--faithfulness", "1"],
         lambda model, parts, out: ["demo", "-o", out / "demo"],
     ],

@@ -108,7 +108,7 @@ def test_a_calibration_of_copies_does_not_count_them(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for index in range(10):
         save_image(data / f"train/good/{index}.png", noise(index % 3))
-    detector = train(data, tmp_path / "m.onnx", size=SIZE, anomalies="none")
+    detector = train(data, tmp_path / "m.onnx", size=SIZE)
     assert detector.calibration.images == 1
     assert detector.metadata.data["train_images"] == 2
     assert "1 calibration image can promise 50 %" in detector.calibration.statement()

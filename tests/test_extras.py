@@ -117,7 +117,7 @@ def test_every_import_is_declared_where_it_is_needed(module: str) -> None:
 
 def test_the_runtime_and_training_are_apart() -> None:
     assert {"blemish.detector", "blemish.heatmaps", "blemish.cli.train", "blemish.model_file"} <= RUNTIME
-    assert not {"blemish.training", "blemish.networks.network", "blemish.closed_form", "blemish.export"} & RUNTIME
+    assert not {"blemish.training", "blemish.networks.network", "blemish.learning", "blemish.export"} & RUNTIME
 
 
 @pytest.mark.parametrize(

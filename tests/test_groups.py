@@ -274,7 +274,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_holds_whole_groups_back_and_says_so(photographs: Path, tmp_path: Path, run: Callable) -> None:
     output = tmp_path / "m.onnx"
-    options = ("--size", 64, "--anomalies", "none", "--seed", 1)
+    options = ("--size", 64, "--seed", 1)
     outcome = run("train", photographs, "-o", output, "--groups", r"(\d)[ab]\.png", *options)
     assert outcome.status == 0
     assert r"13 good images in 7 groups by (\d)[ab]\.png; 1 image that it does not name count" in outcome.err
@@ -291,7 +291,7 @@ def test_training_holds_whole_groups_back_and_says_so(photographs: Path, tmp_pat
 
 def test_folds_are_of_whole_groups(photographs: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    options = {"size": 64, "anomalies": "none", "groups": r"(\d)[ab]\.png"}
+    options = {"size": 64, "groups": r"(\d)[ab]\.png"}
     detector = train(photographs, tmp_path / "m.onnx", cross_conformal=7, notify=told.append, **options)  # type: ignore[arg-type]
     assert detector.calibration.folds == (1,) * 7
     assert detector.metadata.data["train_images"] == 13
@@ -301,7 +301,7 @@ def test_folds_are_of_whole_groups(photographs: Path, tmp_path: Path) -> None:
 
 def test_a_few_groups_promise_what_as_many_images_would(photographs: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    train(photographs, tmp_path / "m.onnx", size=64, anomalies="none", groups=r"(\d)[ab]\.png", notify=told.append)
+    train(photographs, tmp_path / "m.onnx", size=64, groups=r"(\d)[ab]\.png", notify=told.append)
     assert any(re.search("few good images: 1 of 7 groups calibrates", one) for one in told)
 
 

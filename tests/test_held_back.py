@@ -1,7 +1,7 @@
 """What a model file is calibrated with: one network and the images it left out, or several and their folds."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish import copies, training
+from blemish import training
 from blemish.calibration import Calibration
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import fold_nominal
@@ -17,8 +17,10 @@ from blemish.detector import Detector
 from blemish.drift import drift_statistics
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
+from blemish.exporting.held_back import held_back_images
 from blemish.held_back import watch
 from blemish.images import load
+from blemish.networks.alignment import Alignment, Frame, Silhouettes
 from blemish.networks.network import DetectorNetwork
 from blemish.training import train
 from conftest import save_image
@@ -54,9 +56,7 @@ class Trained(Kept):
 
 def train_and_keep(folder: Path, path: Path, **options: Any) -> Trained:
     kept = Trained(path=path)
-    with pytest.MonkeyPatch.context() as patch, keeping(kept):
-        patch.setattr(copies, "ENOUGH_IMAGES", 10)
-        patch.setattr("blemish.gate.MOST_SYNTHETIC", 24)
+    with keeping(kept):
         kept.detector = train(folder, path, size=SIZE, epochs=1, **options)
     return kept
 
@@ -72,9 +72,8 @@ def split(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def map_of(network: DetectorNetwork, images: np.ndarray) -> np.ndarray:
-    """Maps without the second opinion, which knows the images held back."""
     with torch.inference_mode():
-        return network.cpu().first_opinion()(torch.from_numpy(np.array(images))).numpy()
+        return network.cpu()(torch.from_numpy(np.array(images))).numpy()
 
 
 def folds_of(kept: Trained) -> list[list[int]]:
@@ -89,9 +88,6 @@ def test_every_image_trains_and_calibrates_once(crossed: Trained) -> None:
     assert crossed.detector.metadata.data["train_images"] == 10
     assert crossed.detector.metadata.data["calibration_images"] == 10
     assert [path.name for path in crossed.path.parent.iterdir()] == ["m.onnx"]
-    # So that there is nothing left for a second opinion.
-    assert all(network.head.second is None for network in crossed.networks)
-    assert not crossed.detector.metadata.second_opinion
 
 
 def test_each_fold_is_scored_by_the_network_that_left_it_out(crossed: Trained) -> None:
@@ -214,30 +210,69 @@ def test_light_under_a_mask_does_not_count() -> None:
 def test_the_file_says_what_each_network_decided_where_they_differ(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
 ) -> None:
-    """The first network alone is plain, so what the file says of it holds for neither of the others."""
-    learn, turn = training.learn, iter([{}, {"cells": "wide"}, {"cells": "small", "anomalies": "scars"}])
+    """The first network takes images as they are, so what the file says of all holds for one of three."""
+    learn, turn = training.learn, iter([False, True, False])
+    frame = Alignment(Silhouettes(SIZE, 30.0), torch.rand(120, 24), reach=20.0, size=SIZE, frame=Frame(0.0, 0.0, 1.0))
 
     def decide(trunk: Any, material: Any, how: Any) -> DetectorNetwork:
-        return learn(trunk, replace(material, **{"anomalies": "none", "cells": "small"} | next(turn)), how)
+        network = learn(trunk, material, how)
+        network.alignment = frame.eval() if next(turn) else None
+        return network
 
     monkeypatch.setattr(training, "learn", decide)
-    detector = train_and_keep(folder, tmp_path / "m.onnx", cross_conformal=3).detector
-    metadata = detector.metadata
-    assert metadata.networks == (
-        {"aligned": False, "wide_cells": False, "gate": False},
-        {"aligned": False, "wide_cells": True, "gate": False},
-        {"aligned": False, "wide_cells": False, "gate": True},
-    )
-    assert (metadata.aligned, metadata.wide_cells) == (False, True)
-    assert metadata.supervision == "good images only + synthetic anomalies (scars) in 1 of 3 networks"
+    metadata = train_and_keep(folder, tmp_path / "m.onnx", cross_conformal=3).detector.metadata
+    assert metadata.networks == ({"aligned": False}, {"aligned": True}, {"aligned": False})
+    assert metadata.aligned
     page = tmp_path / "card.html"
     said = run("info", tmp_path / "m.onnx", "-o", page).out
     for text in (said, page.read_text("utf-8")):
-        assert "good ones differ as wholes (1 of its 3 networks)" in text
-        assert "turns parts upright" not in text
+        assert "background counts for less (1 of its 3 networks)" in text
 
 
 def test_of_one_network_and_of_networks_that_agree_no_number_is_said(crossed: Trained, split: Trained) -> None:
     assert split.detector.metadata.networks == ()
-    assert crossed.detector.metadata.networks == ({"aligned": False, "wide_cells": False, "gate": True},) * 3
+    assert crossed.detector.metadata.networks == ({"aligned": False},) * 3
     assert crossed.detector.metadata.supervision == split.detector.metadata.supervision
+
+
+# Nothing may know the images held back
+
+
+@pytest.mark.parametrize("labelled", [0, 2], ids=["good images only", "labels"])
+def test_no_number_of_the_network_depends_on_the_images_held_back(
+    labelled: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The premise of the proof: with other images held back all is bit for bit the same."""
+    for name in ("evidence.COPIES", "training_anomalies.MOST_LABELLED"):
+        monkeypatch.setattr(f"blemish.{name}", 8)
+
+    def write(root: Path, *, held_back: Sequence[int] = ()) -> Path:
+        rng = np.random.default_rng(0)
+        for number in range(10):
+            pixels = texture(rng)
+            other = np.random.default_rng((1, number)).integers(0, 256, SIZE, dtype=np.uint8)
+            save_image(root / f"train/good/{number}.png", other if number in held_back else pixels)
+        for number in range(labelled):
+            spotted = texture(rng)
+            spotted[20:34, 20:34] = 10
+            save_image(root / f"train/spot/{number}.png", spotted)
+        return root
+
+    before = train_and_keep(write(tmp_path / "before"), tmp_path / "before.onnx", false_alarm_rate=0.3)
+    (network,), (material,) = before.networks, before.materials
+    names = [sample.path.stem for sample in material.pixels.samples if not sample.anomalous]
+    held_back = sorted(set(range(10)) - {int(names[index]) for index in material.fit})
+    assert len(held_back) == before.detector.metadata.data["calibration_images"] > 1
+
+    other = write(tmp_path / "after", held_back=held_back)
+    after = train_and_keep(other, tmp_path / "after.onnx", false_alarm_rate=0.3)
+    assert after.materials[0].fit == material.fit
+    assert (network.head.evidence is not None) == bool(labelled)
+    torch.testing.assert_close(after.networks[0].state_dict(), network.state_dict(), rtol=0, atol=0)
+    assert before.detector.calibration.scores != after.detector.calibration.scores
+
+
+def test_calibration_scores_are_those_of_the_written_graph(split: Trained, folder: Path) -> None:
+    images = held_back_images(split.detector.metadata, read_data_set(folder))
+    scores = split.detector.score(images).scores
+    np.testing.assert_allclose(scores, split.detector.calibration.scores, rtol=1e-5)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from blemish import copies
 from blemish.datasets.layouts import read_data_set
 from blemish.detector import Detector, FailedImage
 from blemish.errors import BlemishError
@@ -23,14 +22,11 @@ from blemish.ignore import Ignore, enlarge, filling, shrink
 from blemish.images import load
 from blemish.imaging.masks import read_mask
 from blemish.metrics import PixelMetrics
-from blemish.networks.backbones import Backbone
-from blemish.networks.features import FeatureGrid
-from blemish.networks.gaussian import GaussianHead, View
-from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
-from blemish.networks.network import CalibratedNetwork, DetectorNetwork
+from blemish.networks.network import CalibratedNetwork
 from blemish.training import train
 from conftest import noise, save_image, stained
+from small_networks import fitted_network
 
 OWN, SIZE = (90, 140), (64, 96)  # of the pictures, of the network
 STAMP = (slice(8, 30), slice(100, 132))  # where the watermark is, in the pictures
@@ -64,12 +60,6 @@ def write_parts(root: Path, *, marked: Callable[[int], bool], seed: int = 0) -> 
         spot[50:70, 30:50] = 255
         save_image(root / f"ground_truth/spot/{number}.png", spot)
     return root
-
-
-@pytest.fixture(autouse=True)
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blemish.gate.MOST_SYNTHETIC", 40)
-    monkeypatch.setattr(copies, "ENOUGH_IMAGES", 20)
 
 
 # Reading masks
@@ -164,14 +154,11 @@ def blind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models trained on parts with and without watermarks, with the mask; and one without it."""
     root = tmp_path_factory.mktemp("blind")
     mask = stamp_mask(root / "mask.png")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blemish.gate.MOST_SYNTHETIC", 40)
-        patch.setattr(copies, "ENOUGH_IMAGES", 20)
-        half = write_parts(root / "half", marked=lambda number: number % 2 == 0)
-        none = write_parts(root / "none", marked=lambda number: False)
-        train(half, root / "half.onnx", size=SIZE, ignore=mask, epochs=2)
-        train(none, root / "none.onnx", size=SIZE, ignore=mask, epochs=2)
-        train(none, root / "seeing.onnx", size=SIZE, epochs=2)
+    half = write_parts(root / "half", marked=lambda number: number % 2 == 0)
+    none = write_parts(root / "none", marked=lambda number: False)
+    train(half, root / "half.onnx", size=SIZE, ignore=mask)
+    train(none, root / "none.onnx", size=SIZE, ignore=mask)
+    train(none, root / "seeing.onnx", size=SIZE)
     return {"root": root, "mask": mask}
 
 
@@ -222,14 +209,10 @@ def test_module_and_graph_are_blind_alike() -> None:
     torch.manual_seed(0)
     mask = np.zeros((64, 64), bool)
     mask[40:, :20] = True
-    with torch.no_grad():
-        features = FeatureGrid(Backbone(pretrained=False, strides=(8,)), size=(64, 64)).eval()
-        gaussian = GaussianHead([View.whole(features.channels)], grid=(8, 8))
-        CrossFit(gaussian).fit([features(torch.from_numpy(np.stack([noise(seed) for seed in range(16)])))])
-        interest = Interest(mask, noise(99))
-        network = DetectorNetwork(features, Head(gaussian), sigma=4, interest=interest).eval()
-        images = np.stack([noise(7), stained(8)])
-        other = np.where(mask[..., None], 255, images).astype(np.uint8)
+    network = fitted_network([noise(seed) for seed in range(16)], interest=Interest(mask, noise(99)))
+    images = np.stack([noise(7), stained(8)])
+    other = np.where(mask[..., None], 255, images).astype(np.uint8)
+    with torch.inference_mode():
         maps, changed = (network(torch.from_numpy(some)).numpy() for some in (images, other))
     import onnxruntime
 
@@ -252,7 +235,7 @@ def test_masks_for_single_images_keep_what_they_cover_from_teaching(tmp_path: Pa
     pixels, found = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), np.uint8), []
     for name, share in (("half", 2), ("fourth", 4)):
         parts = write_parts(tmp_path / name, marked=lambda number, share=share: number % share == 0)
-        detector = train(parts, tmp_path / "m.onnx", size=SIZE, ignore=tmp_path / "masks", epochs=2)
+        detector = train(parts, tmp_path / "m.onnx", size=SIZE, ignore=tmp_path / "masks")
         found.append(detector.run(pixels)[0])
     np.testing.assert_array_equal(*found)
     assert detector.metadata.ignored == {"mask": "masks", "everywhere": False, "share": None, "png": None}
@@ -349,6 +332,6 @@ def test_whoever_forgets_the_masks_of_single_images_is_told(tmp_path: Path, run:
     parts = write_parts(tmp_path / "parts", marked=lambda number: number % 2 == 0)
     for number in range(0, 16, 2):
         stamp_mask(tmp_path / f"masks/{number}.png")
-    train(parts, tmp_path / "m.onnx", size=SIZE, ignore=tmp_path / "masks", anomalies="none")
+    train(parts, tmp_path / "m.onnx", size=SIZE, ignore=tmp_path / "masks")
     assert "give --ignore DIR here too" in run("evaluate", tmp_path / "m.onnx", parts).err
     assert "--ignore" not in run("evaluate", tmp_path / "m.onnx", parts, "--ignore", tmp_path / "masks").err

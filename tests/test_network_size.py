@@ -223,37 +223,6 @@ def test_copies_of_squashed_images_are_squashed_copies(seed: int, aspect: float)
     np.testing.assert_array_equal(there.shift, plain.shift)
 
 
-# Whether long images differ as wholes
-
-
-@pytest.mark.parametrize(
-    ("grid", "parts"),
-    [
-        ((16, 16), (4, 4)),
-        ((8, 32), (4, 4)),
-        ((8, 8), (4, 4)),
-        ((4, 64), (1, 16)),
-        ((64, 4), (16, 1)),
-        ((6, 40), (1, 10)),
-        ((4, 32), (1, 8)),
-        ((4, 24), None),
-        ((4, 4), None),
-    ],
-)
-def test_a_long_image_is_a_row_of_parts(grid: tuple[int, int], parts: tuple[int, int] | None) -> None:
-    assert parts_of(grid) == parts
-    assert can_tell(8, grid) == (parts is not None)
-    assert not can_tell(7, grid)
-
-
-@pytest.mark.parametrize("grid", [(4, 64), (64, 4)])
-def test_the_share_of_long_images_is_that_of_the_variance_of_whole_ones(grid: tuple[int, int]) -> None:
-    rng = np.random.default_rng(0)
-    whole = rng.normal(0, 1, (2000, 3, 1, 1))
-    part = np.kron(rng.normal(0, 1, (2000, 3, grid[0] // 4, grid[1] // 4)), np.ones((1, 1, 4, 4)))
-    assert common_share(torch.from_numpy(whole + part).float()) == pytest.approx(0.5, abs=0.05)
-
-
 # Training
 
 

@@ -129,7 +129,7 @@ def test_other_verbs_do_neither(home, tiny_model, many_parts, verb, options, ask
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, many_parts) -> tuple[Home, Path]:
     home = Home(tmp_path_factory.mktemp("trained") / "user")
-    home.run("train", many_parts, "-o", "m.onnx", "--anomalies", "none", "--epochs", "1", "--size", "64")
+    home.run("train", many_parts, "-o", "m.onnx", "--size", "64")
     return home, home.root / "work/m.onnx"
 
 
@@ -140,7 +140,7 @@ def test_training_sends_nothing(trained):
 
 @pytest.mark.slow
 def test_training_in_two_processes_stays_on_this_machine(home, many_parts):
-    options = ("--anomalies", "none", "--epochs", 1, "--size", 64, "--device", "cpu", "--devices", 2)
+    options = ("--size", 64, "--device", "cpu", "--devices", 2)
     home.run("train", many_parts, "-o", "m.onnx", *options)
     home.check(asked_for={"m.onnx"}, sockets=True, own_name=True)
 

@@ -174,9 +174,8 @@ def test_the_state_of_a_folder_sees_links_and_ends_in_loops(tmp_path: Path) -> N
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("gate.MOST_SYNTHETIC", "evidence.COPIES", "training_anomalies.MOST_LABELLED"):
+    for name in ("evidence.COPIES", "training_anomalies.MOST_LABELLED"):
         monkeypatch.setattr(f"blemish.{name}", 24)
-    monkeypatch.setattr("blemish.copies.ENOUGH_IMAGES", 10)
 
 
 @pytest.mark.parametrize("what", ["masks", "labels", "weights"])
@@ -186,11 +185,12 @@ def test_a_training_that_was_killed_before_a_change_comes_to_what_a_whole_one_do
     from safetensors.torch import save_file
 
     from blemish.networks.backbones import Backbone
+    from blemish.networks.features import STRIDES
 
     root = write_set(tmp_path)
     for index in range(3, 8):
         save_image(root / f"data/train/good/{index}.png", noise(index))
-    state = Backbone().trunk.state_dict()
+    state = Backbone(strides=STRIDES).trunk.state_dict()
     save_file(state, tmp_path / "one.safetensors")
     name = next(name for name in state if name.endswith("weight"))
     save_file(state | {name: state[name] * 1.01}, tmp_path / "two.safetensors")
@@ -200,7 +200,7 @@ def test_a_training_that_was_killed_before_a_change_comes_to_what_a_whole_one_do
         (tmp_path / folder).mkdir(exist_ok=True)
         output = tmp_path / folder / "m.onnx"
         file = tmp_path / f"{weights}.safetensors"
-        train(root / "data", output, size=(64, 64), epochs=3, weights=file, cells="small", notify=told.append)
+        train(root / "data", output, size=(64, 64), epochs=3, weights=file, notify=told.append)
         return output
 
     with killed_after(2, stage="evidence"):
@@ -233,7 +233,7 @@ def left(tmp_path: Path) -> Callable[[str, str], Path]:
 OURS, THEIRS = ('{"options": "1", "masks": "1"}', '{"options": "1", "masks": "2"}')
 
 
-@pytest.mark.parametrize("stage", ["gate", "evidence", "fold3.gate"])
+@pytest.mark.parametrize("stage", ["evidence", "fold3.evidence", "gate"])
 def test_a_state_of_whatever_stage_that_is_not_gone_on_with_is_said(stage: str, left: Callable, tmp_path: Path) -> None:
     left(THEIRS, stage)
     assert fault_of_left(tmp_path / "m.onnx", OURS) == "had other masks"
@@ -243,23 +243,28 @@ def test_a_state_of_whatever_stage_that_is_not_gone_on_with_is_said(stage: str, 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.99])
 def test_a_damaged_state_is_said(share: float, left: Callable, tmp_path: Path) -> None:
-    file = left(OURS, "gate")
+    file = left(OURS, "evidence")
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     assert fault_of_left(tmp_path / "m.onnx", OURS) == "is damaged"
 
 
 def test_nothing_is_said_of_no_state_nor_beside_one_that_is_gone_on_with(left: Callable, tmp_path: Path) -> None:
     assert fault_of_left(tmp_path / "m.onnx", OURS) is None
-    (tmp_path / ".m.onnx.gate.checkpoint").mkdir()  # killed before the first state
+    (tmp_path / ".m.onnx.evidence.checkpoint").mkdir()  # killed before the first state
     assert fault_of_left(tmp_path / "m.onnx", OURS) is None
-    left(OURS, "gate")
-    left(THEIRS, "evidence")
+    left(OURS, "evidence")
+    left(THEIRS, "fold1.evidence")
     assert fault_of_left(tmp_path / "m.onnx", OURS) is None
 
 
 def test_checkpoints_of_other_options_go_and_those_of_other_models_stay(tmp_path: Path) -> None:
-    ours = [".m.onnx.gate.checkpoint", ".m.onnx.evidence.checkpoint", ".m.onnx.fold7.gate.checkpoint"]
-    theirs = [".other.onnx.gate.checkpoint", ".m.onnx2.gate.checkpoint", "m.onnx.gate.checkpoint", ".m.onnx.mine"]
+    ours = [".m.onnx.evidence.checkpoint", ".m.onnx.fold7.evidence.checkpoint", ".m.onnx.gate.checkpoint"]
+    theirs = [
+        ".other.onnx.evidence.checkpoint",
+        ".m.onnx2.evidence.checkpoint",
+        "m.onnx.evidence.checkpoint",
+        ".m.onnx.mine",
+    ]
     for name in ours + theirs:
         (tmp_path / name).mkdir()
     remove_checkpoints(tmp_path / "m.onnx")
