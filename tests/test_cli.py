@@ -176,7 +176,7 @@ def test_options_of_earlier_releases_are_taken_once_more_and_said(run, parts, tm
     assert said.startswith(f"--{option} no longer does anything: ")
     assert why in said
     assert "no longer" not in run("train", parts, "-o", tmp_path / "m.onnx").err
-    assert option not in run("train", "--help").out
+    assert f"--{option}" not in run("train", "--help").out
 
 
 def test_without_the_training_packages_one_sentence_says_what_to_install(run, parts, tmp_path, monkeypatch):

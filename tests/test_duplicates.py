@@ -98,7 +98,7 @@ def test_a_copy_neither_teaches_nor_calibrates(
         copy(data / "train/good")
     found, told = materials(data, tmp_path / "m.onnx", monkeypatch, cross_conformal=folds)
     assert len(found.pixels.images) == 21
-    for part in ("fit", "validation", "held_back", "labelled"):
+    for part in ("fit", "validation", "labelled"):
         assert list(getattr(found, part)) == list(getattr(without, part))
     assert [one for one in told if one.startswith("1 good image left out as identical to another one")]
 

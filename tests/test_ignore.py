@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from blemish.closed_form import CrossFit
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

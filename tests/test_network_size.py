@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from blemish.variety import can_tell, common_share, parts_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

@@ -57,7 +57,26 @@ def to_onnx(module: CalibratedNetwork, size: tuple[int, int]) -> bytes:
             dynamo=False,
         )
     graph = onnx.load_model_from_string(buffer.getvalue())
-    return with_halves(graph).SerializeToString(deterministic=True)
+    return with_halves(without_aliases(graph)).SerializeToString(deterministic=True)
+
+
+def without_aliases(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph, in place, whose nodes take each constant by its own name.
+
+    The exporter writes equal tensors once and gives them to others by `Identity`. ONNX Runtime (1.32) refuses such a
+    graph where it fuses a division with a product by one of these: it drops the `Identity` and keeps its name.
+    """
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    aliases: dict[str, str] = {}
+    for node in graph.graph.node:
+        if node.op_type == "Identity" and node.input[0] in constants:
+            aliases[node.output[0]] = node.input[0]
+    nodes = [node for node in graph.graph.node if node.output[0] not in aliases]
+    for node in nodes:
+        node.input[:] = [aliases.get(name, name) for name in node.input]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    return graph
 
 
 def with_halves(graph: onnx.ModelProto) -> onnx.ModelProto:
