@@ -209,7 +209,7 @@ def test_module_and_graph_are_blind_alike() -> None:
     mask = np.zeros((64, 64), bool)
     mask[40:, :20] = True
     network = fitted_network([noise(seed) for seed in range(16)], interest=Interest(mask, noise(99)))
-    images = np.stack([noise(7), stained(8)])
+    images = np.stack([noise(7), stained(8), noise(9)])  # not as many as the exporter was shown
     other = np.where(mask[..., None], 255, images).astype(np.uint8)
     with torch.inference_mode():
         maps, changed = (network(torch.from_numpy(some)).numpy() for some in (images, other))

@@ -31,4 +31,4 @@ class Interest(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, H, W), 0 under the mask."""
-        return torch.where(self.ignored, torch.zeros_like(maps), maps)
+        return maps.masked_fill(self.ignored, 0)
