@@ -12,7 +12,7 @@ from blemish.networks.receptive_field import ReceptiveField, receptive_fields
 from blemish.networks.upsampling import linear_resampling
 
 STRIDES = (4, 8, 16, 32)
-MOST_CHANNELS = 112  # of one map in a level; of more, the principal components count
+MOST_CHANNELS = 64  # of one map in a level; of more, the principal components count
 STRIDE = 8  # of the anomaly map before it is upsampled
 
 
