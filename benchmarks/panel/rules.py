@@ -120,7 +120,7 @@ LEVELS: dict[str, Callable[[Callable[[int], Tensor], dict[int, Tensor]], Tensor]
 }
 
 
-@lru_cache(maxsize=24)
+@lru_cache(maxsize=96)
 def distances(
     found: Cached, name: str, chosen: tuple[int, ...], reach: int, covariance: str | float, ridge: float
 ) -> tuple[Tensor, Tensor]:
