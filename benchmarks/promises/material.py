@@ -11,7 +11,6 @@ from PIL import Image, ImageFilter
 from blemish.datasets.layouts import DataSet, Sample
 from blemish.detector import Detector, FailedImage
 from blemish.errors import BlemishError
-from blemish.exporting.graphs import first_opinion
 from blemish.images import read_image
 from blemish.training import train
 from draws import link
@@ -51,7 +50,6 @@ class Material:
         new: the new good images, as they are and changed, by `DRIFTS`.
         kept_away: how many of them, the first, were kept away from training; the others are of the test folder.
         anomalous: the anomalous test images.
-        new_without, anomalous_without: the same images as they are, without the second opinion.
         nominal: the paths of all good images of the data, to be used with other detectors.
         defects: the paths of all anomalous ones.
     """
@@ -61,8 +59,6 @@ class Material:
     new: dict[str, Scored]
     kept_away: int
     anomalous: Scored
-    new_without: Scored
-    anomalous_without: Scored
     nominal: list[Path]
     defects: list[Path]
 
@@ -78,18 +74,14 @@ def prepare(data: DataSet, *, seed: int, size: int) -> Material:
     new = [sample.path for sample in (*away, *data.test) if not sample.anomalous]
     defects = [sample.path for sample in data.test if sample.anomalous]
     with tempfile.TemporaryDirectory() as folder:
-        model, first = Path(folder) / "model.onnx", Path(folder) / "first.onnx"
+        model = Path(folder) / "model.onnx"
         detector = train(link(rest, Path(folder) / "data").root, model, seed=seed, size=(size, size))
-        first.write_bytes(first_opinion(model.read_bytes()))
-        without = Detector.load(first)
         return Material(
             name=f"{data.root.resolve().name}, seed {seed}",
             detector=detector,
             new={name: score(detector, new, change) for name, change in DRIFTS.items()},
             kept_away=len(away),
             anomalous=score(detector, defects),
-            new_without=score(without, new),
-            anomalous_without=score(without, defects),
             nominal=[sample.path for sample in (*data.train, *data.test) if not sample.anomalous],
             defects=defects,
         )

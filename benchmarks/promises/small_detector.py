@@ -11,27 +11,27 @@ import torch
 import torch.nn.functional as F
 
 from blemish.cross_calibration import CrossCalibration
-from blemish.discoveries import discover
 from blemish.images import read_image, to_network_size
 from blemish.networks.backbones import Backbone
-from blemish.networks.features import FeatureGrid
+from blemish.networks.features import STRIDES, Features
 from promises.material import Material
 from promises.tables import header, plus_minus, row, small
 
 RATES = (0.05, 0.1, 0.2)
 IMAGES, FOLDS = 40, (4, 10, 40)  # of cross-conformal
-FIT, HELD_BACK, NEW, DEFECTS = 100, 100, 20, 10  # of the second opinion
 
 
 def features(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
-    """Frozen features averaged to 4 x 4 cells, in 24 random directions: (N, 16, 24)."""
-    grid = FeatureGrid(Backbone(), size=size).eval()
-    directions = torch.randn(grid.channels, 24, generator=torch.Generator().manual_seed(0)) / grid.channels**0.5
+    """Frozen features of stride 16 averaged to 4 x 4 cells, in 24 random directions: (N, 16, 24)."""
+    maps = Features(Backbone(strides=STRIDES), size=size).eval()
+    channels = maps.backbone.channels[STRIDES.index(16)]
+    directions = torch.randn(channels, 24, generator=torch.Generator().manual_seed(0)) / channels**0.5
     rows = []
     with torch.inference_mode():
         for path in paths:
             pixels = torch.from_numpy(to_network_size(read_image(path), size))[None]
-            rows.append(F.adaptive_avg_pool2d(grid(pixels), 4).flatten(2).mT @ directions)
+            found = maps(pixels)[STRIDES.index(16)]
+            rows.append(F.adaptive_avg_pool2d(found, 4).flatten(2).mT @ directions)
     return torch.cat(rows).numpy()
 
 
@@ -49,29 +49,6 @@ def distances(fit: np.ndarray, others: np.ndarray) -> np.ndarray:
 def scores(fit: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Scores (N,): the largest distance over cells, as in FCDD's maximum."""
     return distances(fit, others).max(0)
-
-
-def second_opinion(
-    nominal: np.ndarray, anomalous: np.ndarray, name: str, rng: np.random.Generator, splits: int
-) -> None:
-    """A row: calibrated without the second opinion, used without and with it; each split is a training of its own."""
-    figures = np.zeros((splits, 2, len(RATES), 3))
-    for split in range(splits):
-        order = rng.permutation(len(nominal))
-        fit, held_back, new = np.split(nominal[order[: FIT + HELD_BACK + NEW]], [FIT, FIT + HELD_BACK])
-        test = np.concatenate([new, anomalous[rng.choice(len(anomalous), DEFECTS, replace=False)]])
-        calibration, first = scores(fit, held_back), distances(fit, test)
-        second = distances(np.concatenate([fit, held_back]), test)
-        for row_of, of_test in enumerate((first.max(0), np.minimum(first, second).max(0))):
-            p_values = (1 + (calibration >= of_test[:, None]).sum(1)) / (1 + HELD_BACK)
-            for column, rate in enumerate(RATES):
-                alarms = p_values <= rate + 1e-9
-                found = discover(p_values.tolist(), false_discovery_rate=rate).discovered
-                false = found[:NEW].sum() / max(1, found.sum())
-                figures[split, row_of, column] = alarms[:NEW].mean(), alarms[NEW:].mean(), false
-    for label, one in zip(("without", "with"), figures.transpose(1, 2, 3, 0), strict=True):
-        cells = (f"{plus_minus(alarms)}, {found.mean():.2f}; {plus_minus(false)}" for alarms, found, false in one)
-        row(name, label, *cells)
 
 
 def cross_conformal(
@@ -127,19 +104,12 @@ def split_fit(nominal: np.ndarray, anomalous: np.ndarray, rng: np.random.Generat
 
 
 def many_trainings(materials: Sequence[Material], *, splits: int, seed: int) -> None:
-    """Both tables, for each data set once."""
+    """The table, for each data set once."""
     of_data = {}
     for one in materials:
         size = one.detector.metadata.size
         name = one.name.partition(",")[0]
         of_data.setdefault(name, (features(one.nominal, size), features(one.defects, size)))
-    print(
-        f"\n### Second opinion of a small detector, {FIT} images to fit to, {HELD_BACK} held back, {splits:,} splits\n"
-    )
-    asked = (f"{rate:g}: false alarms, defects found; false discoveries" for rate in RATES)
-    header("data", "second opinion", *asked)
-    for name, pair in of_data.items():
-        second_opinion(*pair, name, np.random.default_rng(seed), splits)
     print(f"\n### Cross-conformal with a small detector, {IMAGES} nominal images, {splits:,} splits\n")
     header("data", "folds", *(f"asked {rate:g}: false alarms (proven bound), defects found" for rate in RATES))
     for name, pair in of_data.items():

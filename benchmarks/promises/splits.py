@@ -1,7 +1,4 @@
-"""The arithmetic on real scores: new images dealt into calibration and test by chance, which makes them exchangeable.
-
-The detector knows none of them, and so its second opinion takes no side.
-"""
+"""The arithmetic on real scores: new images dealt by chance into calibration and test, which so are exchangeable."""
 
 import numpy as np
 from scipy.stats import kstest
