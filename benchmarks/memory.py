@@ -3,7 +3,7 @@
 python benchmarks/memory.py MODEL.onnx IMAGE [--numbers 1000 100000] [--heatmaps]
 
 The folder is one image and links to it. What is kept of an image does not depend on the network; a small one will do:
-blemish train DATA -o small.onnx --size 64 --anomalies none
+blemish train DATA -o small.onnx --size 64
 """
 
 import argparse

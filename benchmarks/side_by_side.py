@@ -2,7 +2,7 @@
 
     python benchmarks/side_by_side.py [--runs 3] [--csv FILE]
 
-Both train on the bricks of `blemish demo` without synthetic anomalies, with as many threads as there are cores.
+Both train on the bricks of `blemish demo`, with as many threads as there are cores.
 Twice the time of one alone is what two take one after the other. Measure while nothing else runs.
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
 def seconds_of(folder: Path, *, jobs: int) -> float:
     """From the start of so many trainings to the end of the last."""
     started = time.perf_counter()
-    train = [sys.executable, "-m", "blemish", "train", folder / "bricks", "--anomalies", "none", "--json", "-o"]
+    train = [sys.executable, "-m", "blemish", "train", folder / "bricks", "--json", "-o"]
     models = [folder / f"model{job}.onnx" for job in range(jobs)]
     running = [subprocess.Popen([*train, model], stdout=subprocess.DEVNULL) for model in models]
     if any(process.wait() for process in running):
