@@ -7,6 +7,7 @@ import torch
 
 from blemish.gaussian_estimation import fit_head, fit_projections
 from blemish.networks.backbones import Backbone
+from blemish.networks.evidence import Evidence
 from blemish.networks.features import STRIDES, Features
 from blemish.networks.heads import Head
 from blemish.networks.interest import Interest
@@ -35,3 +36,16 @@ def fitted_network(images: Sequence[np.ndarray], *, interest: Interest | None = 
     head = Head(features)
     fit(features, head, images)
     return DetectorNetwork(features, head, interest=interest).eval()
+
+
+@torch.inference_mode()
+def random_evidence(features: Features, maps: Sequence[torch.Tensor], *, unit: float, seed: int = 0) -> Evidence:
+    """Evidence of random weights, its logits of these maps spread about 0 as wide as `1 / unit`."""
+    torch.manual_seed(seed)
+    evidence = Evidence(features, hidden=8).eval()
+    inputs = evidence.inputs(maps)
+    evidence.standardise_by(inputs)
+    logits = evidence(inputs)
+    evidence.centre.copy_(logits.median())
+    evidence.spread.copy_(unit * logits.std())
+    return evidence

@@ -3,17 +3,19 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from blemish.networks.cells import CellNetwork
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from blemish import refinement
+from blemish.networks.evidence import Evidence
+from blemish.networks.receptive_field import AxisField, ReceptiveField
 from blemish.refinement import BATCH, Anomalies, Training, coverage, refine
 
 C, ROWS, COLUMNS = 4, 6, 8
@@ -33,9 +35,14 @@ def anomalies_of(kinds: list[int], *, seed: int = 1) -> Anomalies:
     return Anomalies(features, covered, torch.tensor(kinds))
 
 
-def network() -> CellNetwork:
+FIELD = ReceptiveField(AxisField(ROWS, stride=8, extent=8), AxisField(COLUMNS, stride=8, extent=8))
+# A backbone of one map, on the grid of the anomaly map.
+ONE_MAP: Any = SimpleNamespace(fields=[FIELD], field=FIELD, backbone=SimpleNamespace(channels=(C,)))
+
+
+def network() -> Evidence:
     torch.manual_seed(0)
-    return CellNetwork(channels=C, hidden=8)
+    return Evidence(ONE_MAP, hidden=8)
 
 
 @settings(max_examples=40, deadline=None)
@@ -59,7 +66,7 @@ def test_coverage_of_nothing_and_of_everything_is_exact() -> None:
 
 def test_it_learns_to_tell_anomalous_cells(training: Training) -> None:
     trained = network()
-    refine(trained, nominal=nominal_features(60), anomalies=anomalies_of([0] * 90), training=training, stage="gate")
+    refine(trained, nominal=nominal_features(60), anomalies=anomalies_of([0] * 90), training=training, stage="evidence")
     new = anomalies_of([0] * 40, seed=9)
     with torch.inference_mode():
         logits = trained(new.features.float())
@@ -78,7 +85,7 @@ def test_half_of_a_batch_is_nominal_and_every_kind_is_drawn_as_often(training: T
         return logits.mean()
 
     data = {"nominal": nominal_features(20), "anomalies": marked}
-    refine(network(), **data, training=training, stage="gate", objective=note)
+    refine(network(), **data, training=training, stage="evidence", objective=note)
     assert drawn[0.0] == drawn.total() / 2 == 4 * 10 * BATCH  # epochs, steps of 160 anomalies
     for kind in (0.25, 0.5, 0.75):
         assert 160 < drawn[kind] < 267  # a third of 640, six deviations to either side
@@ -91,7 +98,7 @@ def test_a_batch_is_varied_before_it_is_learned_from(training: Training) -> None
         varied.append(features + torch.rand(1, generator=generator))
         return varied[-1]
 
-    class Noting(CellNetwork):
+    class Noting(Evidence):
         seen: ClassVar[list[torch.Tensor]] = []
 
         def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -99,7 +106,7 @@ def test_a_batch_is_varied_before_it_is_learned_from(training: Training) -> None
             return super().forward(features)
 
     data = {"nominal": nominal_features(5), "anomalies": anomalies_of([0])}
-    refine(Noting(channels=C, hidden=8), **data, training=training, stage="evidence", vary=shifted)
+    refine(Noting(ONE_MAP, hidden=8), **data, training=training, stage="evidence", vary=shifted)
     torch.testing.assert_close(Noting.seen, varied)
     offsets = {round(float((after - before).mean()), 4) for after, before in zip(varied[1:], varied[:-1], strict=True)}
     assert len(offsets) == 3  # another draw each epoch
@@ -121,7 +128,7 @@ def test_a_killed_run_ends_in_the_same_weights(training: Training, killed_after:
     with killed_after(died_after):
         refine(network(), nominal=nominal, anomalies=known, training=training, stage="killed")
     told: list[str] = []
-    resumed = CellNetwork(channels=C, hidden=8)
+    resumed = Evidence(ONE_MAP, hidden=8)
     told_to = replace(training, notify=told.append)
     refine(resumed, nominal=nominal, anomalies=known, training=told_to, stage="killed")
     assert told == [f"killed: resumed after epoch {died_after} of 4"]
@@ -130,9 +137,9 @@ def test_a_killed_run_ends_in_the_same_weights(training: Training, killed_after:
 
 def test_a_state_of_another_training_or_stage_is_not_resumed_from(training: Training) -> None:
     nominal, known = nominal_features(20), anomalies_of([0] * 30)
-    refine(network(), nominal=nominal, anomalies=known, training=training, stage="gate")
+    refine(network(), nominal=nominal, anomalies=known, training=training, stage="evidence")
     told: list[str] = []
-    for key, stage in (("another training", "gate"), ("one training", "evidence")):
+    for key, stage in (("another training", "evidence"), ("one training", "another stage")):
         other = replace(training, key=key, notify=told.append)
         refine(network(), nominal=nominal, anomalies=known, training=other, stage=stage)
     assert told == []  # nothing was resumed
@@ -147,7 +154,9 @@ def test_the_learning_rate_rises_then_falls_to_nothing(training: Training, monke
         return step(self, *arguments, **options)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note)
-    refine(network(), nominal=nominal_features(20), anomalies=anomalies_of([0] * 400), training=training, stage="gate")
+    refine(
+        network(), nominal=nominal_features(20), anomalies=anomalies_of([0] * 400), training=training, stage="evidence"
+    )
     assert len(rates) == 4 * 25
     highest = int(np.argmax(rates))
     assert highest == 30

@@ -1,4 +1,4 @@
-"""What a training learns from: labelled defects drawn type by type, synthetic anomalies, outlier exposure."""
+"""What a training learns from: labelled defects drawn type by type, copies of good images, outlier exposure."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,11 +15,9 @@ from blemish.synthetic.turned import ANY
 from blemish.training_anomalies import (
     MOST_LABELLED,
     SUSPICIOUS,
-    Alteration,
     labelled_anomalies,
     nominal_copies,
     outlier_anomalies,
-    paint,
 )
 
 SIDE = 48
@@ -57,9 +55,7 @@ def no_suspicion(image: np.ndarray) -> np.ndarray:
 def made_of(pixels: Pixels, *, seed: int = 0, suspect=no_suspicion) -> list[training_anomalies.Anomaly]:
     labelled = list(range(NOMINAL, len(pixels.samples)))
     rng = np.random.default_rng(seed)
-    return labelled_anomalies(
-        pixels, labelled, list(range(NOMINAL)), alteration=Alteration(ANY), suspect=suspect, rng=rng
-    )
+    return labelled_anomalies(pixels, labelled, list(range(NOMINAL)), freedom=ANY, suspect=suspect, rng=rng)
 
 
 # Labelled defects
@@ -151,42 +147,10 @@ def test_without_a_mask_the_defect_is_where_the_map_is_high(masks: bool, tmp_pat
 # Other sources
 
 
-@pytest.mark.parametrize("kind", ["scars", "confetti"])
-def test_synthetic_anomalies_are_painted_on_the_image_asked_for(kind: str) -> None:
-    images = np.stack([ground(seed) for seed in range(4)])
-    for seed in range(10):
-        made = paint(images, 2, kind, np.random.default_rng(seed), nominal=[0, 1, 2])
-        assert made.mask.any()
-        np.testing.assert_array_equal(made.image[~made.mask], images[2][~made.mask])
-        again = paint(images, 2, kind, np.random.default_rng(seed), nominal=[0, 1, 2])
-        np.testing.assert_array_equal(made.image, again.image)
-
-
-def test_scars_take_the_texture_of_nominal_images_only() -> None:
-    images = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (100, 60, 250)])
-    for seed in range(40):
-        made = paint(images, 0, "scars", np.random.default_rng(seed), nominal=[0, 1])
-        assert made.image.max() < 200  # nothing of the third, which is not nominal
-
-
-def test_copies_take_the_light_they_are_told() -> None:
-    def dark(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return image // 2
-
-    images = np.full((3, SIDE, SIDE, 3), 200, np.uint8)
-    alteration = Alteration(ANY, light=dark)
-    assert {
-        copy.mean() for copy in nominal_copies(images, [0, 2], 9, np.random.default_rng(0), alteration=alteration)
-    } == {100.0}
-
-
 def test_copies_are_of_nominal_images_only_and_of_them_all() -> None:
     images = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (40, 200, 120)])
     means = np.array(
-        [
-            copy.mean()
-            for copy in nominal_copies(images, [0, 2], 60, np.random.default_rng(0), alteration=Alteration(ANY))
-        ]
+        [copy.mean() for copy in nominal_copies(images, [0, 2], 60, np.random.default_rng(0), freedom=ANY)]
     )
     assert len(means) == 60
     near = np.abs(means[:, None] - [40, 200, 120]).argmin(1)  # flat images keep their mean but for the brightness
