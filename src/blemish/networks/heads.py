@@ -11,7 +11,7 @@ from blemish.networks.gaussian import PositionGaussians, harmonic
 from blemish.objectives import pseudo_huber
 
 REACH = 1  # cells: how far off a position the same thing may lie
-BACKGROUND = 0.5  # weight of distances beside the part, where parts are turned upright
+BACKGROUND = 0.3  # of what distances exceed 1 by counts beside the part, where parts are turned upright
 
 
 class Head(nn.Module):
@@ -22,14 +22,15 @@ class Head(nn.Module):
 
     Args:
         features: makes the levels.
-        part: bool (h, w), the cells that show the part where parts are turned upright; beside it distances count half.
+        part: bool (h, w), the cells that show the part where parts are turned upright; beside it
+            distances count less.
 
     Attributes:
         levels: a `PositionGaussians` each.
         evidence: trained on known anomalies; None where there are none.
     """
 
-    weight: Tensor  # (h, w)
+    weight: Tensor | None  # (h, w)
 
     def __init__(self, features: Features, *, part: Tensor | None = None) -> None:
         super().__init__()
@@ -38,8 +39,7 @@ class Head(nn.Module):
         )
         self.to_grid = OneGrid([level.field for level in features.levels], features.field)
         self.evidence: Evidence | None = None
-        part = torch.ones(features.field.grid, dtype=torch.bool) if part is None else part
-        self.register_buffer("weight", torch.where(part, 1.0, BACKGROUND))
+        self.register_buffer("weight", None if part is None else torch.where(part, 1.0, BACKGROUND))
 
     def forward(self, levels: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
         """The anomaly map A >= 0 (N, h, w) of the levels' features and the backbone's maps."""
@@ -54,4 +54,5 @@ class Head(nn.Module):
 
     def joined(self, distances: Sequence[Tensor]) -> Tensor:
         """d (N, h, w) of the levels' distances, each on a grid of its own."""
-        return harmonic(self.to_grid(distances)) * self.weight
+        joined = harmonic(self.to_grid(distances))
+        return joined if self.weight is None else 1 + self.weight * (joined - 1)  # 1 is the usual distance
