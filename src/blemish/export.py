@@ -82,11 +82,15 @@ def without_aliases(graph: onnx.ModelProto) -> onnx.ModelProto:
 def with_halves(graph: onnx.ModelProto) -> onnx.ModelProto:
     """The graph, in place, with large tensors of half-precision numbers stored as such.
 
-    The exporter writes out what is cast to single precision; a runtime casts it when it loads the file.
+    The exporter writes out what is cast to single precision; a runtime casts it when it loads the file. Weights of
+    convolutions stay as they are: the quantiser wants constants.
     """
+    weights = {name for node in graph.graph.node if node.op_type == "Conv" for name in node.input}
     casts = []
     for tensor in graph.graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < LARGE_TENSOR:
+            continue
+        if tensor.name in weights:
             continue
         values = onnx.numpy_helper.to_array(tensor)
         with np.errstate(over="ignore"):
