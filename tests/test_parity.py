@@ -11,11 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from blemish.closed_form import CrossFit, fit_in_one
-from blemish.networks.cells import CellNetwork
-from blemish.networks.focus import Focus, small_cells
-from blemish.networks.sharp_cells import SharpCells
-from blemish.networks.wide_cells import WideCells, lean
 from PIL import Image
 
 from blemish.calibration import Calibration
@@ -28,13 +23,14 @@ from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
 from blemish.networks.backbones import Backbone
-from blemish.networks.features import FeatureGrid
-from blemish.networks.gaussian import GaussianHead, View
-from blemish.networks.heads import Head, with_distance
+from blemish.networks.features import STRIDES, Features
+from blemish.networks.heads import Head
+from blemish.networks.interest import Interest
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.runtimes import open_graph
 from blemish.training import train
 from conftest import noise
+from small_networks import fit, random_evidence
 
 ROOT = Path(__file__).parent.parent
 SIZE = (64, 96)
@@ -74,69 +70,36 @@ def write_images(folder: Path) -> list[Path]:
 
 
 PARTS = {
-    "closed form": (),
-    "with a second opinion": ("second opinion",),
-    "with gate": ("gate",),
-    "with evidence": ("second opinion", "gate", "evidence"),
-    "wide cells": ("wide cells", "focus", "second opinion", "evidence"),
-    "upright": ("second opinion", "gate", "evidence", "alignment"),
+    "good images only": (),
+    "with evidence": ("evidence",),
+    "upright": ("evidence", "alignment"),
+    "with a region of no interest": ("evidence", "interest"),
 }
 
 
 def fitted_network(*parts: str) -> DetectorNetwork:
+    """The default backbone, with Gaussians and evidence of noise."""
     torch.manual_seed(0)
-    whole = FeatureGrid(Backbone(), size=SIZE).eval()
-    features = whole.deepest() if "wide cells" in parts else whole
-    part = torch.ones(features.grid, dtype=torch.bool)
+    features = Features(Backbone(strides=STRIDES), size=SIZE).eval()
+    part = torch.ones(features.field.grid, dtype=torch.bool)
     part[:, 4:] = "alignment" not in parts
-    wide = WideCells(features, beyond=features.backbone.beyond()) if "wide cells" in parts else None
-
-    def seen_by_closed_form(some: torch.Tensor) -> torch.Tensor:
-        return features(some) if wide is None else wide(*features.with_maps(some))
-
-    if wide is None:
-        gaussian = GaussianHead([View.whole(features.channels)], grid=features.grid, part=part)
-    else:
-        gaussian = GaussianHead(wide.views, grid=wide.grid)
-    head = Head(gaussian, wide=wide)
-    with torch.no_grad():
-        pixels = torch.randint(0, 256, (40, *SIZE, 3), dtype=torch.uint8)
-        cross_fit = CrossFit(head.gaussian)
-        cross_fit.fit(seen_by_closed_form(some) for some in pixels.split(8))
-        if wide is not None and "focus" in parts:
-            small = GaussianHead([small_cells(features.channels)], grid=features.grid)
-            fit_in_one(small, (features(some) for some in pixels.split(8)))
-            head.focus = Focus(small)
-        if "second opinion" in parts:
-            held_back = torch.randint(0, 256, (8, *SIZE, 3), dtype=torch.uint8)
-            head.second = cross_fit.second_opinion([seen_by_closed_form(held_back)])
-        nominal, maps = features.with_maps(pixels[:8])
-        if "gate" in parts:
-            whitened = head.gaussian.whiten(seen_by_closed_form(pixels[:8]))
-            seen = with_distance(whitened, head.gaussian.distance(whitened))
-            head.gate = standing(CellNetwork(channels=seen.shape[1]), seen, unit=1.0)
-        if "evidence" in parts:
-            evidence = SharpCells(whole, hidden=16)
-            # As large as the closed form's norm, or more.
-            head.evidence = standing(evidence, evidence.sees(nominal, maps), unit=0.1)
-        if wide is not None:
-            head.wide, head.gaussian = lean(wide, gaussian)
-    return DetectorNetwork(features, head, sigma=4.0, alignment=turning() if "alignment" in parts else None).eval()
+    head = Head(features, part=part).eval()
+    images = np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), dtype=np.uint8)
+    fit(features, head, list(images))
+    if "evidence" in parts:
+        with torch.inference_mode():
+            maps = features(torch.from_numpy(images[:8]))
+        head.evidence = random_evidence(features, maps, unit=0.5)  # as loud as the distances, or more
+    ignored = np.zeros(SIZE, dtype=bool)
+    ignored[:20, 50:] = True
+    interest = Interest(ignored, images[0]) if "interest" in parts else None
+    alignment = turning() if "alignment" in parts else None
+    return DetectorNetwork(features, head, sigma=4.0, interest=interest, alignment=alignment).eval()
 
 
 def turning() -> Alignment:
     """Turns images of noise by whatever its template makes of them."""
     return Alignment(Silhouettes(SIZE, 10.0), torch.rand(DIRECTIONS, CIRCLES), reach=30.0, size=SIZE)
-
-
-def standing(network: CellNetwork, seen: torch.Tensor, *, unit: float) -> CellNetwork:
-    """The network with random weights, but logits in the range that training leaves them in."""
-    network.eval()
-    network.standardise_by(seen)
-    logits = network(seen)
-    network.centre.fill_(logits.mean())
-    network.spread.fill_(unit * logits.std())
-    return network
 
 
 @pytest.fixture(scope="module", params=PARTS.values(), ids=PARTS)
@@ -164,6 +127,17 @@ def test_the_graph_is_the_torch_module(model: tuple[DetectorNetwork, Path], tmp_
         assert one.score == pytest.approx(score.item(), abs=tolerance)
         assert one.p_value == pytest.approx(p_value.item(), abs=1e-6)
         assert one.p_value == pytest.approx(detector.calibration.p_value(one.score), abs=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_the_graph_is_the_torch_module_at_any_batch_size(model: tuple[DetectorNetwork, Path], batch: int) -> None:
+    network, path = model
+    pixels = np.random.default_rng(batch).integers(0, 256, (batch, *SIZE, 3), dtype=np.uint8)
+    maps, scores, _ = Detector.load(path).run(pixels)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(maps, expected, rtol=0, atol=TOLERANCE * expected.max())
+    np.testing.assert_allclose(scores, expected.max((1, 2)), rtol=TOLERANCE)
 
 
 @pytest.fixture(params=EXPORT_TOLERANCE)
@@ -232,7 +206,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if not data.is_dir():
         pytest.skip("no screw images beside the checkout; name their folder's parent in BLEMISH_DATA")
     path = tmp_path_factory.mktemp("trained") / "screw.onnx"
-    detector = train(data, path, anomalies="none", align=request.param)
+    detector = train(data, path, align=request.param)
     assert detector.metadata.aligned == request.param
     return path, data
 
@@ -270,7 +244,7 @@ def test_an_export_of_a_trained_model_scores_as_it_does(
 @pytest.mark.timeout(900)
 def test_an_environment_without_torch_scores_the_same(tmp_path: Path) -> None:
     """Installs the runtime alone, from a package index, and scores in it."""
-    network = fitted_network(*PARTS["wide cells"])
+    network = fitted_network(*PARTS["with evidence"])
     metadata = ModelMetadata(SIZE, "good images only", {}, {}, (), Calibration((20.0, 30.0)), 0.0, 1000.0)
     export_onnx(network, metadata, tmp_path / "m.onnx")
     images = write_images(tmp_path)
