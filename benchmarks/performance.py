@@ -23,9 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from blemish.networks.cells import CellNetwork
-from blemish.networks.focus import Focus, small_cells
-from blemish.networks.wide_cells import WideCells, lean
 from PIL import Image
 from skimage.data import brick
 from torch import Tensor, nn
@@ -34,7 +31,6 @@ from blemish import Detector
 from blemish.calibration import Calibration
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
-from blemish.evidence import evidence_network
 from blemish.export import OPSET, to_onnx, with_fixed_padding
 from blemish.exporting import INT8_SHARES, TARGETS, TOLERANCE, calibration_scores
 from blemish.exporting.agreement import agreement
@@ -44,12 +40,11 @@ from blemish.images import load
 from blemish.model_file import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
-from blemish.networks.features import FeatureGrid
-from blemish.networks.gaussian import GaussianHead, SecondOpinion
+from blemish.networks.evidence import Evidence
+from blemish.networks.features import STRIDES, Features
 from blemish.networks.heads import Head
 from blemish.networks.network import CalibratedNetwork, DetectorNetwork
 from blemish.runtimes import Graph, open_graph
-from blemish.training import STRIDES
 
 BATCH = 8
 CALIBRATION = [1.0] * 64
@@ -62,15 +57,15 @@ RUNTIMES = {"ONNX Runtime f32": ("onnxruntime", "f32")} | {
 
 
 class Trunk(nn.Module):
-    """The plain backbone with the input of a detector; its three maps take the names of a detector's outputs."""
+    """The plain backbone with the input of a detector; its last three maps take the names of a detector's outputs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = Backbone()
+        self.backbone = Backbone(strides=STRIDES)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of three depths, of uint8 pixels (N, H, W, 3)."""
-        return tuple(self.backbone(pixels.permute(0, 3, 1, 2).float()))
+        return tuple(self.backbone(pixels.permute(0, 3, 1, 2).float())[-3:])
 
 
 def trunk_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
@@ -95,50 +90,26 @@ def trunk_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
 
 
 def detector_model(
-    size: tuple[int, int],
-    *,
-    backbone: str = DEFAULT_BACKBONE,
-    strides: tuple[int, ...] = STRIDES,
-    gate: bool = True,
-    second: bool = True,
-    evidence: bool = False,
-    upright: bool = False,
-    wide: bool = False,
+    size: tuple[int, int], *, backbone: str = DEFAULT_BACKBONE, evidence: bool = False, upright: bool = False
 ) -> bytes:
-    """A detector as it is before it has learned anything; without further options the default one.
+    """A detector as it is before it has learned anything; without further options that of good images only.
 
     One that turns parts upright has them on a quarter of the upright picture.
     """
     torch.manual_seed(0)
-    trunk = Backbone(backbone, strides=strides, pretrained=backbone == DEFAULT_BACKBONE)
-    whole = FeatureGrid(trunk, size=size, stride=8 if 8 in strides else strides[0]).eval()
-    features = whole.deepest() if wide else whole
-    wider = WideCells(features, beyond=trunk.beyond()) if wide else None
-    seen = features if wider is None else wider
-    part = torch.ones(seen.grid, dtype=torch.bool)
-    part[seen.grid[0] // 4 :] = not upright
-    gaussian = GaussianHead(seen.views, grid=seen.grid, part=part)
-    for name, numbers in gaussian.named_buffers():
-        if name != "scale" and numbers.is_floating_point():
+    trunk = Backbone(backbone, strides=STRIDES, pretrained=backbone == DEFAULT_BACKBONE)
+    features = Features(trunk, size=size).eval()
+    rows, _ = features.field.grid
+    part = torch.ones(features.field.grid, dtype=torch.bool)
+    part[rows // 4 :] = not upright
+    head = Head(features, part=part)
+    for level in head.levels:
+        for numbers in (level.mean, level.whitening):
             numbers.normal_()
-    opinion = SecondOpinion(gaussian) if second else None
-    focus = Focus(GaussianHead([small_cells(features.channels)], grid=features.grid)) if wider is not None else None
-    for numbers in opinion.buffers() if opinion is not None else ():
-        if numbers.is_floating_point():
-            numbers.normal_()
-    if wider is not None:
-        wider, gaussian = lean(wider, gaussian)
-    head = Head(
-        gaussian,
-        wide=wider,
-        focus=focus,
-        second=opinion,
-        gate=CellNetwork(channels=gaussian.directions + 1) if gate and wider is None else None,
-        evidence=evidence_network(whole) if evidence else None,
-    )
+    head.evidence = Evidence(features) if evidence else None
     template = torch.rand(DIRECTIONS, CIRCLES)
     alignment = Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None
-    network = DetectorNetwork(features, head, sigma=5.0, alignment=alignment).eval()
+    network = DetectorNetwork(features, head, alignment=alignment).eval()
     return to_onnx(CalibratedNetwork(network, CALIBRATION), size)
 
 

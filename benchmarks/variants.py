@@ -1,4 +1,4 @@
-"""What each part of the detector, a larger image and a larger backbone cost in time: milliseconds an image.
+"""What evidence, alignment, a larger image and a larger backbone cost in time: milliseconds an image.
 
     python benchmarks/variants.py [--runs 60]
 
@@ -19,14 +19,9 @@ from performance import detector_model, running, timed, trunk_model
 def variants() -> Iterator[tuple[str, int, bytes]]:
     """Name, side in pixels and graph of each."""
     yield "trunk alone", 256, trunk_model((256, 256))
-    yield "closed form", 256, detector_model((256, 256), gate=False, second=False)
-    yield "closed form, gate", 256, detector_model((256, 256), second=False)
-    yield "closed form, gate, second opinion (good images only)", 256, detector_model((256, 256))
-    yield "labels: no gate, evidence", 256, detector_model((256, 256), gate=False, evidence=True)
-    for where, options in {"wide cells": {"wide": True}, "parts turned upright": {"upright": True}}.items():
-        yield f"{where}, good images only", 256, detector_model((256, 256), **options)
-        yield f"{where}, labels", 256, detector_model((256, 256), gate=False, evidence=True, **options)
-    yield "stride 16 only, closed form", 256, detector_model((256, 256), strides=(16,), gate=False, second=False)
+    for where, upright in {"as they lie": False, "parts turned upright": True}.items():
+        yield f"{where}, good images only", 256, detector_model((256, 256), upright=upright)
+        yield f"{where}, labels", 256, detector_model((256, 256), evidence=True, upright=upright)
     yield "the default at 320 px", 320, detector_model((320, 320))
     yield "the default at 384 px", 384, detector_model((384, 384))
     yield "EfficientNet-Lite1", 256, detector_model((256, 256), backbone="tf_efficientnet_lite1")
