@@ -57,15 +57,16 @@ RUNTIMES = {"ONNX Runtime f32": ("onnxruntime", "f32")} | {
 
 
 class Trunk(nn.Module):
-    """The plain backbone with the input of a detector; its last three maps take the names of a detector's outputs."""
+    """The plain backbone with a detector's input and outputs: the mean of its deepest map, everywhere."""
 
     def __init__(self) -> None:
         super().__init__()
         self.backbone = Backbone(strides=STRIDES)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of three depths, of uint8 pixels (N, H, W, 3)."""
-        return tuple(self.backbone(pixels.permute(0, 3, 1, 2).float())[-3:])
+        """Maps (N, H, W) and twice the scores (N,) of uint8 pixels (N, H, W, 3)."""
+        scores = self.backbone(pixels.permute(0, 3, 1, 2).float())[-1].mean((1, 2, 3))
+        return scores[:, None, None].expand(-1, *pixels.shape[1:3]), scores, scores.clone()
 
 
 def trunk_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
