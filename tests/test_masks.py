@@ -436,4 +436,4 @@ def test_the_card_counts_masks_that_mark_something(parts: Path) -> None:
     data = read_data_set(parts)
     pixels = read_pixels(data.test, (32, 32), progress=lambda *_: None, notify=lambda _: None)
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
-    assert "2 labelled defects (1 mask)" in _supervision(pixels, labelled, "none", None, [])
+    assert "2 labelled defects (1 mask)" in _supervision(pixels, labelled, None)
