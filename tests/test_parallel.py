@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blemish.parallel import each_on_one_core, eigh
+from blemish.parallel import each_on_one_core
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -27,13 +27,3 @@ def test_a_fault_in_a_piece_is_raised_and_leaves_the_threads_as_they_were(thread
     with pytest.raises(ZeroDivisionError):
         each_on_one_core(lambda piece: 1 // piece, [1, 0, 1])
     assert torch.get_num_threads() == threads
-
-
-@pytest.mark.parametrize(("count", "side"), [(1, 3), (5, 8), (64, 20)])
-def test_eigenvectors_rebuild_their_matrices(threads: int, count: int, side: int) -> None:
-    roots = torch.randn(count, side, 2 * side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    matrices = roots @ roots.mT
-    values, vectors = eigh(matrices)
-    torch.testing.assert_close(vectors @ torch.diag_embed(values) @ vectors.mT, matrices)
-    torch.testing.assert_close(values, torch.linalg.eigvalsh(matrices))
-    assert (values.diff() >= 0).all()

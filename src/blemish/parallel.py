@@ -9,12 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
-
-PIECES_A_THREAD = 4  # so that none waits long for the last one
 
 
 def each_on_one_core(function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
@@ -27,13 +24,3 @@ def each_on_one_core(function: Callable[[Piece], Result], pieces: Sequence[Piece
             return list(pool.map(function, pieces))
         finally:
             torch.set_num_threads(threads)  # with which threads begin that others start later
-
-
-def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (n, C), ascending, and eigenvectors (n, C, C) of symmetric matrices (n, C, C)."""
-    if matrices.device.type != "cpu":
-        values, vectors = torch.linalg.eigh(matrices)
-        return values, vectors
-    size = max(1, -(-len(matrices) // (PIECES_A_THREAD * torch.get_num_threads())))
-    made = each_on_one_core(torch.linalg.eigh, matrices.split(size))
-    return torch.cat([values for values, _ in made]), torch.cat([vectors for _, vectors in made])
