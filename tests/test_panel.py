@@ -14,6 +14,10 @@ from sklearn.neighbors import NearestNeighbors
 import blemish
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation import evaluate
+from blemish.gaussian_estimation import fit_head, fit_projections
+from blemish.networks.backbones import Backbone
+from blemish.networks.features import STRIDES, Features
+from blemish.networks.heads import Head
 from conftest import load_script, noise, save_image, stained
 
 book, coreset, features, jobs, measures, methods, peers, protocols, runs, tables = (
@@ -328,24 +332,43 @@ def test_an_interrupted_panel_goes_on_where_it_was(several, tmp_path: Path, monk
     assert call("--seeds", "0", "--again") == []
 
 
-def test_a_variant_on_cached_features_is_the_peer_of_its_name(parts: Path, tmp_path: Path, monkeypatch):
-    cache, variants = load_script("panel.cache"), load_script("panel.variants")
-    for module in (cache, methods, measures):
+@pytest.fixture
+def small(monkeypatch) -> None:
+    """The panel at 64 x 64 pixels."""
+    rules = load_script("panel.rules")
+    for module in (load_script("panel.cache"), methods, measures):
         monkeypatch.setattr(module, "SIZE", 64)
+    monkeypatch.setattr(rules, "GRID", 8)
     enlarged = features.enlarged
     monkeypatch.setattr(methods, "enlarged", lambda maps: enlarged(maps, size=64))
-    monkeypatch.setattr(variants, "enlarged", lambda maps: enlarged(maps, size=64))
+    monkeypatch.setattr(rules, "enlarged", lambda maps, sigma: enlarged(maps, size=64, sigma=sigma))
+
+
+def test_a_variant_on_cached_features_is_the_peer_of_its_name(parts: Path, tmp_path: Path, small):
+    variants = load_script("panel.variants")
     save_image(parts / "test/good/odd.png", stained(500))
     data = read_data_set(parts)
-    file = tmp_path / "ablation.csv"
+    file, name = tmp_path / "ablation.csv", "one Gaussian of strides 4, 8, 16 (PaDiM)"
     for _ in range(2):  # the second time there is nothing to do
-        variants.run(["padim"], ["parts"], [0], data=parts.parent, cache=tmp_path / "cache", file=file, say=print)
+        variants.run([name], ["parts"], [0], data=parts.parent, cache=tmp_path / "cache", file=file, say=print)
     (one,) = book.read_runs(file).values()
     seen = list(measures.see(methods.fit("padim", data, seed=0).score, data.test).values())
     expected = measures.figures(seen, None)
     assert one.images == expected["images"] == len(data.test)
     for name in ("image_auroc", "pixel_auroc", "aupro"):
         assert getattr(one, name) == pytest.approx(expected[name], abs=1e-3)
+
+
+@torch.inference_mode()
+def test_the_default_variant_is_the_detector(parts: Path, tmp_path: Path, small):
+    found = load_script("panel.cache").cached(parts, tmp_path / "cache")
+    levels = Features(Backbone(strides=STRIDES), size=(64, 64)).eval()
+    head = Head(levels).eval()
+    train, test = ([side(stride) for stride in STRIDES] for side in (found.train, found.test))
+    fit_projections(levels, [train])
+    fit_head(head, [levels.to_levels(train)])
+    _, maps = load_script("panel.rules").Rule()._joined(found, tuple(range(len(train[0]))))
+    torch.testing.assert_close(maps, head.distance(levels.to_levels(test)), rtol=0.02, atol=0.02)
 
 
 def test_the_ablation_compares_with_its_first_variant():
