@@ -383,3 +383,12 @@ def test_the_ablation_compares_with_its_first_variant():
     assert plain.startswith("| plain | 0.900 / 0.800 / 0.500 | 0.700 | 0.800 / 0.800 / 0.500 | +0.000 ± 0.000 / ")
     assert less.startswith("| less | 0.800 / 0.800 / 0.600 | 0.700 | 0.750 / 0.800 / 0.600 | -0.050 ± 0.050 / ")
     assert "| -0.100 (a) / +0.000 (a) / +0.100 (a) |" in less
+
+
+def test_the_set_left_out_has_no_say_in_what_is_chosen():
+    rows = [run(name, "first", (0.5, None, None)) for name in "abc"]
+    rows += [run(name, "other", (figure, None, None)) for name, figure in zip("abc", (0.4, 0.4, 0.9), strict=True)]
+    _, _, a, b, c = tables.choice(tables.Results(rows))
+    assert a == "| a | other | 0.400 | 0.500 | 2 of 2 (-0.150) |"
+    assert b.startswith("| b | other | 0.400 ")
+    assert c == "| c | first | 0.500 | 0.500 | 1 of 2 (+0.000) |"

@@ -161,8 +161,29 @@ def ablation(results: Results) -> Iterator[str]:
         yield _row(name, *map(_shares, rows), _shares(mean), _with_errors(gains), _worst(gains, sets))
 
 
+def choice(results: Results) -> Iterator[str]:
+    """Leave one set out: which variant the other sets choose, and what it and the first variant make of that set.
+
+    A variant's worth on a set is the mean of its figures there; the sets choose by the mean of that.
+    """
+    names = list(dict.fromkeys(run.method for run in results.runs))
+    sets = sorted({run.set for run in results.runs})
+    every = {name: np.array([results.values(one, name, "good") for one in sets]) for name in names}
+    worth = {name: np.array([_mean(row[~np.isnan(row)]) for row in rows]) for name, rows in every.items()}
+    complete = [name for name in names if not np.isnan(worth[name]).any()]
+    if not complete:
+        return
+    yield from _head("set left out", "chosen by the others", "its figures", names[0], "rank there")
+    for place, one in enumerate(sets):
+        others = {name: np.delete(worth[name], place).mean() for name in complete}
+        chosen = max(others, key=lambda name: others[name])
+        rank = 1 + sum(value > others[names[0]] for value in others.values())
+        shown = (_shares(every[name][place]) for name in (chosen, names[0]))
+        yield _row(one, chosen, *shown, f"{rank} of {len(complete)} ({others[names[0]] - others[chosen]:+.3f})")
+
+
 TABLES: dict[str, Callable[[Results], Iterator[str]]] = {
-    table.__name__: table for table in (good, costs, labels, unseen, few, contamination, alarms, ablation)
+    table.__name__: table for table in (good, costs, labels, unseen, few, contamination, alarms, ablation, choice)
 }
 
 
