@@ -44,6 +44,7 @@ def main() -> None:
         elif options.tables:
             tables.write(options.csv or DOCS / "panel.csv", DOCS / "results.md")
             tables.write(DOCS / "ablation.csv", DOCS / "research.md")
+            tables.write(options.csv or DOCS / "panel.csv", DOCS.parent / "README.md")
         elif options.features:
             _run_variants(options)
         else:

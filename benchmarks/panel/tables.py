@@ -81,6 +81,17 @@ def good(results: Results) -> Iterator[str]:
         yield from ("", _against_single_peer(every, means, peers))
 
 
+def summary(results: Results) -> Iterator[str]:
+    """The means of `good`, a row a method; pixel figures are of the sets with masks."""
+    methods = results.methods()
+    sets = sorted({name for method in methods for name in results.sets(method, "good")})
+    every = {method: np.array([results.values(name, method, "good") for name in sets]) for method in methods}
+    if methods:
+        yield from _head("method", *WORDS)
+    for method, rows in every.items():
+        yield _row(method, *(_share(value) for value in _complete_means(rows, every.values())))
+
+
 def costs(results: Results) -> Iterator[str]:
     """What each method takes: medians over sets of their means over seeds."""
     columns = ("fit_s", "memory_mb", "image_ms", "model_mb")
@@ -183,7 +194,8 @@ def choice(results: Results) -> Iterator[str]:
 
 
 TABLES: dict[str, Callable[[Results], Iterator[str]]] = {
-    table.__name__: table for table in (good, costs, labels, unseen, few, contamination, alarms, ablation, choice)
+    table.__name__: table
+    for table in (good, summary, costs, labels, unseen, few, contamination, alarms, ablation, choice)
 }
 
 
