@@ -34,7 +34,7 @@ class Rule:
         levels: features that are compared by themselves, see `LEVELS`.
         power: of the power mean that joins distances; -2 is the harmonic mean of squares, 0 the geometric mean.
         reach: cells off that a neighbour's Gaussian may lie.
-        unit: what a level's distances are divided by: "median" or "largest" of left-out images, or "one".
+        unit: what a level's distances are divided by: "mean", "median" or "largest" of left-out images, or "one".
         covariance: of each position ("full", "diagonal"), or with what share the mean of all positions' joins it.
         ridge: added variance.
         place_scale: power to which distances are divided by how far left-out images reach at a place.
@@ -46,7 +46,7 @@ class Rule:
     levels: tuple[str, ...] = ("fine", "middle", "coarse")
     power: float = -2
     reach: int = 1
-    unit: str = "median"
+    unit: str = "mean"
     covariance: str | float = "full"
     ridge: float = 0.1
     place_scale: float = 0
@@ -86,7 +86,12 @@ class Rule:
             scale = averaged(averaged(left_out.amax(0)[None, None]))[0, 0]
             scale = (scale / scale.mean()).pow(self.place_scale)
             left_out, test = left_out / scale, test / scale
-        units = {"one": 1.0, "median": left_out.median(), "largest": left_out.amax((1, 2)).median()}
+        units = {
+            "one": 1.0,
+            "mean": left_out.mean(),
+            "median": left_out.median(),
+            "largest": left_out.amax((1, 2)).median(),
+        }
         return left_out / units[self.unit], test / units[self.unit]
 
 

@@ -89,7 +89,7 @@ def summary(results: Results) -> Iterator[str]:
     if methods:
         yield from _head("method", *WORDS)
     for method, rows in every.items():
-        yield _row(method, *(_share(value) for value in _complete_means(rows, every.values())))
+        yield _row(method, *(_share(value) for value in _over_sets(rows, every.values(), np.mean)))
 
 
 def costs(results: Results) -> Iterator[str]:

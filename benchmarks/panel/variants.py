@@ -48,6 +48,7 @@ VARIANTS: dict[str, Variant] = {
     "joined by the mean": replace(DEFAULT, power=1),
     "joined by the root mean square": replace(DEFAULT, power=2),
     "joined by the maximum": replace(DEFAULT, power=math.inf),
+    "unit: median": replace(DEFAULT, unit="median"),
     "unit: median image's largest": replace(DEFAULT, unit="largest"),
     "unit: none": replace(DEFAULT, unit="one"),
     "no neighbours": replace(DEFAULT, reach=0),

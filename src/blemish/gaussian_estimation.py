@@ -21,7 +21,7 @@ PIECES = 8  # of the positions of a level, each decomposed on one core
 def fit_head(head: Head, batches: Iterable[Sequence[Tensor]], *, ranks: Ranks = ALONE, first: int = 0) -> Tensor:
     """Fits all levels of a head, in place, to nominal images, and looks at images that a fit has not seen.
 
-    The units of the levels' distances are the medians over images of distances to Gaussians that were not fitted to
+    The units of the levels' distances are the means over images of distances to Gaussians that were not fitted to
     them, fold by fold: image i is of fold i modulo `FOLDS`.
 
     Args:
@@ -161,7 +161,8 @@ class _LevelFit:
         some, *rest = folds
         _fit(gaussians, some.plus(rest))
         if len(distances):
-            gaussians.unit.copy_(distances.median().clamp(min=LEAST_DISTANCE))
+            # The mean: where a constant background fills most of the images, their median is next to nothing.
+            gaussians.unit.copy_(distances.mean().clamp(min=LEAST_DISTANCE))
         return distances / gaussians.unit
 
 
