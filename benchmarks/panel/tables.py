@@ -226,7 +226,7 @@ def _against_single_peer(every: dict[str, Figures], means: dict[str, Figures], p
             best = max(whole, key=lambda peer: means[peer][figure])
             gain = (every[BLEMISH] - every[best])[:, figure]
             parts.append(f"{words} {_with_error(gain)} ({best})")
-    return f"Mean difference to the one peer that is best in the mean: {', '.join(parts)}."
+    return "\n".join(["Mean difference to the one peer that is best in the mean:", *(f"* {part}" for part in parts)])
 
 
 def _with_errors(gains: Sequence[Figures]) -> str:
