@@ -72,7 +72,7 @@ def command(output: Path, seed: int, as_json: bool) -> None:
         f"{printable(bricks)}/  the images, {evaluation.metrics['images']} of them to test on",
         f"{printable(model)}  {in_megabytes(model)}, trained and tested in {duration(seconds)}",
         f"  image AUROC {figure(image_auroc)} · pixel AUROC {figure(pixel_auroc)}",
-        f"  {found} of the defects found at a false-alarm rate of {FALSE_ALARM_RATE:.0%}",
+        f"  {found} of the defects found at a false-alarm rate of {percent(FALSE_ALARM_RATE)}",
         f"open {printable(page)} in a browser",
     ]
     emit(result, "\n".join(lines), as_json=as_json)
