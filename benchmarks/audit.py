@@ -34,21 +34,21 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import blemish
-from blemish.audit import audit
-from blemish.audit.material import COMPARED
-from blemish.audit.one_sided import find_one_sided
-from blemish.audit.page import write_audit
-from blemish.audit.shared import find_shared
-from blemish.audit.statistics import measure
-from blemish.audit.suspects import SHARED
+from blemish.audit.appearance import measure
+from blemish.audit.association import find_one_sided
+from blemish.audit.data import COMPARED
+from blemish.audit.findings import SHARED
+from blemish.audit.run import audit
+from blemish.audit.search import find_shared
+from blemish.datasets.demo import build_demo_set
 from blemish.datasets.layouts import read_data_set
-from blemish.demo_set import build_demo_set
+from blemish.evaluation.metrics import auroc
 from blemish.experiments.pictures import FONTS
 from blemish.experiments.planted.photographs import FIRST_DOG, LAST_DOG, SYNSET
 from blemish.experiments.planted.watermark import Watermark
 from blemish.faithfulness.measures import mass_inside
-from blemish.images import load
-from blemish.metrics import auroc
+from blemish.imaging.images import load
+from blemish.report.audit_page import write_audit
 
 Pixels = npt.NDArray[np.uint8]  # (S, S, 3)
 Cue = Callable[[Pixels, np.random.Generator], Pixels]

@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 
 from blemish.datasets.layouts import read_data_set
-from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.faithfulness.study import OURS, Figures, study
+from blemish.model.detector import Detector
 
 COLUMNS = {
     "pixel AUROC": "pixel_auroc",

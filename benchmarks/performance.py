@@ -28,23 +28,23 @@ from skimage.data import brick
 from torch import Tensor, nn
 
 from blemish import Detector
-from blemish.calibration import Calibration
+from blemish.conformal.split import Calibration
+from blemish.conversion.agreement import agreement
+from blemish.conversion.calibration_images import held_back_images
+from blemish.conversion.onnx_edit import backbone_convolutions, quantise, with_metadata
+from blemish.conversion.run import INT8_SHARES, TARGETS, TOLERANCE, calibration_scores
 from blemish.datasets.layouts import read_data_set
-from blemish.evaluation import evaluate
-from blemish.export import OPSET, to_onnx, with_fixed_padding
-from blemish.exporting import INT8_SHARES, TARGETS, TOLERANCE, calibration_scores
-from blemish.exporting.agreement import agreement
-from blemish.exporting.graphs import backbone_convolutions, quantise, with_metadata
-from blemish.exporting.held_back import held_back_images
-from blemish.images import load
-from blemish.model_file import ModelMetadata
+from blemish.evaluation.run import evaluate
+from blemish.imaging.images import load
+from blemish.model.backends import Graph, open_graph
+from blemish.model.metadata import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
-from blemish.networks.evidence import Evidence
-from blemish.networks.features import STRIDES, Features
-from blemish.networks.heads import Head
-from blemish.networks.network import CalibratedNetwork, DetectorNetwork
-from blemish.runtimes import Graph, open_graph
+from blemish.networks.defect_branch import Evidence
+from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
+from blemish.networks.feature_pyramid import STRIDES, Features
+from blemish.networks.head import Head
+from blemish.training.onnx_export import OPSET, to_onnx, with_fixed_padding
 
 BATCH = 8
 CALIBRATION = [1.0] * 64

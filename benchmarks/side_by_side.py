@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from arguments import positive_number
-from blemish.demo_set import build_demo_set
-from blemish.threads import cores
+from blemish.datasets.demo import build_demo_set
+from blemish.process.threads import cores
 
 
 def main() -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from blemish import Detector
-from blemish.detector import BATCH_SIZE, ScoredImage
-from blemish.files import atomic_write
-from blemish.heatmaps import encode_png, overlay
-from blemish.images import read_image, to_network_size
+from blemish.imaging.heatmaps import encode_png, overlay
+from blemish.imaging.images import read_image, to_network_size
+from blemish.io.files import atomic_write
+from blemish.model.detector import BATCH_SIZE, ScoredImage
 from blemish.prediction import find_images, predict
-from blemish.prediction.scoring import CHUNK
+from blemish.prediction.engine import CHUNK
 
 REPEATS = 3
 
@@ -97,7 +97,7 @@ def ray_overhead(model: Path, detector: Detector, folder: Path, workers: int) ->
     """Seconds an image on Ray and without, its start apart: what all images take more than a few."""
     import ray
 
-    from blemish.distributed import on_ray
+    from blemish.prediction.ray_engine import on_ray
 
     images = list(find_images([folder]))
     few = images[: CHUNK * workers]  # a chunk for every actor, so that all of them start

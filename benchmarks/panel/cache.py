@@ -16,7 +16,7 @@ from torch import Tensor
 from blemish.datasets.duplicates import distinct
 from blemish.datasets.layouts import DataSet, Sample, read_data_set
 from blemish.datasets.pixels import read_pixels, shrink_mask
-from blemish.images import load
+from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
 from blemish.networks.backbones import Backbone
 from panel.features import BATCH, SIZE

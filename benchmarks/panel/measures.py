@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blemish.calibration import Calibration
+from blemish.conformal.split import Calibration
 from blemish.datasets.layouts import Sample
-from blemish.heatmaps import upscale
-from blemish.images import Size, load
+from blemish.evaluation.metrics import PixelMetrics, auroc
+from blemish.imaging.heatmaps import upscale
+from blemish.imaging.images import Size, load
 from blemish.imaging.masks import read_mask
-from blemish.metrics import PixelMetrics, auroc
 from panel.features import SIZE
 from panel.methods import Score
 

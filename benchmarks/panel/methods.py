@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 import blemish
-from blemish.calibration import Calibration
+from blemish.conformal.split import Calibration
 from blemish.datasets.duplicates import distinct
 from blemish.datasets.layouts import DataSet
 from blemish.datasets.pixels import read_pixels

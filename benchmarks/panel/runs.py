@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from blemish.errors import BlemishError
-from blemish.files import fingerprint
+from blemish.io.files import fingerprint
 from draws import link, read_source
 from panel.book import Run, add_runs
 from panel.jobs import Job

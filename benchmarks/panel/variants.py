@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from blemish.metrics import PixelMetrics, auroc
+from blemish.evaluation.metrics import PixelMetrics, auroc
 from panel.book import Run, add_runs, read_runs
 from panel.cache import Cached, cached
 from panel.rules import Rule

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.stats import betabinom, ks_2samp
 
-from blemish.calibration import Calibration
-from blemish.discoveries import discover
-from blemish.region_calibration import RegionCalibration
+from blemish.conformal.fdr import discover
+from blemish.conformal.regions import RegionCalibration
+from blemish.conformal.split import Calibration
 from promises.material import Material
 from promises.tables import RATES, header, row
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from blemish.drift import DriftCheck
+from blemish.conformal.drift import DriftCheck
 from promises.material import DRIFTS, Material
 from promises.tables import header, row
 

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from blemish.datasets.layouts import DataSet, Sample
-from blemish.detector import Detector, FailedImage
 from blemish.errors import BlemishError
-from blemish.images import read_image
-from blemish.training import train
+from blemish.imaging.images import read_image
+from blemish.model.detector import Detector, FailedImage
+from blemish.training.run import train
 from draws import link
 
 Array = np.ndarray

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from blemish.cross_calibration import CrossCalibration
-from blemish.images import read_image, to_network_size
+from blemish.conformal.cross import CrossCalibration
+from blemish.imaging.images import read_image, to_network_size
 from blemish.networks.backbones import Backbone
-from blemish.networks.features import STRIDES, Features
+from blemish.networks.feature_pyramid import STRIDES, Features
 from promises.material import Material
 from promises.tables import header, plus_minus, row, small
 

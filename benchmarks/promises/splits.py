@@ -3,10 +3,10 @@
 import numpy as np
 from scipy.stats import kstest
 
-from blemish.calibration import Calibration
-from blemish.discoveries import discover
+from blemish.conformal.fdr import discover
+from blemish.conformal.regions import RegionCalibration
+from blemish.conformal.split import Calibration
 from blemish.errors import BlemishError
-from blemish.region_calibration import RegionCalibration
 from promises.deployed import DISCOVERY_RATES
 from promises.material import Material
 from promises.tables import RATES, header, plus_minus, row, small

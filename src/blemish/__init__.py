@@ -4,18 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from blemish.errors import BlemishError
-from blemish.privacy import keep_quiet
+from blemish.process.privacy import keep_quiet
 
 keep_quiet()  # before any library that would send something is imported
 
 if TYPE_CHECKING:
-    from blemish.detector import Detector, Scores
-    from blemish.training import train
+    from blemish.model.detector import Detector, Scores
+    from blemish.training.run import train
 
 __version__ = "0.1.0"
 __all__ = ["BlemishError", "Detector", "Scores", "__version__", "train"]
 
-_HOMES = {"Detector": "blemish.detector", "Scores": "blemish.detector", "train": "blemish.training"}
+_HOMES = {"Detector": "blemish.model.detector", "Scores": "blemish.model.detector", "train": "blemish.training.run"}
 
 
 def __getattr__(name: str) -> Any:

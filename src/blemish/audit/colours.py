@@ -11,8 +11,8 @@ import numpy.typing as npt
 from scipy.ndimage import binary_dilation, label, median_filter
 from scipy.stats import poisson
 
-from blemish.audit.material import Images, Indices, Mask
-from blemish.audit.one_sided import Shared
+from blemish.audit.association import Shared
+from blemish.audit.data import Images, Indices, Mask
 from blemish.audit.patterns import BLOCK, BLOCKS, HIDDEN, REPEATS, moved
 
 STEP = 8  # grey levels

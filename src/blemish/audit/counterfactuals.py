@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from blemish.audit.material import Images, Indices, Mask, Material, rescore
-from blemish.detector import Detector
+from blemish.audit.data import Images, Indices, Mask, Material, rescore
 from blemish.faithfulness.inpainting import inpaint
+from blemish.model.detector import Detector
 
 MOST = 40  # images a question is put to
 THUMBNAIL = 8  # what fills a hole comes from an image that is alike on every eighth pixel

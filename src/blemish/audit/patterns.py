@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_propagation, gaussian_filter
 
-from blemish.audit.material import COMPARED as SIDE
-from blemish.audit.material import Images, Indices, Mask
-from blemish.audit.one_sided import Shared, distinct
+from blemish.audit.association import Shared, distinct
+from blemish.audit.data import COMPARED as SIDE
+from blemish.audit.data import Images, Indices, Mask
 
 BLOCK = 16  # pixels
 BLOCKS = SIDE // BLOCK
@@ -30,8 +30,8 @@ MOST = 480  # images are searched, evenly chosen
 FAINT_EDGE, FAINT_SPOT = 6.0, 12.0  # grey levels: what is weaker counts for little
 SPOT = 4.0  # pixels: a spot is what differs from its surroundings of this size
 QUIET = 0.1  # of the energy a window can have: an emptier one resembles nothing
-LEAST_ENERGY = QUIET * 8 * BLOCK**2  # of windows, all of them of eight blocks
-LEAST_SPREAD = 0.02  # of cosines, so that nothing is striking for a hair's breadth
+MIN_ENERGY = QUIET * 8 * BLOCK**2  # of windows, all of them of eight blocks
+MIN_SPREAD = 0.02  # of cosines, so that nothing is striking for a hair's breadth
 CARRIED = 1e-3  # share of moved images that resemble a pattern as much
 CLEARLY = 0.6  # of what the core's own images resemble it by
 CANDIDATES = 8  # of each field
@@ -128,7 +128,7 @@ def _windows(products: Field, shape: tuple[int, int]) -> Iterator[Field]:
 
 def _search(products: Field) -> tuple[npt.NDArray[np.float32], Indices]:
     """Likeness (N,) and members (N, CORE) of every image's core in a window, from products (N, N)."""
-    norms = np.sqrt(np.maximum(np.diagonal(products), LEAST_ENERGY))
+    norms = np.sqrt(np.maximum(np.diagonal(products), MIN_ENERGY))
     cosines = products / norms[:, None]
     cosines /= norms
     np.fill_diagonal(cosines, 2)  # one is always of one's own core
@@ -155,7 +155,7 @@ def _beyond_chance(
     for number, shape in enumerate(WINDOWS):
         chance = np.stack([one.likeness[number] for one in moved])  # (REPEATS, rows, columns, N)
         mean = chance.mean(axis=(0, 3), keepdims=True)[0]
-        spread = np.maximum(chance.std(axis=(0, 3), keepdims=True)[0], LEAST_SPREAD)
+        spread = np.maximum(chance.std(axis=(0, 3), keepdims=True)[0], MIN_SPREAD)
         highest = ((chance - mean) / spread).max()
         excess = (cores.likeness[number] - mean) / spread
         for row, column, start in np.argwhere(excess > highest):

@@ -7,10 +7,11 @@ from importlib import import_module
 
 import click
 
-from blemish import __version__, threads
+from blemish import __version__
 from blemish.errors import BlemishError
-from blemish.files import one_line
-from blemish.privacy import remove_compiler_folder
+from blemish.io.files import one_line
+from blemish.process import threads
+from blemish.process.privacy import remove_compiler_folder
 
 # The words are here and not in the modules, so that `blemish --help` imports none of them.
 VERBS = {

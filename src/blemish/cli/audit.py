@@ -11,27 +11,27 @@ import numpy as np
 from blemish.cli.common import (
     FILE,
     DataChoice,
+    check_writable,
     data_options,
     duration,
     emit,
     json_option,
     model_rate_option,
     open_screen,
-    refuse_unwritable,
     seed_option,
     threads_option,
 )
 from blemish.datasets.layouts import counted
-from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.files import printable
 from blemish.imaging.masks import read_mask
-from blemish.outputs import PAGE
-from blemish.record import save_record
+from blemish.imaging.outputs import PAGE
+from blemish.io.files import printable
+from blemish.model.detector import Detector
+from blemish.model.records import save_record
 
 if TYPE_CHECKING:
-    from blemish.audit import Audit
-    from blemish.audit.suspects import Suspect
+    from blemish.audit.findings import Suspect
+    from blemish.audit.run import Audit
 
 
 @click.command("audit")
@@ -68,11 +68,11 @@ def command(
     Example:
       blemish audit screws.onnx screws/ -o audit.html
     """
-    from blemish.audit import audit  # after --help: scipy's statistics take a moment to import
-    from blemish.audit.page import write_audit
+    from blemish.audit.run import audit  # after --help: scipy's statistics take a moment to import
+    from blemish.report.audit_page import write_audit
 
     started = time.perf_counter()
-    refuse_unwritable(output, model, *data.inputs(), roi, kind=PAGE)
+    check_writable(output, model, *data.inputs(), roi, kind=PAGE)
     interest = None
     if roi is not None:
         interest = read_mask(roi, without_black="darkest")

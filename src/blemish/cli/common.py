@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from blemish import threads
-from blemish.files import as_text, atomic_write, one_line, printable
-from blemish.outputs import Kind, refuse_overwriting
+from blemish.imaging.outputs import Kind, check_overwriting
+from blemish.io.files import as_text, atomic_write, one_line, printable
+from blemish.process import threads
 
 if TYPE_CHECKING:
     from blemish.datasets.layouts import DataSet
-    from blemish.detector import Detector
+    from blemish.model.detector import Detector
 
 FILE = click.Path(path_type=Path)  # whether it is there and fit is told by whoever opens it, in our own words
 
@@ -60,7 +60,7 @@ class DataChoice:
         """All but the folder, as `read_data_set` and `train` take it."""
         return {"nominal_class": self.nominal_class, "good": self.good, "bad": self.bad, "masks": self.masks}
 
-    def refuse_none(self, needed: str) -> None:
+    def require_data(self, needed: str) -> None:
         """Raises click.UsageError where nothing is chosen, `needed` being what was left out."""
         if self.root is None and not (self.good or self.bad or self.masks):
             raise click.UsageError(
@@ -108,7 +108,7 @@ def _with_choice(
     def choose(**given: Any) -> None:
         chosen = DataChoice(given.pop("data"), **{name: given.pop(name) for name in names & given.keys()})
         if needed is not None:
-            chosen.refuse_none(needed)
+            chosen.require_data(needed)
         command(data=chosen, **given)
 
     for option in reversed(options):
@@ -210,12 +210,12 @@ def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     click.echo(json.dumps(as_text(result), allow_nan=False, indent=2) if as_json else text)
 
 
-def refuse_unwritable(path: Path, *inputs: Path | None, kind: Kind) -> None:
+def check_writable(path: Path, *inputs: Path | None, kind: Kind) -> None:
     """Raises BlemishError where `path` cannot be written, is one of the inputs, or has a name of another kind.
 
     That is to be known before minutes of work, not after.
     """
-    refuse_overwriting(path, inputs, kind=kind)
+    check_overwriting(path, inputs, kind=kind)
     with suppress(_RehearsalError), atomic_write(path):
         raise _RehearsalError  # and so the file leaves no trace
 

@@ -7,20 +7,20 @@ import click
 
 from blemish.cli.common import (
     FILE,
+    check_writable,
     duration,
     emit,
     in_megabytes,
     json_option,
     open_screen,
-    refuse_unwritable,
     seed_option,
     threads_option,
 )
 from blemish.datasets.layouts import read_data_set
-from blemish.evaluation import evaluate
-from blemish.files import make_folder, printable
-from blemish.outputs import MODEL, PAGE, refuse_file_name
-from blemish.report import figure, percent, write_report
+from blemish.evaluation.run import evaluate
+from blemish.imaging.outputs import MODEL, PAGE, check_folder_name
+from blemish.io.files import make_folder, printable
+from blemish.report.evaluation_page import figure, percent, write_report
 
 FALSE_ALARM_RATE = 0.05  # 40 calibration images, a fifth of the good ones, can promise no less than 0.024
 
@@ -38,14 +38,14 @@ def command(output: Path, seed: int, as_json: bool) -> None:
       blemish demo -o demo/
     """
     from blemish import train  # after --help: torch takes seconds to import
-    from blemish.demo_set import build_demo_set
+    from blemish.datasets.demo import build_demo_set
 
     started = time.perf_counter()
     model, page = output / "bricks.onnx", output / "report.html"
-    refuse_file_name(output)
+    check_folder_name(output)
     make_folder(output)
-    refuse_unwritable(page, kind=PAGE)
-    refuse_unwritable(model, kind=MODEL)
+    check_writable(page, kind=PAGE)
+    check_writable(model, kind=MODEL)
     with open_screen() as screen:
         bricks = build_demo_set(output / "bricks", seed=seed, progress=screen.stage("bricks"))
         detector = train(

@@ -3,7 +3,7 @@
 import click
 
 from blemish.cli.common import DataChoice, data_options, emit, json_option, open_screen, threads_option
-from blemish.datasets.doctor import examine
+from blemish.datasets.inspection import examine
 
 
 @click.command("doctor")

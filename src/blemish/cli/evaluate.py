@@ -22,13 +22,13 @@ from blemish.cli.common import (
     threads_option,
 )
 from blemish.datasets.layouts import counted
-from blemish.detector import Detector
-from blemish.evaluation import Evaluation, evaluate
+from blemish.evaluation.confidence import intervals
+from blemish.evaluation.run import Evaluation, evaluate
 from blemish.faithfulness.study import OURS, Figures, Study, study
-from blemish.files import printable
-from blemish.intervals import intervals
-from blemish.record import save_record
-from blemish.report import figure, percent
+from blemish.io.files import printable
+from blemish.model.detector import Detector
+from blemish.model.records import save_record
+from blemish.report.evaluation_page import figure, percent
 
 
 @click.command("evaluate")

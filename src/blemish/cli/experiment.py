@@ -7,7 +7,7 @@ import click
 
 from blemish.cli.common import FILE, device_option, emit, json_option, open_screen, threads_option
 from blemish.errors import BlemishError
-from blemish.outputs import refuse_file_name
+from blemish.imaging.outputs import check_folder_name
 
 if TYPE_CHECKING:
     from blemish.experiments.recipe import Recipe
@@ -103,7 +103,7 @@ def command(name: str, as_json: bool, **options: Any) -> None:
 
     recipe = _adapted(Recipe.load(name), options)
     if options["output"] is not None:
-        refuse_file_name(options["output"])
+        check_folder_name(options["output"])
     try:  # after the quick checks: torch takes seconds to import
         from blemish.experiments.planted import run_planted
         from blemish.experiments.runner import Plan, run_experiment

@@ -8,19 +8,19 @@ import click
 from blemish.cli.common import (
     FILE,
     DataChoice,
+    check_writable,
     emit,
     in_megabytes,
     json_option,
     named_data_options,
     open_screen,
-    refuse_unwritable,
 )
-from blemish.files import printable
-from blemish.outputs import MODEL
-from blemish.report import figure
+from blemish.imaging.outputs import MODEL
+from blemish.io.files import printable
+from blemish.report.evaluation_page import figure
 
 if TYPE_CHECKING:
-    from blemish.exporting import Export, Format
+    from blemish.conversion.run import Export, Format
 
 # The words are here, so that --help works without the packages that exports need.
 ANY_SIZE = "onnx-any-size"
@@ -64,16 +64,16 @@ def command(
     """
     output = output or model.with_name(f"{model.stem}.{target}.onnx")
     if target != ANY_SIZE:
-        data.refuse_none("option '--data'")
-    refuse_unwritable(output, model, *data.inputs(), kind=MODEL)
+        data.require_data("option '--data'")
+    check_writable(output, model, *data.inputs(), kind=MODEL)
     if target == ANY_SIZE:
-        from blemish.exporting.any_size import export_any_size
+        from blemish.conversion.any_size import export_any_size
 
         resizing = export_any_size(model, output)
         text = f"{printable(output)}  {in_megabytes(output)}\n  takes images of any size: the resize is in the graph"
         emit(resizing.as_json(), text, as_json=as_json)
         return
-    from blemish.exporting import export  # after the quick checks, and only here are its packages needed
+    from blemish.conversion.run import export  # after the quick checks, and only here are its packages needed
 
     with open_screen() as screen:
         made = export(

@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from blemish.cli.common import FILE, emit, json_option, refuse_unwritable
+from blemish.cli.common import FILE, check_writable, emit, json_option
 from blemish.datasets.layouts import counted
-from blemish.files import one_line, printable
-from blemish.model_card import FIGURES, SHARES, ModelCard
-from blemish.outputs import PAGE
-from blemish.report import figure, percent
+from blemish.imaging.outputs import PAGE
+from blemish.io.files import one_line, printable
+from blemish.model.card import FIGURES, SHARES, ModelCard
 from blemish.report.card_page import write_card
+from blemish.report.evaluation_page import figure, percent
 
 
 @click.command("info")
@@ -28,7 +28,7 @@ def command(model: Path, output: Path | None, as_json: bool) -> None:
       blemish info screws.onnx -o screws.html
     """
     if output is not None:
-        refuse_unwritable(output, model, kind=PAGE)
+        check_writable(output, model, kind=PAGE)
     card = ModelCard.read(model)
     result = card.as_json()
     text = _as_text(card, result)

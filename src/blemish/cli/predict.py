@@ -18,12 +18,12 @@ from blemish.cli.common import (
     open_screen,
     threads_option,
 )
-from blemish.detector import Detector
-from blemish.files import printable
+from blemish.imaging.results import check_own_table
+from blemish.io.files import printable
+from blemish.model.detector import Detector
 from blemish.prediction import Frames, Prediction, RawFormat, TableFormat, predict, read_list
 from blemish.prediction.tables import table_name
-from blemish.results import refuse_other_table
-from blemish.threads import cores
+from blemish.process.threads import cores
 
 NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
 
@@ -99,10 +99,10 @@ def command(
     each = max(1, cores() // (workers or cores()))  # threads: as many images at a time as there are, each on one
     detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=each, ignore=ignore)
     images: Iterable[str] = chain(paths, read_list(list_file) if list_file is not None else ())
-    refuse_other_table(output, [model] if list_file is None else [model, list_file])
+    check_own_table(output, [model] if list_file is None else [model, list_file])
     engine = None
     if ray is not None:
-        from blemish.distributed import on_ray
+        from blemish.prediction.ray_engine import on_ray
 
         engine = on_ray(model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate, ignore=ignore)
     with open_screen() as screen:

@@ -8,20 +8,20 @@ import click
 from blemish.cli.common import (
     FILE,
     DataChoice,
+    check_writable,
     data_options,
     emit,
     faithfulness_option,
     ignore_option,
     json_option,
     model_rate_option,
-    refuse_unwritable,
     seed_option,
     threads_option,
 )
 from blemish.cli.evaluate import as_text, run_evaluation, run_study
-from blemish.files import printable
-from blemish.outputs import PAGE
-from blemish.report import write_report
+from blemish.imaging.outputs import PAGE
+from blemish.io.files import printable
+from blemish.report.evaluation_page import write_report
 
 
 @click.command("report")
@@ -50,7 +50,7 @@ def command(
     Example:
       blemish report screws.onnx screws/ -o report.html
     """
-    refuse_unwritable(output, model, *data.inputs(), ignore, kind=PAGE)
+    check_writable(output, model, *data.inputs(), ignore, kind=PAGE)
     started = time.perf_counter()
     evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore=ignore)
     studied = None

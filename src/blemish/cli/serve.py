@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from blemish.cli.common import FILE, emit, json_option, model_rate_option, threads_option
-from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.files import printable, read_fault
-from blemish.threads import cores
+from blemish.io.files import printable, read_fault
+from blemish.model.detector import Detector
+from blemish.process.threads import cores
 
 KEY_VARIABLE = "BLEMISH_API_KEY"
 KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to be guessed

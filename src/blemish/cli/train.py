@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import click
 
-from blemish.arguments import GONE
 from blemish.cli.common import (
     FILE,
     DataChoice,
+    check_writable,
     data_options,
     device_option,
     duration,
@@ -19,12 +19,12 @@ from blemish.cli.common import (
     in_megabytes,
     json_option,
     open_screen,
-    refuse_unwritable,
     seed_option,
     threads_option,
 )
-from blemish.files import printable
-from blemish.outputs import MODEL
+from blemish.imaging.outputs import MODEL
+from blemish.io.arguments import GONE
+from blemish.io.files import printable
 
 
 class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
@@ -122,9 +122,9 @@ def command(data: DataChoice, output: Path, as_json: bool, **settings: Any) -> N
       blemish train screws/ -o screws.onnx
     """
     given = (settings[name] for name in ("weights", "outliers", "ignore"))
-    refuse_unwritable(output, *data.inputs(), *given, kind=MODEL)
+    check_writable(output, *data.inputs(), *given, kind=MODEL)
     from blemish import train  # after the quick checks: torch takes seconds to import
-    from blemish.ranks import is_first_process
+    from blemish.training.distributed import is_first_process
 
     started = time.perf_counter()
     gone = {name: why for name, why in GONE.items() if settings.pop(name) is not None}

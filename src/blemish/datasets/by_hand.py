@@ -9,9 +9,9 @@ from blemish.datasets.families import HASHED, Reading, defect_below, split_by_ha
 from blemish.datasets.listing import Listing, list_files
 from blemish.datasets.names import fold, is_bad, is_filler, is_good, mask_place, natural_key
 from blemish.errors import BlemishError
-from blemish.files import printable
-from blemish.images import is_image_name
-from blemish.results import without_results
+from blemish.imaging.images import is_image_name
+from blemish.imaging.results import without_results
+from blemish.io.files import printable
 
 
 @dataclass(frozen=True)

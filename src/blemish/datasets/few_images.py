@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from blemish.calibration import Calibration
+from blemish.conformal.split import Calibration
 from blemish.datasets.splits import calibration_images, fold_sizes
 
 FEW = 20  # good images: with fewer, training says what they can promise
-MOST_FOLDS = 8  # advised: each is one more network to run
+MAX_FOLDS = 8  # advised: each is one more network to run
 
 
 def advised_folds(images: int) -> int:
     """Folds for so many images: one each for few; otherwise of one size if that goes, since more is proven for them."""
-    if images <= MOST_FOLDS:
+    if images <= MAX_FOLDS:
         return images
-    return next((folds for folds in range(MOST_FOLDS, 3, -1) if images % folds == 0), 5)
+    return next((folds for folds in range(MAX_FOLDS, 3, -1) if images % folds == 0), 5)
 
 
 def advice(images: int, *, false_alarm_rate: float = 0.01, grouped: bool = False) -> str | None:

@@ -14,10 +14,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from blemish.arguments import shown
 from blemish.errors import BlemishError
-from blemish.files import one_line, printable, read_fault
-from blemish.wording import counted, list_some
+from blemish.io.arguments import shown
+from blemish.io.files import one_line, printable, read_fault
+from blemish.io.text import counted, list_some
 
 COLUMNS = ["path", "group"]
 # Ways in which names usually say what belongs together, in doctor's words; the path ends in a suffix.
@@ -27,7 +27,7 @@ PATTERNS = (
     r"(\d+)[^/\d]*\.[^/.]+$",  # left_007.png, right_007.png: the last number
     r"([^/]+)/[^/]+$",  # part7/left.png, part7/right.png: the folder
 )
-MOST_IN_ONE = 0.5  # of the images may be in one group of a pattern that doctor suggests
+MAX_IN_ONE = 0.5  # of the images may be in one group of a pattern that doctor suggests
 TOGETHER = 0.9  # of the images that are nearly the same must be together by it
 
 
@@ -106,7 +106,7 @@ def suggest(paths: Sequence[Path], root: Path, alike: Sequence[tuple[int, int]])
         of_each = [groups.get(name, f"alone: {name}") for name in names]
         largest = max(Counter(of_each).values(), default=0)
         together = sum(of_each[one] == of_each[other] for one, other in alike)
-        if largest <= MOST_IN_ONE * len(names) and alike and together >= TOGETHER * len(alike):
+        if largest <= MAX_IN_ONE * len(names) and alike and together >= TOGETHER * len(alike):
             found[pattern] = len(set(of_each))
     return max(found, key=lambda pattern: found[pattern], default=None)
 

@@ -39,7 +39,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from blemish.arguments import name, several_paths
 from blemish.datasets.by_hand import Folders, NamedFolders, read_folders
 from blemish.datasets.families import (
     HASHED,
@@ -58,14 +57,15 @@ from blemish.datasets.mask_pairs import Labelled, Pairs, Split, pair_masks
 from blemish.datasets.names import is_classic_good, may_wrap, natural_key
 from blemish.datasets.split_file import SPLIT_FILE, read_split_file
 from blemish.errors import BlemishError
-from blemish.files import printable
-from blemish.images import ImageError, is_image_name
 from blemish.imaging.annotations import Annotations, find_annotations
 from blemish.imaging.headers import read_header
+from blemish.imaging.images import ImageError, is_image_name
 from blemish.imaging.masks import MaskSource, read_mask
-from blemish.results import without_results
-from blemish.threads import readers
-from blemish.wording import by_folder, counted, list_some
+from blemish.imaging.results import without_results
+from blemish.io.arguments import name, several_paths
+from blemish.io.files import printable
+from blemish.io.text import by_folder, counted, list_some
+from blemish.process.threads import readers
 
 __all__ = [
     "DataSet",

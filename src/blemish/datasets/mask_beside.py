@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from blemish.datasets.names import SAME, names_a_mask, stems_of_image, stems_of_mask
-from blemish.images import ImageError, _read_upright
 from blemish.imaging.headers import Header, read_header
-from blemish.threads import readers
+from blemish.imaging.images import ImageError, _read_upright
+from blemish.process.threads import readers
 
 FEW = 32  # distinct values: more than masks of classes have, fewer than photographs
 _SAMPLE = 4096  # pixels that show that a 16-bit picture has more

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from blemish.imaging.masks import MaskFacts, MaskSource, mask_files, mask_name
-from blemish.wording import counted, list_some
+from blemish.io.text import counted, list_some
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 
 from blemish.datasets.splits import evenly
-from blemish.threads import readers
+from blemish.process.threads import readers
 
 SIDE = 128  # pixels of the longer side
-MOST_IMAGES = 500  # looked at, evenly chosen
-MOST_ASKED = 64  # of these, each compared with all
-LEAST_IMAGES = 8  # fewer tell nothing of what is usual
+MAX_IMAGES = 500  # looked at, evenly chosen
+MAX_ASKED = 64  # of these, each compared with all
+MIN_IMAGES = 8  # fewer tell nothing of what is usual
 SHIFT = 12  # pixels
 SAME = 0.6  # correlation of fine detail
 ABOVE_USUAL = 0.5  # so far must it lie above the median over all others
@@ -61,10 +61,10 @@ def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 def find(pictures: Sequence[npt.NDArray[np.uint8]]) -> NearDuplicates:
     """Looks for the near duplicates of some of the `pictures`, each (H, W) of `thumbnail`, among all of them."""
-    if len(pictures) < LEAST_IMAGES:
+    if len(pictures) < MIN_IMAGES:
         return NearDuplicates(0, ())
     spectra = fft.rfft2(_details(pictures), workers=readers())
-    asked = evenly(range(len(pictures)), MOST_ASKED)
+    asked = evenly(range(len(pictures)), MAX_ASKED)
     pairs = []
     for image in asked:
         agreement = np.delete(_agreement(spectra, image), image)

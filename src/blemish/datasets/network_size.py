@@ -16,7 +16,7 @@ MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
 LEAST = 64  # pixels along a side: below, stride 32 has less than two cells along it
 MIDDLE = (0.1, 0.9)  # quantiles of the images' shapes between which the network's is chosen
 ALIKE = 1.1  # shapes whose ratios of height to width differ by no more than this factor count as one
-MOST_ALIKE = 0.9  # share of images of one shape for all to be called so
+MAX_ALIKE = 0.9  # share of images of one shape for all to be called so
 DISTORTED = 1.2  # stretched by more than this factor, images are said to be; rounding stretches by 1.17 at most
 UNDISTORTED = 0.02  # a pixel that is square but for so much counts as square
 
@@ -54,7 +54,7 @@ class Shape:
     def is_one(self) -> bool:
         """Whether nearly all images have it."""
         alike = sum(_factor(one, self.ratio) <= ALIKE for one in self.ratios)
-        return alike >= MOST_ALIKE * len(self.ratios)
+        return alike >= MAX_ALIKE * len(self.ratios)
 
     def network_size(self) -> Size:
         """The size (height, width) in multiples of 32, 64 at least, that comes nearest to the ratio and to 256 x 256.

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from blemish.datasets.layouts import Sample
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.errors import BlemishError
-from blemish.files import fingerprint, printable, temporary_file
-from blemish.ignore import Ignore
-from blemish.images import Size, read_picture, to_network_size
+from blemish.imaging.ignore_mask import Ignore
+from blemish.imaging.images import Size, read_picture, to_network_size
 from blemish.imaging.masks import MaskFacts, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
-from blemish.threads import readers
-from blemish.wording import counted, list_some
+from blemish.io.files import fingerprint, printable, temporary_file
+from blemish.io.text import counted, list_some
+from blemish.process.threads import readers
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from typing import Self, TypeVar
 
 import numpy as np
 
-from blemish.calibration import images_needed
+from blemish.conformal.split import images_needed
 from blemish.errors import BlemishError
-from blemish.wording import counted
+from blemish.io.text import counted
 
 Thing = TypeVar("Thing")
 Group = Sequence[int]  # indices of the images of one part
 
 CALIBRATION_SHARE = 0.2
 VALIDATION_SHARE = 0.25  # of the images fitted to: what is learned from labels alone goes without them
-MOST_VALIDATION = 250  # which tell the scale of what was learned to 2 %
+MAX_VALIDATION = 250  # which tell the scale of what was learned to 2 %
 # Beyond ten times what the asked rate needs, more calibration images no longer move the threshold to speak of.
-MOST_CALIBRATION = 10
+MAX_CALIBRATION = 10
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Split:
 
     @classmethod
     def of(cls, fit: Sequence[Group], calibration: Sequence[int], *, validate: bool) -> Self:
-        """Of shuffled groups: where asked the first quarter of those to fit to validates, 1 to `MOST_VALIDATION`."""
-        share = min(max(round(VALIDATION_SHARE * len(fit)), 1), MOST_VALIDATION)
+        """Of shuffled groups: where asked the first quarter of those to fit to validates, 1 to `MAX_VALIDATION`."""
+        share = min(max(round(VALIDATION_SHARE * len(fit)), 1), MAX_VALIDATION)
         validation = fit[:share] if validate and len(fit) > 1 else ()
         return cls(_images(fit), _images(validation), tuple(sorted(calibration)))
 
@@ -120,7 +120,7 @@ def _images(groups: Sequence[Group]) -> tuple[int, ...]:
 
 def calibration_images(images: int, false_alarm_rate: float) -> int:
     """How many of so many nominal images, or of groups of them, calibrate."""
-    most = MOST_CALIBRATION * images_needed(false_alarm_rate)
+    most = MAX_CALIBRATION * images_needed(false_alarm_rate)
     return max(1, min(round(CALIBRATION_SHARE * images), most))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from blemish.errors import BlemishError
-from blemish.experiments.data.images import Images
+from blemish.experiments.data.tasks import Images
 from blemish.experiments.recipe import Augmentation, Mode, Recipe
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from blemish.evaluation.metrics import roc_curve
 from blemish.experiments.published import Curve, Measure
 from blemish.experiments.tables import MEASURE_NAMES, METHOD_NAMES
-from blemish.files import atomic_write
-from blemish.metrics import roc_curve
+from blemish.io.files import atomic_write
 
 if TYPE_CHECKING:
     from blemish.experiments.trial import Result

@@ -140,9 +140,9 @@ class Recipe:
     Attributes:
         name: the file's name.
         title: a line on what it shows.
-        source: the data set, see `blemish.experiments.data`.
+        source: the data set, see `blemish.experiments.data.sources`.
         classes: the classes it is for; empty for all of the data set's.
-        network: FCDD's network, see `blemish.networks.paper`.
+        network: FCDD's network, see `blemish.experiments.networks.fcdd`.
         size: side of the network's input.
         normalisation: "lcn" (local contrast normalisation, then the nominal images' range becomes 0..1), "standard"
             (the nominal images' mean and deviation) or "imagenet".

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
-from blemish.experiments.data import open_outliers, open_source
-from blemish.experiments.data.images import Images, Task
+from blemish.experiments.data.sources import open_outliers, open_source
+from blemish.experiments.data.tasks import Images, Task
 from blemish.experiments.pictures import pick
 from blemish.experiments.recipe import METHODS, SUPERVISED, Method, Recipe, Supervision
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
 from blemish.experiments.summary import summarise
 from blemish.experiments.supervision import Anomalies, Noise, Outliers, set_labelled_aside
 from blemish.experiments.trial import Result, Settings, Tester, Trial, checkpoint_in
-from blemish.files import atomic_write, folder_state, make_folder, printable
+from blemish.io.files import atomic_write, folder_state, make_folder, printable
+from blemish.training.devices import require_device
 
 PICTURED_NOMINAL, PICTURED_ANOMALOUS = 4, 8
 OUTLIER_SETS = ("cifar100", "emnist", "imagenet")  # found below the data set's folder
@@ -67,7 +67,7 @@ def run_experiment(
         BlemishError: missing data, an unknown class, no such device, an output that cannot be written.
     """
     check_methods(plan.methods)
-    refuse_missing_device(plan.settings.device)
+    require_device(plan.settings.device)
     bench = _Bench(plan)
     make_folder(plan.output)
     made, state = [], _state(plan)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.errors import BlemishError
-from blemish.experiments.data.images import Task
+from blemish.experiments.data.tasks import Task
 from blemish.experiments.recipe import Method, Recipe
 from blemish.experiments.trial import Point, Result, checkpoint_in
-from blemish.files import atomic_write, printable
+from blemish.io.files import atomic_write, printable
 
 _LISTS = ("anomalous", "scores", "kinds", "curve")
 

@@ -16,7 +16,7 @@ from blemish.experiments.recipe import Ablation, Method, Recipe
 from blemish.experiments.runs import Run, file_name
 from blemish.experiments.tables import MEASURE_NAMES, METHOD_NAMES, markdown, seed_means, table, write_csv
 from blemish.experiments.trial import Result
-from blemish.files import atomic_write, make_folder
+from blemish.io.files import atomic_write, make_folder
 
 Made = Sequence[tuple[Run, Result]]
 SCALES: tuple[Literal["local", "global"], ...] = ("local", "global")

@@ -11,11 +11,11 @@ from torch.utils.data import Dataset
 
 from blemish.errors import BlemishError
 from blemish.experiments.augmentation import Preparation
-from blemish.experiments.data.images import Images, Masks, Selected, Task
+from blemish.experiments.data.tasks import Images, Masks, Selected, Task
+from blemish.experiments.noise import NOISES
 from blemish.experiments.recipe import Supervision
-from blemish.files import printable
+from blemish.io.files import printable
 from blemish.synthetic.confetti import add_noise, confetti_noise
-from blemish.synthetic.noise import NOISES
 
 
 class Anomalies(Protocol):
@@ -41,7 +41,7 @@ class Noise:
     """The nominal image with artificial noise on it.
 
     Attributes:
-        name: "confetti", or one of `blemish.synthetic.noise.NOISES`.
+        name: "confetti", or one of `blemish.experiments.noise.NOISES`.
         changed: the mask holds the changed pixels; else the whole image, as in the paper's unsupervised setting.
     """
 

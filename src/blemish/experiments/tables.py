@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.experiments.published import Column, Measure, Published
-from blemish.files import atomic_write
+from blemish.io.files import atomic_write
 
 if TYPE_CHECKING:
     from blemish.experiments.trial import Result

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from blemish.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 from blemish.errors import BlemishError
-from blemish.experiments.approaches import Approach, build_approach
+from blemish.evaluation.metrics import PixelMetrics, auroc
 from blemish.experiments.augmentation import Normalisation, Preparation
-from blemish.experiments.data.images import Task
-from blemish.experiments.frozen import ClosedForm
+from blemish.experiments.data.tasks import Task
+from blemish.experiments.gaussian import ClosedForm
+from blemish.experiments.methods import Approach, build_approach
 from blemish.experiments.recipe import SUPERVISED, Method, Mode, Recipe, Training
 from blemish.experiments.supervision import Anomalies, Draws
-from blemish.files import printable
-from blemish.heatmaps import upscale
-from blemish.metrics import PixelMetrics, auroc
+from blemish.imaging.heatmaps import upscale
+from blemish.io.files import printable
+from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 
 TEST_BATCH = 64
 CURVE_IMAGES = 2000  # about this many test images at most are scored for a point of the curve

@@ -13,7 +13,7 @@ from onnx2torch import convert
 from torch import nn
 
 from blemish.errors import BlemishError
-from blemish.files import printable, temporary_folder
+from blemish.io.files import printable, temporary_folder
 
 
 def differentiable(model: Path) -> nn.Module:

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from blemish.errors import BlemishError
-from blemish.images import ImageError, Size, load
+from blemish.imaging.images import ImageError, Size, load
 from blemish.imaging.reading import Reading
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) at network size

@@ -13,8 +13,8 @@ import numpy as np
 from blemish.datasets.layouts import DataSet, Sample
 from blemish.datasets.pixels import shrink_mask
 from blemish.datasets.splits import evenly
-from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.evaluation.metrics import PixelMetrics
 from blemish.faithfulness.inpainting import Nominal, Pixels, heal, inpaint
 from blemish.faithfulness.measures import (
     Map,
@@ -25,16 +25,16 @@ from blemish.faithfulness.measures import (
     pointing_game,
     shift_correlation,
 )
-from blemish.images import load
+from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
 from blemish.imaging.reading import Reading
-from blemish.metrics import PixelMetrics
+from blemish.model.detector import Detector
 
 OURS = "blemish"
 Explainer = Callable[[Pixels, Pixels], Map]  # an image and what a nominal one would show, (H, W, 3), to a map (H, W)
-MOST_TO_FILL = 250  # good images whose mean fills in
+MAX_TO_FILL = 250  # good images whose mean fills in
 GOOD = 4  # good images that say which level of a heatmap is nominal
-MOST_MOVED = 6  # images of which maps are made twice more
+MAX_MOVED = 6  # images of which maps are made twice more
 NOMINAL = 0.95  # of their pixels lie below it
 
 
@@ -113,7 +113,7 @@ def study(
             an image or mask cannot be read.
     """
     try:
-        from blemish.faithfulness.references import references
+        from blemish.faithfulness.attribution import references
     except ImportError as error:
         raise BlemishError('--faithfulness needs more packages: pip install "blemish[explain]"') from error
     if detector.ignore is not None:
@@ -123,7 +123,7 @@ def study(
     reading = detector.reading
     subjects = [_subject(sample, size, reading) for sample in _drawn(data.test, images, np.random.default_rng(seed))]
     good = [one.path for one in (*data.train, *data.test) if not one.anomalous]
-    fill = Nominal(good[:: -(-len(good) // MOST_TO_FILL)], size, reading)
+    fill = Nominal(good[:: -(-len(good) // MAX_TO_FILL)], size, reading)
     others = [one.path for one in data.test if not one.anomalous] or good
     nominal = [load(path, size, reading)[0] for path in evenly(others, GOOD)]
     explainers: dict[str, Explainer] = {OURS: lambda pixels, _: detector.run(pixels[None])[0][0]}
@@ -172,7 +172,7 @@ def _figures(
                     insertion_auc(score, one.pixels, fill, heatmap),
                 )
             )
-            if len(moved) < MOST_MOVED:
+            if len(moved) < MAX_MOVED:
                 moved.append(shift_correlation(explain, one.pixels, heatmap))
             if one.mask is not None:
                 metrics.update(heatmap, one.mask)

@@ -18,8 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from blemish.errors import BlemishError
-from blemish.files import printable, read_fault
-from blemish.images import MAX_PIXELS, ImageError, Size
+from blemish.imaging.images import MAX_PIXELS, ImageError, Size
 from blemish.imaging.shapes import (
     Mask,
     Points,
@@ -30,9 +29,10 @@ from blemish.imaging.shapes import (
     fill_polygon,
     unpack_runs,
 )
+from blemish.io.files import printable, read_fault
 
-MOST_BYTES = 500_000_000  # of a file: as text in memory it takes some ten times as much
-_MOST_POINTS = 1_000_000  # of an image
+MAX_BYTES = 500_000_000  # of a file: as text in memory it takes some ten times as much
+_MAX_POINTS = 1_000_000  # of an image
 _OUTSIDE = 0.01  # of a side: outlines drawn a little over the border are cut off
 _LABELME = ("shapes", "imagePath", "imageData")
 _NO_DEFECT = ("_background_", "__ignore__")  # labelme's own words
@@ -124,8 +124,8 @@ def _read_text(file: Path) -> str:
     try:
         if not file.is_file():
             raise _FaultError("no such file" if not file.exists() else "not a regular file")
-        if file.stat().st_size > MOST_BYTES:
-            raise _FaultError(f"larger than {MOST_BYTES // 1_000_000} MB")
+        if file.stat().st_size > MAX_BYTES:
+            raise _FaultError(f"larger than {MAX_BYTES // 1_000_000} MB")
         return file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise _FaultError(read_fault(error)) from error
@@ -381,8 +381,8 @@ def _scale(own: Size, size: tuple[int, ...]) -> Points:
 
 def _points(values: object) -> Points:
     """Points (N, 2) from a list of pairs or a flat list."""
-    if isinstance(values, list) and len(values) > _MOST_POINTS:
-        raise _FaultError(f"a shape in it has more than {_MOST_POINTS:,} points")
+    if isinstance(values, list) and len(values) > _MAX_POINTS:
+        raise _FaultError(f"a shape in it has more than {_MAX_POINTS:,} points")
     try:
         points = np.array(values, np.float64)
         points = points.reshape(-1, 2)

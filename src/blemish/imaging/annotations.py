@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from blemish.files import printable
-from blemish.images import ImageError
 from blemish.imaging.annotation_formats import Annotation, is_yolo, kind_of, read_coco, read_json
-from blemish.wording import counted, list_some
+from blemish.imaging.images import ImageError
+from blemish.io.files import printable
+from blemish.io.text import counted, list_some
 
 __all__ = ["Annotation", "Annotations", "find_annotations"]
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from blemish.arguments import shown
 from blemish.errors import BlemishError
 from blemish.imaging.reading import Reading
+from blemish.io.arguments import shown
 
 SMALLEST, LARGEST = 8, 16  # bits
 DEPTHS = (8, 10, 12, 14, 16)  # what files with 16 bits a value hold; 8 where a program only widened them

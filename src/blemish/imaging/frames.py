@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from blemish.imaging.limits import MOST_FRAMES
+from blemish.imaging.limits import MAX_FRAMES
 
 _NUMBERED = re.compile(r"(.*)#([1-9][0-9]*)", re.DOTALL)
 
@@ -40,5 +40,5 @@ def frame_name(frame: Frame, frames: int) -> str:
 
 def frames_remark(name: str, frames: int) -> str:
     """That an image is not all that its file holds, in one sentence."""
-    count = f"{frames:,} frames" if frames < MOST_FRAMES else f"{MOST_FRAMES:,} frames or more"
+    count = f"{frames:,} frames" if frames < MAX_FRAMES else f"{MAX_FRAMES:,} frames or more"
     return f"{name}: only the first of {count} is read; blemish predict --frames all scores each"

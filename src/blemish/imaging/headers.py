@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from blemish.images import Size, _opened
+from blemish.imaging.images import Size, _opened
 from blemish.imaging.sizes import _upright
 
 

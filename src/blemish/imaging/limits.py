@@ -11,20 +11,20 @@ from blemish.errors import BlemishError
 
 MAX_PIXELS = 150_000_000  # 600 MB once decoded; a file of some kilobytes can claim more
 
-MOST_FRAMES = 10_000  # beyond which frames are not counted
-MOST_SCANS = 100  # of a JPEG: each is a pass over all its pixels; encoders make about ten
-MOST_SCANNED = 2_000_000_000  # pixels in all scans of a JPEG together: thirteen scans of the largest image
-MOST_EXIF_SEGMENTS = 64  # of a JPEG, of 64 KB each, which Pillow puts together one by one; encoders make one
-MOST_CODED = 1 << 22  # bytes of a run-length-coded BMP, which Pillow decodes run by run in Python
-MOST_SEGMENTS = 4_096  # of a JPEG's header
-MOST_CHUNKS = 100_000  # of a PNG or WebP file; encoders make one of 8 KB or more
-MOST_COMPRESSED_TEXTS = 256  # of a PNG, each with up to 1 MB once decompressed
-MOST_BLOCKS = 100_000  # of a GIF's comments and extensions
-MOST_JUNK = 65_536  # bytes that belong to nothing
-MOST_TAGS = 4_096  # of a TIFF's page
-MOST_PIECES = 100_000  # strips or tiles of a TIFF's page
-MOST_TILES = 4_096  # of a JPEG 2000 image: each costs kilobytes beside its pixels
-MOST_LAYERS = 256  # of a JPEG 2000 image
+MAX_FRAMES = 10_000  # beyond which frames are not counted
+MAX_SCANS = 100  # of a JPEG: each is a pass over all its pixels; encoders make about ten
+MAX_SCANNED = 2_000_000_000  # pixels in all scans of a JPEG together: thirteen scans of the largest image
+MAX_EXIF_SEGMENTS = 64  # of a JPEG, of 64 KB each, which Pillow puts together one by one; encoders make one
+MAX_CODED = 1 << 22  # bytes of a run-length-coded BMP, which Pillow decodes run by run in Python
+MAX_SEGMENTS = 4_096  # of a JPEG's header
+MAX_CHUNKS = 100_000  # of a PNG or WebP file; encoders make one of 8 KB or more
+MAX_COMPRESSED_TEXTS = 256  # of a PNG, each with up to 1 MB once decompressed
+MAX_BLOCKS = 100_000  # of a GIF's comments and extensions
+MAX_JUNK = 65_536  # bytes that belong to nothing
+MAX_TAGS = 4_096  # of a TIFF's page
+MAX_PIECES = 100_000  # strips or tiles of a TIFF's page
+MAX_TILES = 4_096  # of a JPEG 2000 image: each costs kilobytes beside its pixels
+MAX_LAYERS = 256  # of a JPEG 2000 image
 SMALL_PIXELS = 1 << 26  # tiles padded to so many pixels are no burden, however small the image
 SMALL_BYTES = 1 << 26  # the same of a single tile's bytes
 

@@ -14,17 +14,17 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from blemish.images import ImageError, _in_rgb, _to_8_bit, _wide_values
+from blemish.imaging.images import ImageError, _in_rgb, _to_8_bit, _wide_values
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]
 WithoutBlack = Literal["commonest", "darkest"]
 
-_LARGEST_LABEL = 15  # values no larger are the numbers of classes
-_FEWEST_LOSSY = 4  # values: of three at most, one lies between the background and the brightest
-_FEWEST_GRADED = 5  # edges of half the resolution have three steps
+_MAX_LABEL = 15  # values no larger are the numbers of classes
+_MIN_LOSSY = 4  # values: of three at most, one lies between the background and the brightest
+_MIN_GRADED = 5  # edges of half the resolution have three steps
 _MANY_GRADES = 8
-_MOST_CLASSES = 64  # beyond, a picture whose neighbouring pixels differ little is a smooth ramp
+_MAX_CLASSES = 64  # beyond, a picture whose neighbouring pixels differ little is a smooth ramp
 _BLACK = 8 / 255  # of full scale: what a lossy file makes of black
 _PLATEAU = 16 / 255  # of full scale: what a lossy file leaves beside an edge is darker
 
@@ -88,8 +88,8 @@ def marked(image: Image.Image, *, name: str, lossy: bool, without_black: Without
         even = bool(values[0] != 0)
         return Marked(np.full(picture.values.shape, even), even=even)
     background = 0 if (values == 0).any() else _background(picture, values, counts, without_black)
-    numbers = image.mode != "F" and picture.brightness().max() <= _LARGEST_LABEL  # of classes
-    several = len(values) >= (_FEWEST_LOSSY if lossy else _FEWEST_GRADED) and picture.kind != "index"
+    numbers = image.mode != "F" and picture.brightness().max() <= _MAX_LABEL  # of classes
+    several = len(values) >= (_MIN_LOSSY if lossy else _MIN_GRADED) and picture.kind != "index"
     if several and not numbers and (lossy or _graded(picture, values, background)):
         if not np.isfinite(picture.full):
             raise ImageError(f"{name}: its values are floating-point; save it as 8 bit or 16 bit")
@@ -179,7 +179,7 @@ def _graded(picture: _Picture, values: Numbers, background: float) -> bool:
     if steps.sum() >= _MANY_GRADES and 2 * steps.sum() > len(values) - 1:
         return True
     distance = picture.distance(background)
-    if len(values) > _MOST_CLASSES and _is_ramp(distance, marks):
+    if len(values) > _MAX_CLASSES and _is_ramp(distance, marks):
         return True
     between = marks & (distance < distance.max())
     if not steps[np.unique(codes[between])].all():

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from blemish.imaging.limits import MOST_BLOCKS, excess
+from blemish.imaging.limits import MAX_BLOCKS, excess
 
 _SPACE = b" \t\n\v\f\r"
 _COMMENT = re.compile(rb"#[^\n\r]*[\n\r]?")
@@ -83,7 +83,7 @@ def _without_comments(file: BinaryIO) -> Iterator[bytes]:
         if inside:
             block = b"#" + block
         comments += block.count(b"#")
-        if comments > MOST_BLOCKS:
-            raise excess("comments in a PGM or PPM file", MOST_BLOCKS)
+        if comments > MAX_BLOCKS:
+            raise excess("comments in a PGM or PPM file", MAX_BLOCKS)
         inside = block.rfind(b"#") > max(block.rfind(b"\n"), block.rfind(b"\r"))
         yield _COMMENT.sub(b"", block)

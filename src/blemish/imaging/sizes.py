@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from blemish.errors import BlemishError
-from blemish.images import Size, _opened, read_image
-from blemish.threads import readers
+from blemish.imaging.images import Size, _opened, read_image
+from blemish.process.threads import readers
 
 _TIFF_TAGS = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength, ExifTags.Base.Orientation)
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap height and width

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from blemish.arguments import shown
 from blemish.errors import BlemishError
-from blemish.images import ImageError, ImageSource
 from blemish.imaging.frames import Frame
+from blemish.imaging.images import ImageError, ImageSource
+from blemish.io.arguments import shown
 
 _CHANNELS = (1, 3, 4)  # a last axis of this length holds colours
 _NARROWEST = 16  # a last axis shorter than this is rather channels of one image than the width of many
@@ -28,7 +28,7 @@ def each_image(images: ImageSource | bytes | Iterable[ImageSource] | npt.NDArray
         return [os.fsdecode(images) if isinstance(images, bytes) else images]
     if isinstance(images, np.ndarray):
         return _of_array(images)
-    refuse_no_collection(images, "images")
+    require_collection(images, "images")
     return images  # type: ignore[return-value]
 
 
@@ -38,14 +38,14 @@ def each_path(paths: str | bytes | os.PathLike[Any] | Iterable[str | bytes | os.
         paths = [paths]
     if isinstance(paths, Image.Image):
         raise BlemishError("a PIL image has no path here; pass the image's file, or use Detector.score")
-    refuse_no_collection(paths, "paths")
+    require_collection(paths, "paths")
     for path in paths:
         if not isinstance(path, str | bytes | os.PathLike):
             raise BlemishError(f"a path must be text or a pathlib.Path, not {type(path).__name__}: {shown(path)}")
         yield os.fsdecode(path)
 
 
-def refuse_no_collection(several: object, what: str) -> None:
+def require_collection(several: object, what: str) -> None:
     """Raises ImageError where something is neither an iterator nor a collection that could hold images or paths."""
     kind = type(several).__name__
     if hasattr(several, "read"):

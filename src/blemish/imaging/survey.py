@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blemish.errors import BlemishError
-from blemish.files import printable
-from blemish.images import largest_value
 from blemish.imaging.bit_depth import check_bits, depth_of, full_scale
+from blemish.imaging.images import largest_value
 from blemish.imaging.reading import Reading
-from blemish.threads import readers
+from blemish.io.files import printable
+from blemish.process.threads import readers
 
 _ANOTHER_SCALE = 3  # times the largest value of most images; lighting differs by less than a bit depth
 
@@ -78,7 +78,7 @@ class DepthSurvey:
             )
         return found
 
-    def refuse_too_few_bits(self) -> None:
+    def check_bit_depth(self) -> None:
         """Raises BlemishError where the bits that the user gave cut off most of the images."""
         over = [path for path, value in self.largest.items() if value > full_scale(self.reading.bits)]
         if 2 * len(over) > len(self.largest):

@@ -17,8 +17,8 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from blemish.errors import BlemishError
-from blemish.files import printable
-from blemish.networks.folding import folded
+from blemish.io.files import printable
+from blemish.networks.fuse import folded
 from blemish.networks.weights import misfits, read_weights
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"

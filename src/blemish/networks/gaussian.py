@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-LEAST_DISTANCE = 1e-6  # so that nothing is divided by zero
+MIN_DISTANCE = 1e-6  # so that nothing is divided by zero
 
 
 class PositionGaussians(nn.Module):
@@ -63,7 +63,7 @@ def harmonic(distances: list[Tensor]) -> Tensor:
 
     One level alone seldom calls noise anomalous where the others see nothing: it takes several to make the mean large.
     """
-    inverse = torch.stack([distance.clamp(min=LEAST_DISTANCE).pow(-2) for distance in distances]).mean(0)
+    inverse = torch.stack([distance.clamp(min=MIN_DISTANCE).pow(-2) for distance in distances]).mean(0)
     return inverse.rsqrt()
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from blemish.errors import BlemishError
-from blemish.files import printable, read_fault
+from blemish.io.files import printable, read_fault
 
 ADVICE = "give a state dict that torch saved, or .safetensors"
 

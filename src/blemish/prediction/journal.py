@@ -11,10 +11,10 @@ from pathlib import Path
 
 from blemish.datasets.layouts import counted
 from blemish.errors import BlemishError
-from blemish.files import printable
-from blemish.prediction.pictures import PictureNames, Places, Wanted, identity
-from blemish.prediction.scoring import Chunk, Item, Row, file_state
-from blemish.results import JOURNAL as FILE
+from blemish.imaging.results import JOURNAL as FILE
+from blemish.io.files import printable
+from blemish.prediction.engine import Chunk, Item, Row, file_state
+from blemish.prediction.outputs import PictureNames, Places, Wanted, identity
 
 SECONDS_TO_LOSE = 1.0  # a commit waits for the disk: rows of this time share one
 

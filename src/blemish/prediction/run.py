@@ -15,19 +15,19 @@ import numpy as np
 import PIL
 
 from blemish import __version__
-from blemish.calibration import Calibration
+from blemish.conformal.fdr import Discoveries, check_fdr_supported, discover, fewest_discoveries
+from blemish.conformal.split import Calibration
 from blemish.datasets.layouts import counted
-from blemish.detector import Detector
-from blemish.discoveries import Discoveries, discover, fewest_discoveries, refuse_discoveries
 from blemish.errors import BlemishError
-from blemish.files import make_folder, printable
-from blemish.outputs import refuse_file_name
-from blemish.prediction.finding import each_frame, find_images
+from blemish.imaging.outputs import check_folder_name
+from blemish.imaging.results import HEATMAPS, MAPS, Results, check_only_results, check_own_table
+from blemish.io.files import make_folder, printable
+from blemish.model.detector import Detector
+from blemish.prediction.engine import CHUNK, UNREADABLE, Engine, in_threads
 from blemish.prediction.journal import Journal, open_journal
-from blemish.prediction.pictures import RawFormat, Wanted
-from blemish.prediction.scoring import CHUNK, UNREADABLE, Engine, in_threads
-from blemish.prediction.tables import TableFormat, key, refuse_missing_packages, write_regions, write_table
-from blemish.results import HEATMAPS, MAPS, Results, refuse_other_files, refuse_other_table
+from blemish.prediction.listing import each_frame, find_images
+from blemish.prediction.outputs import RawFormat, Wanted
+from blemish.prediction.tables import TableFormat, key, require_packages, write_regions, write_table
 
 Frames = Literal["first", "all"]
 Notify = Callable[[str], None]
@@ -101,11 +101,11 @@ def predict(
         raw: also write the anomaly maps, float32 (H, W) at each image's own size, in this format.
         table: the format of the table.
         false_discovery_rate: also say which images are discovered at this rate in all of them together, see
-            `blemish.discoveries`; 8 bytes an image have to fit into memory.
+            `blemish.conformal.fdr`; 8 bytes an image have to fit into memory.
         frames: "all" makes each frame of a file with several a row of its own, called a.tif#1, a.tif#2, and so on; the
             headers of all files are then read first. "first" scores the first and says so.
         workers: threads that score at the same time; load the detector with `threads=1` when there are several.
-        engine: what scores instead of threads in this process, see `blemish.distributed`.
+        engine: what scores instead of threads in this process, see `blemish.prediction.ray_engine`.
         fresh: score everything again, whatever an unfinished run has left.
         progress: called with the images done and all there are.
         notify: called with one sentence for every image that cannot be read, or only in part (such as values beyond the
@@ -116,15 +116,15 @@ def predict(
             asked of a cross-conformal model.
     """
     started = time.perf_counter()
-    refuse_missing_packages(table)
+    require_packages(table)
     if false_discovery_rate is not None:
-        refuse_discoveries(detector.calibration, false_discovery_rate)
+        check_fdr_supported(detector.calibration, false_discovery_rate)
     wanted = Wanted(Path(out), overlays=heatmaps, raw=raw, frames=frames == "all")
     tell = notify or (lambda sentence: None)
-    refuse_file_name(wanted.out)
-    refuse_other_table(wanted.out, () if detector.ignore is None else (detector.ignore.path,))
+    check_folder_name(wanted.out)
+    check_own_table(wanted.out, () if detector.ignore is None else (detector.ignore.path,))
     for folder in wanted.folders:
-        refuse_other_files(folder)
+        check_only_results(folder)
     earlier = Results()
     images = find_images(paths, results=earlier)
     images = chain([next(images)], images)  # the complaint that there is none comes before the folder is made

@@ -6,11 +6,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from blemish.discoveries import Discoveries
+from blemish.conformal.fdr import Discoveries
 from blemish.errors import BlemishError
-from blemish.files import atomic_write, printable
-from blemish.prediction.scoring import Row
-from blemish.results import REGIONS
+from blemish.imaging.results import REGIONS
+from blemish.io.files import atomic_write, printable
+from blemish.prediction.engine import Row
 
 TableFormat = Literal["csv", "parquet"]
 COLUMNS = ("path", "score", "p_value", "verdict")
@@ -36,7 +36,7 @@ def table_name(table: TableFormat) -> str:
     return f"scores.{table}"
 
 
-def refuse_missing_packages(table: TableFormat) -> None:
+def require_packages(table: TableFormat) -> None:
     """Raises BlemishError where the format needs a package that is not there: to be known before hours of work."""
     if table == "parquet":
         _pyarrow()

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from blemish.files import atomic_write
-from blemish.model_card import FIGURES, SHARES, ModelCard
-from blemish.outputs import PAGE, refuse_overwriting
-from blemish.report import KeyFigure, figure, page_environment, percent
+from blemish.imaging.outputs import PAGE, check_overwriting
+from blemish.io.files import atomic_write
+from blemish.model.card import FIGURES, SHARES, ModelCard
+from blemish.report.evaluation_page import KeyFigure, figure, page_environment, percent
 
 
 def write_card(card: ModelCard, path: Path) -> None:
     """Writes the page. Raises BlemishError when the file cannot be written, or its name is not that of a page."""
-    refuse_overwriting(path, kind=PAGE)
+    check_overwriting(path, kind=PAGE)
     page = (
         page_environment().get_template("card.html.j2").render(card=card, values=card.as_json(), figures=_figures(card))
     )

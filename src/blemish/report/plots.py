@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.heatmaps import short
+from blemish.imaging.heatmaps import short
 from blemish.report import charts
 from blemish.report.charts import Axis
 

@@ -17,11 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from blemish import __version__
-from blemish.serving.answers import BatchAnswer, ErrorAnswer, FailureAnswer, ModelAnswer, ScoreAnswer
-from blemish.serving.bodies import is_form
-from blemish.serving.front import Front
-from blemish.serving.refusals import RefusalError
+from blemish.serving.errors import RefusalError
+from blemish.serving.middleware import Front
+from blemish.serving.schemas import BatchAnswer, ErrorAnswer, FailureAnswer, ModelAnswer, ScoreAnswer
 from blemish.serving.service import Service
+from blemish.serving.uploads import is_form
 
 T = TypeVar("T")
 

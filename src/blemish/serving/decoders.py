@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import BlemishError
-from blemish.images import ImageError
+from blemish.imaging.images import ImageError
 from blemish.imaging.reading import Reading
-from blemish.serving.bodies import Upload
 from blemish.serving.decoding import read_message, write_message
+from blemish.serving.errors import RefusalError
 from blemish.serving.limits import Limits
-from blemish.serving.refusals import RefusalError
 from blemish.serving.stopping import Stop, StoppedError
+from blemish.serving.uploads import Upload
 
 MARGIN_SECONDS = 5.0  # after the time for an answer a process that nobody ended ends itself
 _START = "from blemish.serving.decoding import main; main()"

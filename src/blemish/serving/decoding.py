@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from blemish.images import ImageError, read_content, to_network_size
+from blemish.imaging.images import ImageError, read_content, to_network_size
 from blemish.imaging.reading import Reading
 
 PICTURE_SIDE = 2048  # pixels; a heatmap is to be looked at, and a larger one takes seconds to compress

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from blemish.errors import BlemishError
-from blemish.files import printable
-from blemish.serving.refusals import RefusalError
+from blemish.io.files import printable
+from blemish.serving.errors import RefusalError
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PROBES = frozenset({"/healthz", "/readyz"})  # an orchestrator asks by whatever address it has; there is nothing to read

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from blemish.detector import Detector, ScoredImage
-from blemish.serving.answers import ScoreAnswer
-from blemish.serving.drift import SmallPValues, Stream
+from blemish.model.detector import Detector, ScoredImage
+from blemish.serving.monitoring import SmallPValues, Stream
+from blemish.serving.schemas import ScoreAnswer
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 P_VALUES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)

@@ -11,18 +11,18 @@ from typing import TypeVar
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
-from blemish.detector import Detector, ScoredImage
 from blemish.errors import BlemishError
-from blemish.files import printable
-from blemish.runtimes import watched_runs
-from blemish.serving.answers import FailureAnswer, Heatmap, ScoreAnswer, draw_upload, score_upload
-from blemish.serving.bodies import BodyMemory, Upload, read_uploads
+from blemish.io.files import printable
+from blemish.model.backends import watched_runs
+from blemish.model.detector import Detector, ScoredImage
 from blemish.serving.decoders import Decoders
+from blemish.serving.errors import RefusalError
 from blemish.serving.hosts import Hosts
 from blemish.serving.limits import Limits
 from blemish.serving.metrics import Metrics
-from blemish.serving.refusals import RefusalError
+from blemish.serving.schemas import FailureAnswer, Heatmap, ScoreAnswer, draw_upload, score_upload
 from blemish.serving.stopping import Stop
+from blemish.serving.uploads import BodyMemory, Upload, read_uploads
 from blemish.serving.workers import Workers
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class Service:
         self.decoders.close()
 
     async def _work(self, request: Request, job: Callable[[Upload, Stop], T], *, most: int) -> list[T]:
-        self.workers.refuse_if_full()  # before a body is read for nothing
+        self.workers.check_capacity()  # before a body is read for nothing
         with self.memory.share() as take:
             uploads = await read_uploads(request, self.limits, take)
             if len(uploads) > most:

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
-from blemish.serving.refusals import busy
+from blemish.serving.errors import busy
 from blemish.serving.stopping import Stop
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Workers:
             asked = [job.stop.asked_at for job in self._at_work]
         return sum(at is not None and monotonic() - at >= STUCK_SECONDS for at in asked)
 
-    def refuse_if_full(self, jobs: int = 1) -> None:
+    def check_capacity(self, jobs: int = 1) -> None:
         """Raises RefusalError (429) where so many jobs would not be accepted now."""
         if self._unfinished + jobs > self.capacity:
             raise busy(f"the queue is full ({self._unfinished} of {self.capacity}); send the request again in a second")
@@ -103,7 +103,7 @@ class Workers:
     def _accept(self, jobs: Sequence[Callable[[Stop], T]]) -> list[_Job]:
         accepted = [_Job(work) for work in jobs]
         with self._lock:
-            self.refuse_if_full(len(accepted))
+            self.check_capacity(len(accepted))
             self._unfinished += len(accepted)
         for job in accepted:
             job.future.add_done_callback(self._finish)

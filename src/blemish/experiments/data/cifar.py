@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.experiments.data.checksums import check
-from blemish.experiments.data.images import ArrayImages, Fit, choose, refit
 from blemish.experiments.data.lookup import find
 from blemish.experiments.data.one_vs_rest import OneVsRest
-from blemish.files import printable, read_fault
+from blemish.experiments.data.tasks import ArrayImages, Fit, choose, refit
+from blemish.io.files import printable, read_fault
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

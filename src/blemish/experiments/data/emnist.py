@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from blemish.experiments.data.idx import read_images
-from blemish.experiments.data.images import ArrayImages, Fit, choose, refit
 from blemish.experiments.data.lookup import find
-from blemish.files import printable
+from blemish.experiments.data.tasks import ArrayImages, Fit, choose, refit
+from blemish.io.files import printable
 
 _NAME = "emnist-letters-train-images-idx3-ubyte"
 

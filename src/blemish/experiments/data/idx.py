@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.experiments.data.checksums import check
-from blemish.files import printable, read_fault
+from blemish.io.files import printable, read_fault
 
 _UNSIGNED_BYTES = 0x08
 

@@ -7,8 +7,8 @@ from typing import NoReturn
 
 from blemish.datasets.layouts import natural_key
 from blemish.errors import BlemishError
-from blemish.files import printable, read_fault
-from blemish.images import is_image_name
+from blemish.imaging.images import is_image_name
+from blemish.io.files import printable, read_fault
 
 
 def find(names: Sequence[str], folders: Sequence[Path], *, otherwise: str) -> Path:

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from blemish.datasets.layouts import DataSet, Sample, list_some, read_data_set
 from blemish.errors import BlemishError
-from blemish.experiments.data.images import Fit, Task, decode
 from blemish.experiments.data.lookup import class_folders
 from blemish.experiments.data.one_vs_rest import class_number
-from blemish.files import printable
-from blemish.images import Size, read_image
+from blemish.experiments.data.tasks import Fit, Task, decode
+from blemish.imaging.images import Size, read_image
 from blemish.imaging.masks import read_mask
 from blemish.imaging.survey import survey_depth
-from blemish.threads import readers
+from blemish.io.files import printable
+from blemish.process.threads import readers
 
 
 @dataclass(frozen=True, eq=False)

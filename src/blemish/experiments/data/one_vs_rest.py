@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from blemish.errors import BlemishError
-from blemish.experiments.data.images import Images, Task, select
-from blemish.files import printable
+from blemish.experiments.data.tasks import Images, Task, select
+from blemish.io.files import printable
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from blemish.errors import BlemishError
-from blemish.experiments.data.images import FileImages, Fit, choose
 from blemish.experiments.data.lookup import image_files
-from blemish.files import printable
+from blemish.experiments.data.tasks import FileImages, Fit, choose
+from blemish.io.files import printable
 
 
 def open_folder_outliers(

@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 import torch
 
 from blemish.errors import BlemishError
-from blemish.experiments.data.images import FileImages, Fit, Task
 from blemish.experiments.data.lookup import find
 from blemish.experiments.data.one_vs_rest import class_number
-from blemish.files import printable, read_fault
+from blemish.experiments.data.tasks import FileImages, Fit, Task
+from blemish.io.files import printable, read_fault
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

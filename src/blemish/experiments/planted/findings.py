@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.evaluation.metrics import auroc
 from blemish.experiments.planted.photographs import DOG, MARKED_DOG, MARKED_OTHER, OTHER
 from blemish.experiments.recipe import Method
 from blemish.experiments.tables import METHOD_NAMES
 from blemish.experiments.trial import Result
-from blemish.files import atomic_write
-from blemish.metrics import auroc
+from blemish.io.files import atomic_write
 
 _NOTES = (
     "Test photographs never seen in training, each in both versions; mean ± sample standard deviation over the seeds.",

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from blemish.errors import BlemishError
-from blemish.experiments.data.images import ArrayImages, Fit, Images, Task, decode
 from blemish.experiments.data.lookup import image_files
+from blemish.experiments.data.tasks import ArrayImages, Fit, Images, Task, decode
 from blemish.experiments.planted.watermark import Watermark
-from blemish.files import printable
+from blemish.io.files import printable
 
 # ImageNet's files begin with their class's WordNet number, such as n02085620_Chihuahua.jpg; these are its 118 breeds.
 SYNSET = re.compile(r"n(\d{8})(?:_|$)")

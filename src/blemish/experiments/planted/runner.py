@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.devices import refuse_missing_device
 from blemish.errors import BlemishError
 from blemish.experiments.pictures import combined_picture
 from blemish.experiments.planted.findings import Finding, Masses, markdown, mass_inside, measure, write_csv
@@ -22,7 +21,8 @@ from blemish.experiments.runs import Run, load_result, save_pictured, save_resul
 from blemish.experiments.summary import written_to
 from blemish.experiments.supervision import Outliers
 from blemish.experiments.trial import Result, Tester, Trial, checkpoint_in
-from blemish.files import atomic_write, make_folder
+from blemish.io.files import atomic_write, make_folder
+from blemish.training.devices import require_device
 
 SHARES = (0.0, 0.2, 0.5, 1.0)  # about a fifth in Pascal VOC
 CLASS = "dog"
@@ -170,7 +170,7 @@ def _figures(finding: Finding) -> str:
 
 def _refuse_unfit(plan: Plan) -> None:
     check_methods(plan.methods)
-    refuse_missing_device(plan.settings.device)
+    require_device(plan.settings.device)
     name = plan.recipe.name
     if unfit := [method for method in plan.methods if method not in SUPERVISED]:
         raise BlemishError(f"{name} is not for {unfit[0]}, which learns nothing from foreign images; use fcdd or hsc")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from blemish.imaging.limits import MOST_SEGMENTS, Contents, UnfitError, check_pixels, excess
+from blemish.imaging.limits import MAX_SEGMENTS, Contents, UnfitError, check_pixels, excess
 
 _SEQUENCE_HEADER = 1  # a kind of unit in a coded picture
 
@@ -66,7 +66,7 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
 
 def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
     place = 0
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         file.seek(place)
         head = file.read(16)
         if len(head) < 8:
@@ -79,11 +79,11 @@ def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
             return
         yield kind, start, min(place + length, end) - start
         place += length
-    raise excess("boxes in an AVIF file", MOST_SEGMENTS)
+    raise excess("boxes in an AVIF file", MAX_SEGMENTS)
 
 
 def _inner(content: bytes, place: int) -> Iterator[tuple[bytes, bytes]]:
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         if place + 8 > len(content):
             return
         length, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
@@ -91,7 +91,7 @@ def _inner(content: bytes, place: int) -> Iterator[tuple[bytes, bytes]]:
             raise _DamagedError
         yield kind, content[place + 8 : place + length]
         place += length
-    raise excess("boxes in an AVIF file", MOST_SEGMENTS)
+    raise excess("boxes in an AVIF file", MAX_SEGMENTS)
 
 
 def _check_items(file: BinaryIO, meta: bytes, end: int, most_pixels: int) -> None:
@@ -142,8 +142,8 @@ def _read_places(content: bytes, items: dict[int, _Item]) -> None:
     bits.read(24)
     offset, length, base, index = (bits.read(4) for _ in range(4))
     count = bits.read(32 if version == 2 else 16)
-    if count > MOST_SEGMENTS:
-        raise excess("pictures in an AVIF file", MOST_SEGMENTS)
+    if count > MAX_SEGMENTS:
+        raise excess("pictures in an AVIF file", MAX_SEGMENTS)
     several = 0
     for _ in range(count):
         number = bits.read(32 if version == 2 else 16)
@@ -156,8 +156,8 @@ def _read_places(content: bytes, items: dict[int, _Item]) -> None:
         item.inside = method == 1
         extents = bits.read(16)
         several += extents
-        if several > MOST_SEGMENTS:
-            raise excess("parts of pictures in an AVIF file", MOST_SEGMENTS)
+        if several > MAX_SEGMENTS:
+            raise excess("parts of pictures in an AVIF file", MAX_SEGMENTS)
         for _ in range(extents):
             if version in (1, 2):
                 bits.read(8 * index)
@@ -170,8 +170,8 @@ def _largest(coded: bytes, most_pixels: int) -> int:
     most = place = units = 0
     while place < len(coded):
         units += 1
-        if units > MOST_SEGMENTS:
-            raise excess("units in a picture of an AVIF file", MOST_SEGMENTS)
+        if units > MAX_SEGMENTS:
+            raise excess("units in a picture of an AVIF file", MAX_SEGMENTS)
         head = coded[place]
         place += 2 if head & 4 else 1
         length = len(coded) - place

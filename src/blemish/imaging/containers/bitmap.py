@@ -2,7 +2,7 @@
 
 from typing import BinaryIO
 
-from blemish.imaging.limits import MOST_CODED, Contents, UnfitError, check_pixels
+from blemish.imaging.limits import MAX_CODED, Contents, UnfitError, check_pixels
 
 _HEAD = 34
 _RUN_LENGTH = (1, 2)  # of 8 bits, of 4
@@ -16,6 +16,6 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
     if len(head) >= 12 and head[:4] != b"\x0c\0\0\0":
         width, height = (abs(int.from_bytes(head[at : at + 4], "little", signed=True)) for at in (4, 8))
         check_pixels(width, height, most_pixels)
-        if int.from_bytes(head[16:20], "little") in _RUN_LENGTH and file.seek(0, 2) > MOST_CODED:
-            raise UnfitError(f"a run-length-coded BMP of more than {MOST_CODED >> 20} MB is not read; save it as a PNG")
+        if int.from_bytes(head[16:20], "little") in _RUN_LENGTH and file.seek(0, 2) > MAX_CODED:
+            raise UnfitError(f"a run-length-coded BMP of more than {MAX_CODED >> 20} MB is not read; save it as a PNG")
     return Contents()

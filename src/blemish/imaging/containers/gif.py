@@ -2,9 +2,9 @@
 
 from typing import BinaryIO
 
-from blemish.imaging.limits import MOST_BLOCKS, MOST_FRAMES, MOST_JUNK, Contents, check_pixels, excess
+from blemish.imaging.limits import MAX_BLOCKS, MAX_FRAMES, MAX_JUNK, Contents, check_pixels, excess
 
-_MOST_DATA_BLOCKS = 4_000_000  # of all frames, a gigabyte of them: beyond it frames are not counted
+_MAX_DATA_BLOCKS = 4_000_000  # of all frames, a gigabyte of them: beyond it frames are not counted
 
 
 def examine(file: BinaryIO, most_pixels: int) -> Contents:
@@ -16,7 +16,7 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
     width, height = _pair(screen)
     _skip_palette(file, screen[4])
     frames = blocks = extensions = junk = 0
-    while frames <= MOST_FRAMES and blocks < _MOST_DATA_BLOCKS:
+    while frames <= MAX_FRAMES and blocks < _MAX_DATA_BLOCKS:
         kind = file.read(1)
         if kind in (b"", b";"):
             break
@@ -33,20 +33,20 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
                 break
             _skip_palette(file, place[8])
             file.seek(1, 1)
-            blocks += _skip_blocks(file, _MOST_DATA_BLOCKS - blocks)
+            blocks += _skip_blocks(file, _MAX_DATA_BLOCKS - blocks)
             frames += 1
         elif kind == b"!":
             file.seek(1, 1)
-            extensions += 1 + _skip_blocks(file, MOST_BLOCKS)
-            if extensions > MOST_BLOCKS:
-                raise excess("blocks of comments and extensions in a GIF", MOST_BLOCKS)
+            extensions += 1 + _skip_blocks(file, MAX_BLOCKS)
+            if extensions > MAX_BLOCKS:
+                raise excess("blocks of comments and extensions in a GIF", MAX_BLOCKS)
         else:
             junk += 1
-            if junk > MOST_JUNK:
-                raise excess("bytes between the blocks of a GIF", MOST_JUNK)
+            if junk > MAX_JUNK:
+                raise excess("bytes between the blocks of a GIF", MAX_JUNK)
     if not frames:
         return Contents()
-    return Contents(range(min(frames, MOST_FRAMES)), complete=frames <= MOST_FRAMES)
+    return Contents(range(min(frames, MAX_FRAMES)), complete=frames <= MAX_FRAMES)
 
 
 def _skip_blocks(file: BinaryIO, most: int) -> int:

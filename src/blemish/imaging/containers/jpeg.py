@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from blemish.imaging.limits import (
-    MOST_EXIF_SEGMENTS,
-    MOST_JUNK,
-    MOST_SCANNED,
-    MOST_SCANS,
-    MOST_SEGMENTS,
+    MAX_EXIF_SEGMENTS,
+    MAX_JUNK,
+    MAX_SCANNED,
+    MAX_SCANS,
+    MAX_SEGMENTS,
     Contents,
     UnfitError,
     check_pixels,
@@ -54,8 +54,8 @@ def examine(file: BinaryIO, most_pixels: int, start: int = 0) -> Contents:
             return Contents()
         marker = byte[0]
         segments += 1
-        if segments > MOST_SEGMENTS:
-            raise excess("segments in a JPEG's header", MOST_SEGMENTS)
+        if segments > MAX_SEGMENTS:
+            raise excess("segments in a JPEG's header", MAX_SEGMENTS)
         if marker in _BARE or marker == 0:
             continue
         if marker == _START_OF_SCAN:
@@ -70,8 +70,8 @@ def examine(file: BinaryIO, most_pixels: int, start: int = 0) -> Contents:
             index = place + 4
         elif payload.startswith(b"Exif\0\0"):
             exif += 1
-            if exif > MOST_EXIF_SEGMENTS:
-                raise excess("segments of EXIF in a JPEG", MOST_EXIF_SEGMENTS)
+            if exif > MAX_EXIF_SEGMENTS:
+                raise excess("segments of EXIF in a JPEG", MAX_EXIF_SEGMENTS)
     first = _segment(file, keep=True)
     if first and (frame.marker in _PROGRESSIVE or first[0] < frame.components):
         _refuse_many_scans(file, frame.width * frame.height)
@@ -83,7 +83,7 @@ def size(file: BinaryIO, start: int) -> tuple[int, int] | None:
     file.seek(start)
     if file.read(2) != b"\xff\xd8":
         return None
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         head = file.read(2)
         if len(head) < 2 or head[0] != 0xFF or head[1] == _START_OF_SCAN:
             return None
@@ -131,12 +131,12 @@ def _refuse_many_scans(file: BinaryIO, pixels: int) -> None:
     while (marker := _next_marker(file)) is not None and marker != _END:
         segments += 1
         scans += marker == _START_OF_SCAN
-        if scans > MOST_SCANS:
-            raise excess("scans in a JPEG", MOST_SCANS, _BASELINE)
-        if scans * pixels > MOST_SCANNED:
-            raise excess(f"scans in a JPEG of {pixels:,} pixels", MOST_SCANNED // pixels, _BASELINE)
-        if segments > MOST_SEGMENTS:
-            raise excess("segments in a JPEG", MOST_SEGMENTS)
+        if scans > MAX_SCANS:
+            raise excess("scans in a JPEG", MAX_SCANS, _BASELINE)
+        if scans * pixels > MAX_SCANNED:
+            raise excess(f"scans in a JPEG of {pixels:,} pixels", MAX_SCANNED // pixels, _BASELINE)
+        if segments > MAX_SEGMENTS:
+            raise excess("segments in a JPEG", MAX_SEGMENTS)
         if marker not in _BARE and _segment(file, keep=False) is None:
             return
 
@@ -155,5 +155,5 @@ def _next_marker(file: BinaryIO) -> int | None:
 
 
 def _refuse_junk(count: int) -> None:
-    if count > MOST_JUNK:
-        raise excess("bytes between the segments of a JPEG", MOST_JUNK)
+    if count > MAX_JUNK:
+        raise excess("bytes between the segments of a JPEG", MAX_JUNK)

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from blemish.imaging.limits import (
-    MOST_LAYERS,
-    MOST_PIECES,
-    MOST_SEGMENTS,
-    MOST_TILES,
+    MAX_LAYERS,
+    MAX_PIECES,
+    MAX_SEGMENTS,
+    MAX_TILES,
     Contents,
     UnfitError,
     check_pixels,
     excess,
 )
 
-_MOST_PARTS = 2_000_000  # code blocks, or packets: a hundred bytes each
+_MAX_PARTS = 2_000_000  # code blocks, or packets: a hundred bytes each
 _SIZE, _CODING, _COMPONENT_CODING, _TILE, _DATA, _END = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
 
 
@@ -34,7 +34,7 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
         return Contents()
     file.seek(start + 2)
     image: _Image | None = None
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         marker, content = _segment(file)
         if marker == _SIZE:
             image = _read_size(content, most_pixels)
@@ -45,7 +45,7 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
             return Contents()
         elif marker in (None, _END):
             return Contents()
-    raise excess("segments in the header of a JPEG 2000 image", MOST_SEGMENTS)
+    raise excess("segments in the header of a JPEG 2000 image", MAX_SEGMENTS)
 
 
 def _codestream(file: BinaryIO) -> int | None:
@@ -54,7 +54,7 @@ def _codestream(file: BinaryIO) -> int | None:
     if file.read(4) == b"\xff\x4f\xff\x51":
         return 0
     place = 0
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         file.seek(place)
         head = file.read(16)
         if len(head) < 8:
@@ -67,7 +67,7 @@ def _codestream(file: BinaryIO) -> int | None:
         if length < 8 or length >= 1 << 62:
             return None
         place += length
-    raise excess("boxes in a JPEG 2000 file", MOST_SEGMENTS)
+    raise excess("boxes in a JPEG 2000 file", MAX_SEGMENTS)
 
 
 def _segment(file: BinaryIO) -> tuple[int | None, bytes]:
@@ -96,8 +96,8 @@ def _read_size(content: bytes, most_pixels: int) -> _Image | None:
     if not across or not down:
         raise UnfitError("damaged: its tiles have no size; save it again")
     tiles = -(-(right - tiles_left) // across) * -(-(bottom - tiles_top) // down)
-    if tiles > MOST_TILES:
-        raise excess("tiles in a JPEG 2000 image", MOST_TILES)
+    if tiles > MAX_TILES:
+        raise excess("tiles in a JPEG 2000 image", MAX_TILES)
     return _Image(right - left, bottom - top, components, tiles)
 
 
@@ -107,8 +107,8 @@ def _check_coding(image: _Image, marker: int, content: bytes) -> None:
     if len(content) < skipped + 5:
         return
     layers = int.from_bytes(content[2:4]) if marker == _CODING else 1
-    if layers > MOST_LAYERS:
-        raise excess("layers in a JPEG 2000 image", MOST_LAYERS)
+    if layers > MAX_LAYERS:
+        raise excess("layers in a JPEG 2000 image", MAX_LAYERS)
     flags = content[0] if marker == _CODING else content[1]
     levels, wide, high = content[skipped : skipped + 3]
     precincts = content[skipped + 5 :] if flags & 1 else b""
@@ -124,16 +124,16 @@ def _check_coding(image: _Image, marker: int, content: bytes) -> None:
         packets += image.components * (
             -(-width // (1 << (power & 15))) * -(-height // (1 << (power >> 4))) + image.tiles
         )
-    if max(blocks, packets * layers) > _MOST_PARTS:
-        raise excess("code blocks or packets in a JPEG 2000 image", _MOST_PARTS)
+    if max(blocks, packets * layers) > _MAX_PARTS:
+        raise excess("code blocks or packets in a JPEG 2000 image", _MAX_PARTS)
 
 
 def _check_tiles(file: BinaryIO, image: _Image, content: bytes) -> None:
     """Follows the headers of all parts of tiles, which may be coded in ways of their own."""
-    for _ in range(MOST_PIECES):
+    for _ in range(MAX_PIECES):
         start = file.tell() - 12  # of the marker of this part
         length = int.from_bytes(content[2:6])
-        for _ in range(MOST_SEGMENTS):
+        for _ in range(MAX_SEGMENTS):
             marker, inner = _segment(file)
             if marker in (_CODING, _COMPONENT_CODING):
                 _check_coding(image, marker, inner)
@@ -145,4 +145,4 @@ def _check_tiles(file: BinaryIO, image: _Image, content: bytes) -> None:
         marker, content = _segment(file)
         if marker != _TILE:
             return
-    raise excess("parts of tiles in a JPEG 2000 image", MOST_PIECES)
+    raise excess("parts of tiles in a JPEG 2000 image", MAX_PIECES)

@@ -2,14 +2,7 @@
 
 from typing import BinaryIO
 
-from blemish.imaging.limits import (
-    MOST_CHUNKS,
-    MOST_COMPRESSED_TEXTS,
-    MOST_FRAMES,
-    Contents,
-    check_pixels,
-    excess,
-)
+from blemish.imaging.limits import MAX_CHUNKS, MAX_COMPRESSED_TEXTS, MAX_FRAMES, Contents, check_pixels, excess
 
 _COMPRESSED = {b"iCCP", b"zTXt", b"iTXt"}
 
@@ -22,8 +15,8 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
     while len(head := file.read(8)) == 8:
         length, kind = int.from_bytes(head[:4]), head[4:]
         chunks += 1
-        if chunks > MOST_CHUNKS:
-            raise excess("chunks in a PNG", MOST_CHUNKS)
+        if chunks > MAX_CHUNKS:
+            raise excess("chunks in a PNG", MAX_CHUNKS)
         if kind == b"IEND":
             break
         if kind == b"IHDR":
@@ -32,8 +25,8 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
             length -= len(header)
         elif kind in _COMPRESSED:
             texts += 1
-            if texts > MOST_COMPRESSED_TEXTS:
-                raise excess("compressed texts in a PNG", MOST_COMPRESSED_TEXTS)
+            if texts > MAX_COMPRESSED_TEXTS:
+                raise excess("compressed texts in a PNG", MAX_COMPRESSED_TEXTS)
         elif kind == b"acTL":
             animated = animated or not pixels_begun
         elif kind == b"IDAT":
@@ -45,4 +38,4 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
     if not animated or not frames:
         return Contents()
     count = frames + default_apart
-    return Contents(range(min(count, MOST_FRAMES)), complete=count <= MOST_FRAMES)
+    return Contents(range(min(count, MAX_FRAMES)), complete=count <= MAX_FRAMES)

@@ -2,7 +2,7 @@
 
 from typing import BinaryIO
 
-from blemish.imaging.limits import MOST_JUNK, Contents, check_pixels, excess
+from blemish.imaging.limits import MAX_JUNK, Contents, check_pixels, excess
 
 _WHITESPACE = b" \t\n\v\f\r"
 
@@ -10,10 +10,10 @@ _WHITESPACE = b" \t\n\v\f\r"
 def examine(file: BinaryIO, most_pixels: int) -> Contents:
     """See the package."""
     file.seek(0)
-    words = _words(file.read(MOST_JUNK))
+    words = _words(file.read(MAX_JUNK))
     if len(words) < (3 if words[:1] in ([b"P1"], [b"P4"]) else 4):
         if len(file.read(1)):
-            raise excess("bytes in the header of a PGM or PPM file", MOST_JUNK)
+            raise excess("bytes in the header of a PGM or PPM file", MAX_JUNK)
         return Contents()
     if words[1].isdigit() and words[2].isdigit() and max(len(words[1]), len(words[2])) <= 10:
         check_pixels(int(words[1]), int(words[2]), most_pixels)

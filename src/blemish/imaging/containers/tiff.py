@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from blemish.imaging.limits import (
-    MOST_FRAMES,
-    MOST_PIECES,
-    MOST_TAGS,
+    MAX_FRAMES,
+    MAX_PIECES,
+    MAX_TAGS,
     SMALL_BYTES,
     SMALL_PIXELS,
     Contents,
@@ -25,7 +25,7 @@ SUB_PAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 330, 338, 339
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, YCBCR = 0, 1, 2, 5, 6
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _REDUCED, _TRANSPARENCY_MASK = 1, 4  # bits of SUBFILE_TYPE
-_MOST_BANDS = 64
+_MAX_BANDS = 64
 
 # Number types and their codes in `struct`; the last is the offset of a page.
 _NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q", 13: "I", 18: "Q"}
@@ -154,7 +154,7 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
             first = page
         if not page.reduced:
             frames.append(number)
-        if len(frames) > MOST_FRAMES:
+        if len(frames) > MAX_FRAMES:
             break
     if not frames and first is not None and SUB_PAGES in first.counts:
         raise UnfitError(
@@ -164,7 +164,7 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
     # libtiff reads the first page's tags whichever page is asked for.
     for number in {0, frames[0]}:
         check_frame(file, number, most_pixels)
-    return Contents(frames[:MOST_FRAMES], complete=len(frames) <= MOST_FRAMES)
+    return Contents(frames[:MAX_FRAMES], complete=len(frames) <= MAX_FRAMES)
 
 
 def check_frame(file: BinaryIO, number: int, most_pixels: int) -> Page | None:
@@ -193,7 +193,7 @@ def _offsets(file: BinaryIO) -> Iterator[int]:
         yield offset
         file.seek(offset)
         count = _unpack(file, order + count_code)
-        if count is None or count > MOST_TAGS:
+        if count is None or count > MAX_TAGS:
             return
         file.seek(count * entry, 1)
         offset = _unpack(file, order + offset_code) or 0
@@ -209,8 +209,8 @@ def read_page(file: BinaryIO, offset: int, *, only: Sequence[int] | None = None)
     count = _unpack(file, order + ("Q" if big else "H"))
     if count is None:
         return page
-    if count > MOST_TAGS:
-        raise excess("tags on a page of a TIFF", MOST_TAGS)
+    if count > MAX_TAGS:
+        raise excess("tags on a page of a TIFF", MAX_TAGS)
     entry, room = ("HHQ8s", 8) if big else ("HHI4s", 4)
     size = struct.calcsize(order + entry)
     entries = file.read(count * size)
@@ -241,8 +241,8 @@ def _values(file: BinaryIO, order: str, kind: int, length: int, data: bytes) -> 
     """A tag's numbers. Raises UnfitError where there are more than pieces can be."""
     code = _NUMBERS[kind]
     size = struct.calcsize(order + code) * length
-    if length > 4 * MOST_PIECES:  # four planes
-        raise excess("strips or tiles in a TIFF", MOST_PIECES)
+    if length > 4 * MAX_PIECES:  # four planes
+        raise excess("strips or tiles in a TIFF", MAX_PIECES)
     if size > len(data):
         (offset,) = struct.unpack(order + ("Q" if len(data) == 8 else "I"), data)
         if offset >= 1 << 63:
@@ -263,7 +263,7 @@ def _check_page(file: BinaryIO, page: Page, most_pixels: int) -> None:
     if width < 0 or height < 0:
         raise UnfitError("damaged: its size is negative; save it again")
     check_pixels(width, height, most_pixels)
-    if not 0 < page.samples <= _MOST_BANDS:
+    if not 0 < page.samples <= _MAX_BANDS:
         raise UnfitError(f"it has {page.samples:,} bands; save it as one band of grey or three of RGB")
     across, down = page.piece
     if across <= 0 or down <= 0:
@@ -271,8 +271,8 @@ def _check_page(file: BinaryIO, page: Page, most_pixels: int) -> None:
     columns, rows = -(-width // across), -(-height // down)
     planes = page.samples if page.in_planes else 1
     pieces = columns * rows * max(planes, 1)
-    if max(pieces, *(page.counts.get(tag, 0) for tag in _LISTS)) > MOST_PIECES:
-        raise excess("strips or tiles in a TIFF", MOST_PIECES)
+    if max(pieces, *(page.counts.get(tag, 0) for tag in _LISTS)) > MAX_PIECES:
+        raise excess("strips or tiles in a TIFF", MAX_PIECES)
     if page.tiled:
         _check_tiles(page, columns, rows)
     _check_bytes(file, page, pieces)

@@ -2,7 +2,7 @@
 
 from typing import BinaryIO
 
-from blemish.imaging.limits import MOST_CHUNKS, MOST_FRAMES, Contents, check_pixels, excess
+from blemish.imaging.limits import MAX_CHUNKS, MAX_FRAMES, Contents, check_pixels, excess
 
 
 def examine(file: BinaryIO, most_pixels: int) -> Contents:
@@ -12,15 +12,15 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
     while len(head := file.read(8)) == 8:
         kind, length = head[:4], int.from_bytes(head[4:], "little")
         chunks += 1
-        if chunks > MOST_CHUNKS:
-            raise excess("chunks in a WebP file", MOST_CHUNKS)
+        if chunks > MAX_CHUNKS:
+            raise excess("chunks in a WebP file", MAX_CHUNKS)
         start = file.tell()
         if (size := _size(kind, file.read(min(length, 10)))) is not None:
             check_pixels(*size, most_pixels)
         frames += kind == b"ANMF"
         file.seek(start + length + length % 2)
     frames = max(frames, 1)
-    return Contents(range(min(frames, MOST_FRAMES)), complete=frames <= MOST_FRAMES)
+    return Contents(range(min(frames, MAX_FRAMES)), complete=frames <= MAX_FRAMES)
 
 
 def _size(kind: bytes, start: bytes) -> tuple[int, int] | None:

@@ -1,0 +1,116 @@
+"""Do some images share a look as a whole, another lamp say? Asked of the images, not of the detector.
+
+Good and anomalous images may well differ in brightness or colour by nature. What gives a cue away is that a number of
+images agree more closely than nature makes them, set apart from all others: a lamp or a camera setting moves all of
+them alike. So for each simple statistic, the colours of the darkest and of the lightest pixels among them, the
+neighbourhood of every image is looked at. It is the more striking, the further away all but a few other images are.
+Which side an image is on plays no part.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+
+from blemish.audit.association import Shared, distinct
+from blemish.audit.data import Images, Mask
+
+RADII = (1.5, 3.0, 6.0)  # of a neighbourhood, in grey levels
+SHELLS = (3, 4, 6, 9, 14, 20)  # outer radii of shells, in radii of the neighbourhood
+APART = 4  # times as many images as in the shell around, at least
+FEWEST = 5  # images
+MAX_OF_ALL = 0.6  # of all images: what most have is no exception
+TILES, THIRD = 4, 2  # tiles along a side; the third of sixteen
+SHARP_UNITS = 30.0  # grey levels that one unit of log sharpness counts as
+
+Floats = npt.NDArray[np.float64]
+
+
+def measure(pixels: Images, *, ignored: Mask) -> dict[str, Floats]:
+    """Statistics (N, D) of images (N, H, W, 3) by name, in grey levels or what counts as them.
+
+    Pixels that are `ignored` (H, W) do not count.
+    """
+    flat = pixels[:, ~ignored]  # (N, P, 3)
+    dark, light = ends(pixels, ignored=ignored)
+    mean = flat.mean(axis=1)
+    grey = pixels.mean(axis=3, dtype=np.float32)
+    slopes = np.sqrt(sum(step**2 for step in np.gradient(grey, axis=(1, 2))))
+    sharpness = SHARP_UNITS * np.log1p(slopes[:, ~ignored].mean(axis=1, dtype=np.float64))
+    return {
+        "brightness": mean.mean(axis=1)[:, None],
+        "contrast": grey[:, ~ignored].std(axis=1).astype(np.float64)[:, None],
+        "sharpness": sharpness[:, None],
+        "warmth, red less blue": (mean[:, 0] - mean[:, 2])[:, None],
+        "mean colour": mean,
+        "colour of the darkest pixels": dark,
+        "colour of the lightest pixels": light,
+        "black level of each colour": flat.min(axis=1).astype(np.float64),
+        "white level of each colour": flat.max(axis=1).astype(np.float64),
+    }
+
+
+def ends(pixels: Images, *, ignored: Mask) -> tuple[Floats, Floats]:
+    """The darkest and the lightest level of each colour, (N, 3) each, of images (N, H, W, 3).
+
+    Images are cut into 4 x 4 tiles, and the third darkest and the third lightest tile count: a small dark defect does
+    not make an image a dark one.
+    """
+    n, height, width, _ = pixels.shape
+    rows, columns = (np.linspace(0, side, TILES + 1)[:-1].astype(int) for side in (height, width))
+    extremes = []
+    for extreme, nothing in ((np.minimum, 255), (np.maximum, 0)):
+        counted = np.where(ignored[..., None], np.uint8(nothing), pixels)
+        tiles = extreme.reduceat(extreme.reduceat(counted, rows, axis=1), columns, axis=2)
+        ranked = np.sort(tiles.reshape(n, -1, 3), axis=1).astype(np.float64)
+        extremes.append(ranked[:, THIRD] if extreme is np.minimum else ranked[:, -1 - THIRD])
+    return extremes[0], extremes[1]
+
+
+def relight(pixels: Images, carriers: Mask, *, ignored: Mask, give: bool) -> Images:
+    """Images (n, H, W, 3) relit by the change that makes the carriers' darkest and lightest levels those of the others.
+
+    The levels are medians over `carriers` (N,) and over the others of `pixels`, a colour at a time. Returned are the
+    carriers with the look taken away, or with `give` the others with the look put on.
+    """
+    dark, light = ends(pixels, ignored=ignored)
+    source, target = (~carriers, carriers) if give else (carriers, ~carriers)
+    low, high = np.median(dark[source], axis=0), np.median(light[source], axis=0)
+    new_low, new_high = np.median(dark[target], axis=0), np.median(light[target], axis=0)
+    gain = (new_high - new_low) / np.maximum(high - low, 1)
+    changed: Images = np.rint((pixels[source] - low) * gain + new_low).clip(0, 255).astype(np.uint8)
+    return changed
+
+
+def find_looks(statistics: Mapping[str, Floats]) -> list[Shared]:
+    """Neighbourhoods of images that are set apart, the most striking first; of those that are much the same one."""
+    found = []
+    for name, values in statistics.items():
+        distances = cdist(values, values)
+        everyone = np.ones(len(values), dtype=bool)
+        for radius in RADII:
+            inside = distances <= radius
+            striking = _set_apart(distances, radius)
+            striking[(inside.sum(axis=1) < FEWEST) | (inside.mean(axis=1) > MAX_OF_ALL)] = 0
+            if values.shape[1] == 3:  # black and white are where all images end
+                clipped = (values.max(axis=1) <= 0) | (values.min(axis=1) >= 255)
+                striking[inside[:, clipped].any(axis=1)] = 0
+            for centre in np.flatnonzero(striking):
+                middle = ", ".join(f"{value:.0f}" for value in values[centre])
+                what = f"agree in {name} ({middle} within {radius:g} grey levels), and hardly any image is near it"
+                found.append(Shared("look", what, inside[centre], everyone, None, float(striking[centre])))
+    return distinct(found)
+
+
+def _set_apart(distances: Floats, radius: float) -> Floats:
+    """How far from the neighbourhood of each image (N,) others begin, in radii beyond its own: 0 where at once.
+
+    Others begin where a shell around the neighbourhood holds more than a few images for those within.
+    """
+    inside = (distances <= radius).sum(axis=1)
+    striking = np.zeros(len(distances))
+    for shell in SHELLS:
+        around = (distances <= shell * radius).sum(axis=1) - inside
+        striking[inside >= APART * around] = shell - 1
+    return striking

@@ -1,0 +1,149 @@
+"""What an audit looks at: the images of a folder, training images included, with their anomaly maps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from blemish.datasets.layouts import DataSet, Sample
+from blemish.datasets.mask_warnings import MaskCensus
+from blemish.datasets.splits import evenly
+from blemish.errors import BlemishError
+from blemish.imaging.ignore_mask import of_record
+from blemish.imaging.images import ImageError, read_picture, to_network_size
+from blemish.imaging.masks import read_mask_with_notes
+from blemish.model.detector import BATCH_SIZE, Detector
+
+Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
+Maps = npt.NDArray[np.float32]  # (N, H, W)
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+COMPARED = 256  # pixels
+MOST = 400  # images of each side, evenly chosen: more make an audit slower, hardly surer
+MIN_NOMINAL = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """N images at network size (H, W) and what the detector says of them.
+
+    Attributes:
+        samples: their records.
+        pixels: uint8 (N, H, W, 3).
+        compared: the same at `COMPARED` x `COMPARED` pixels, whatever the network's size: a small network sees less
+            than there is.
+        painted: bool (N, H, W), where a mask of the folder says that the defect is; nothing in images without one.
+        ignored: bool (H, W), where the detector is blind by its own file.
+        maps: float32 (N, H, W).
+        threshold: from here on a score is an alarm.
+        failed: path and reason of every image or mask that could not be read.
+        left_out: images not looked at because there are so many.
+        remarks: what was lost in reading images, a sentence each.
+        mask_warnings: sentences on masks that are empty, inverted or lose values.
+    """
+
+    samples: tuple[Sample, ...]
+    pixels: Images
+    compared: Images
+    painted: Mask
+    ignored: Mask
+    maps: Maps
+    threshold: float
+    failed: tuple[tuple[str, str], ...] = ()
+    left_out: int = 0
+    remarks: tuple[str, ...] = ()
+    mask_warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Network size (height, width)."""
+        return self.maps.shape[1], self.maps.shape[2]
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """(N,), the maxima of the maps."""
+        return self.maps.max(axis=(1, 2)).astype(np.float64)
+
+    @property
+    def alarmed(self) -> Mask:
+        """(N,), whether an image is called anomalous."""
+        return np.asarray(self.scores >= self.threshold)
+
+    @property
+    def anomalous(self) -> Mask:
+        """(N,), whether the folder calls an image anomalous."""
+        return np.array([sample.anomalous for sample in self.samples])
+
+
+def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material:
+    """Reads and scores a folder, both splits: unlike a measurement, an audit may look at what was learned from.
+
+    Raises BlemishError where there are too few good images to compare with.
+    """
+    size = detector.metadata.size
+    everything = (*data.test, *data.train)
+    sides = [[sample for sample in everything if sample.anomalous is side] for side in (False, True)]
+    chosen = [sample for side in sides for sample in evenly(side, MOST)]
+    samples: list[Sample] = []
+    pixels: list[npt.NDArray[np.uint8]] = []
+    compared: list[npt.NDArray[np.uint8]] = []
+    painted: list[Mask] = []
+    failed: list[tuple[str, str]] = []
+    remarks: list[str] = []
+    census = MaskCensus(data.root)
+    for done, sample in enumerate(chosen, start=1):
+        try:
+            picture = read_picture(sample.path, detector.reading)
+            mask = _read_painted(sample, picture.size, size, census)
+        except ImageError as error:
+            failed.append((str(sample.path), str(error)))
+        else:
+            samples.append(sample)
+            remarks.extend(picture.remarks)
+            pixels.append(to_network_size(picture.image, size))
+            compared.append(to_network_size(picture.image, (COMPARED, COMPARED)))
+            painted.append(mask)
+        progress("reading", done, len(chosen))
+    good = sum(not sample.anomalous for sample in samples)
+    if good < MIN_NOMINAL:
+        raise BlemishError(f"{data.root}: {good} good images that can be read; an audit needs {MIN_NOMINAL} or more")
+    images = np.stack(pixels)
+    ignored = of_record(detector.metadata.ignored, detector.metadata.size)
+    return Material(
+        samples=tuple(samples),
+        pixels=images,
+        compared=np.stack(compared),
+        painted=np.stack(painted),
+        ignored=np.zeros(size, dtype=bool) if ignored is None else ignored,
+        maps=rescore(detector, images, progress=lambda done, total: progress("scoring", done, total)),
+        threshold=detector.calibration.threshold,
+        failed=tuple(failed),
+        left_out=len(everything) - len(chosen),
+        remarks=tuple(remarks),
+        mask_warnings=census.warnings(),
+    )
+
+
+def rescore(detector: Detector, images: Images, *, progress: Callable[[int, int], None] | None = None) -> Maps:
+    """Anomaly maps (N, H, W) of images (N, H, W, 3) at network size."""
+    maps = np.empty(images.shape[:3], np.float32)
+    for start in range(0, len(images), BATCH_SIZE):
+        stop = min(start + BATCH_SIZE, len(images))
+        maps[start:stop] = detector.run(images[start:stop])[0]
+        if progress is not None:
+            progress(stop, len(images))
+    return maps
+
+
+def _read_painted(sample: Sample, own_size: tuple[int, int], size: tuple[int, int], census: MaskCensus) -> Mask:
+    """The mask at network size: a pixel is in it where any part of it is."""
+    if sample.mask is None:
+        return np.zeros(size, dtype=bool)
+    read = read_mask_with_notes(sample.mask, size=own_size)
+    census.add(sample.mask, read.facts)
+    mask = Image.fromarray(read.pixels.astype(np.float32))
+    return np.asarray(mask.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 0

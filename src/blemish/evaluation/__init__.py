@@ -1,0 +1,1 @@
+"""The figures of a detector on a test split, and their confidence intervals."""

@@ -1,0 +1,1 @@
+"""The methods that `blemish train --method NAME` knows, a file each."""

@@ -1,0 +1,185 @@
+"""What a model file says of itself: what it learned from, what it promises, how it did, what was looked for in it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
+
+from blemish.errors import BlemishError
+from blemish.io.files import printable
+from blemish.model.detector import Detector
+from blemish.model.records import read_record
+
+FIGURES = {
+    "image_auroc": "image AUROC",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+    "detection_rate": "detection rate",
+    "false_alarm_rate": "false-alarm rate",
+}
+SHARES = ("detection_rate", "false_alarm_rate")  # said in percent
+
+
+class SavedDefect(TypedDict):
+    """What a card shows of one defect type."""
+
+    images: int
+    detection_rate: float
+    image_auroc: float | None
+    pixel_auroc: float | None
+
+
+class SavedEvaluation(TypedDict):
+    """What a card shows of what `blemish evaluate --save` left; there may be more."""
+
+    images: int
+    data: str
+    date: str
+    intervals: dict[str, tuple[float, float] | None]
+    image_auroc: float | None
+    pixel_auroc: float | None
+    aupro: float | None
+    detection_rate: float | None
+    false_alarm_rate: float | None
+    calibration_statement: str
+    per_defect: dict[str, SavedDefect]
+
+
+class SavedFlag(TypedDict):
+    """What a card shows of one cue that an audit flagged."""
+
+    words: str
+
+
+class SavedAudit(TypedDict):
+    """What a card shows of what `blemish audit --save` left; there may be more."""
+
+    images: int
+    date: str
+    verdict: str
+    flags: NotRequired[list[SavedFlag]]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The parts of a card.
+
+    Attributes:
+        detector: the model.
+        megabytes: size of its file.
+        guarantee: sentences on what its decisions promise.
+        evaluation, audit: what `blemish evaluate --save` and `blemish audit --save` left in the file; None if nothing.
+    """
+
+    detector: Detector
+    megabytes: float
+    guarantee: tuple[str, ...]
+    evaluation: dict[str, Any] | None
+    audit: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelCard":
+        """Reads a model file. Raises BlemishError as `Detector.load` does, and where saved figures are none."""
+        detector, record = Detector.load(path, threads=1), read_record(path)
+        for part, kind in (("evaluation", SavedEvaluation), ("audit", SavedAudit)):
+            try:
+                msgspec.convert(record.get(part), kind | None)
+            except msgspec.ValidationError as error:
+                raise BlemishError(
+                    f"{printable(path)}: what is saved in it of {part} is damaged ({error}); save it again with "
+                    f"blemish {part.replace('evaluation', 'evaluate')} --save"
+                ) from error
+        return cls(
+            detector=detector,
+            megabytes=os.path.getsize(path) / 1e6,
+            guarantee=_guarantee(detector),
+            evaluation=record.get("evaluation"),
+            audit=record.get("audit"),
+        )
+
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """What training decided about the images, in words; of several networks, with how many of them it holds for."""
+        metadata = self.detector.metadata
+        said = {
+            "aligned": "turns parts upright; what lies in their background counts for less",
+            # Of earlier releases
+            "wide_cells": "compares images by wider cells: good ones differ as wholes",
+        }
+        sentences = []
+        for name, sentence in said.items():
+            so, networks = sum(network.get(name, False) for network in metadata.networks), len(metadata.networks)
+            if getattr(metadata, name):
+                sentences.append(sentence if so == networks else f"{sentence} ({so} of its {networks} networks)")
+        if metadata.any_size:
+            sentences.append("takes images of any size: the resize is in the graph")
+        return tuple(sentences)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        metadata, calibration = self.detector.metadata, self.detector.calibration
+        ignored = metadata.ignored
+        return {
+            "model": self.detector.name,
+            "fingerprint": self.detector.fingerprint,
+            "megabytes": round(self.megabytes, 3),
+            "size": list(metadata.size),
+            "supervision": metadata.supervision,
+            "data": dict(metadata.data),
+            "settings": dict(metadata.settings),
+            "runtime": metadata.runtime,
+            "precision": metadata.precision,
+            "bits": metadata.bits,
+            "ignored": None if ignored is None else {name: ignored[name] for name in ("mask", "everywhere", "share")},
+            "aligned": metadata.aligned,
+            "wide_cells": metadata.wide_cells,
+            "any_size": metadata.any_size,
+            "networks": [dict(network) for network in metadata.networks],
+            "calibration_images": calibration.images,
+            "false_alarm_rate": calibration.false_alarm_rate,
+            "held_rate": calibration.held_rate,
+            "proven_rate": calibration.proven_rate,
+            "threshold": calibration.threshold,
+            "guarantee": list(self.guarantee),
+            "evaluation": self.evaluation,
+            "audit": self.audit,
+            "versions": dict(metadata.versions),
+        }
+
+
+def _guarantee(detector: Detector) -> tuple[str, ...]:
+    calibration, metadata = detector.calibration, detector.metadata
+    sentences = [f"{_capital(calibration.statement())}."]
+    if calibration.folds:
+        sentences.append(
+            "The bound holds on average over training sets, for new good images that come from where the training "
+            "images came from."
+        )
+    else:
+        sentences.append(
+            "This holds on average over calibration sets, for new good images that come from where the calibration "
+            "images came from; nothing is promised about defects."
+        )
+    groups = metadata.settings.get("groups")
+    if isinstance(groups, Mapping) and isinstance(groups.get("number"), int):
+        sentences.append(
+            f"Good images came in {groups['number']:,} groups (by {groups.get('by')}), of which whole ones were held "
+            "back and one image each calibrates: it holds for an image of a new group."
+        )
+    if metadata.second_opinion:  # of earlier releases
+        sentences.append("The calibration images also inform a second opinion, which can only lower maps.")
+    if metadata.regions is not None:
+        sentences.append("p-values of regions hold for all regions of a good image together.")
+    if metadata.watched:
+        watched = "light and focus" if calibration.folds else "scores, light and focus"
+        sentences.append(
+            f"A drift check of {watched} comes with it; without drift it ever raises an alarm with probability 1 %."
+        )
+    return tuple(sentences)
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

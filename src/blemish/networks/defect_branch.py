@@ -1,0 +1,158 @@
+"""A small network that the FCDD objective trains to tell known anomalies from nominal images, on frozen features."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blemish.networks.feature_pyramid import Features, OneGrid
+
+HIDDEN = 64  # channels between its layers
+DILATIONS = (2, 4)  # of the layers that look around
+SEEN = 5  # cells a side of what a cell's surroundings consist of
+SLOPE = 0.1  # of the leaky units
+DEPTHS = 3  # maps of the backbone that it sees, the finest first
+
+
+class Evidence(nn.Module):
+    """A few layers on a backbone's maps: a logit a cell, high where anomalous, and how it is read.
+
+    The maps are brought to the grid of the anomaly map. In the mean of a finer map's cells both sides of a line cancel
+    out, so it also sees how far they lie apart.
+
+    Args:
+        features: makes the maps.
+        hidden: channels between its layers.
+    """
+
+    centre: Tensor  # a usual logit of nominal cells
+    spread: Tensor  # the unit in which logits are read
+
+    def __init__(self, features: Features, *, hidden: int = HIDDEN) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.tensor(0.0))
+        self.register_buffer("spread", torch.tensor(1.0))
+        self.to_grid = OneGrid(features.fields[:DEPTHS], features.field)
+        self.sides = [_cells_within(field.grid, features.field.grid) for field in features.fields[:DEPTHS]]
+        seen = list(zip(features.backbone.channels, self.sides, strict=False))
+        channels = sum(channels * (1 + (side > 1)) for channels, side in seen)
+        self.first = Standardised(channels, hidden)
+        self.layers = nn.Sequential(
+            nn.LeakyReLU(SLOPE),
+            Surroundings(hidden, DILATIONS[0]),
+            nn.LeakyReLU(SLOPE),
+            Surroundings(hidden, DILATIONS[1]),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(hidden, 1, 1),
+        )
+
+    def standardise_by(self, nominal: Tensor) -> None:
+        """Takes mean and deviation of the inputs from those of nominal images (N, C, h, w)."""
+        self.first.standardise_by(nominal)
+
+    def inputs(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the layers see of the backbone's maps: (N, C, h, w)."""
+        maps = maps[:DEPTHS]
+        ranges = [_range(one, side) for one, side in zip(maps, self.sides, strict=True) if side > 1]
+        return torch.cat([*self.to_grid(maps), *ranges], dim=1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (N, h, w) of inputs (N, C, h, w)."""
+        logits: Tensor = self.layers(self.first(inputs))
+        return logits[:, 0]
+
+    def standing(self, maps: Sequence[Tensor]) -> Tensor:
+        """Logits (N, h, w) above the usual, in units of the spread, of the backbone's maps."""
+        return (self(self.inputs(maps)) - self.centre) / self.spread
+
+
+class Standardised(nn.Module):
+    """A 1 x 1 convolution of features that are brought to mean 0 and deviation 1 before.
+
+    Args:
+        channels: in.
+        hidden: out.
+    """
+
+    mean: Tensor  # (C, 1, 1) of the nominal inputs
+    deviation: Tensor  # (C, 1, 1)
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(channels, hidden, 1)
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(channels, 1, 1))
+
+    def standardise_by(self, nominal: Tensor) -> None:
+        """Takes mean and deviation from nominal features (N, C, h, w)."""
+        # In float64 and channel by channel: sums over millions of float16 values need the digits, not the memory.
+        for channel in range(nominal.shape[1]):
+            values = nominal[:, channel].double()
+            self.mean[channel] = values.mean()
+            self.deviation[channel] = values.std().clamp(min=1e-6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, hidden, h, w)."""
+        # Dividing by the deviation is part of the layer, so that the features are gone over once less.
+        weight = self.layer.weight / self.deviation  # (hidden, C, 1, 1)
+        return F.conv2d(features - self.mean, weight, self.layer.bias)
+
+
+class Surroundings(nn.Module):
+    """What lies around a cell, channel by channel, mixed and added to what the cell is.
+
+    Args:
+        channels: in and out.
+        dilation: cells from one to the next of the SEEN x SEEN that are seen.
+    """
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            Dilated(channels, channels, SEEN, padding=SEEN // 2 * dilation, dilation=dilation, groups=channels),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(N, C, h, w) to the same shape."""
+        return cells + self.layers(cells)
+
+
+class Dilated(nn.Conv2d):
+    """A convolution over cells d apart, as the d x d ordinary ones over every d-th cell while it learns.
+
+    That is the same, and processors without AVX-512 learn more than twice as fast by it. Where d does not divide
+    the sides of a map it learns as it scores.
+    """
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(N, C, h, w) to the same shape."""
+        apart = self.dilation[0]
+        rows, columns = cells.shape[-2:]
+        if not self.training or rows % apart or columns % apart:
+            return super().forward(cells)
+        # The channels of a cell are taken along as they lie, side by side in memory.
+        every = cells.permute(0, 2, 3, 1).unflatten(2, (-1, apart)).unflatten(1, (-1, apart))  # (N, h/d, d, w/d, d, C)
+        every = every.permute(2, 4, 0, 1, 3, 5)  # (d, d, N, h/d, w/d, C)
+        seen = F.conv2d(
+            every.flatten(0, 2).permute(0, 3, 1, 2),
+            self.weight,
+            self.bias,
+            padding=self.kernel_size[0] // 2,
+            groups=self.groups,
+        )
+        back = seen.permute(0, 2, 3, 1).unflatten(0, every.shape[:3]).permute(2, 3, 0, 4, 1, 5)
+        return back.reshape(len(cells), rows, columns, -1).permute(0, 3, 1, 2)
+
+
+def _cells_within(fine: tuple[int, int], grid: tuple[int, int]) -> int:
+    """How many cells of a fine grid fill the side of one of another; 1 where they do not."""
+    side = fine[0] // grid[0]
+    return side if side > 1 and fine == (side * grid[0], side * grid[1]) else 1
+
+
+def _range(fine: Tensor, side: int) -> Tensor:
+    """The largest less the smallest of each side x side cells: (N, C, side * h, side * w) to (N, C, h, w)."""
+    return F.max_pool2d(fine, side) + F.max_pool2d(-fine, side)

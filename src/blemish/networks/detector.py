@@ -1,0 +1,102 @@
+"""The whole detector as one torch module, from uint8 pixels to map, score and p-value: what is exported."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blemish.networks.alignment import Alignment
+from blemish.networks.feature_pyramid import Features
+from blemish.networks.head import Head
+from blemish.networks.input_mask import Interest
+from blemish.networks.upsampling import gaussian_upsampling
+
+SIGMA = 5.0  # pixels; a little over half a cell of stride 8, so that neighbouring cells blend
+
+
+class DetectorNetwork(nn.Module):
+    """Features, head and Gaussian upsampling: uint8 pixels to anomaly maps at network size.
+
+    Args:
+        features: a frozen backbone's.
+        head: turns them into the anomaly map.
+        sigma: standard deviation of the upsampling Gaussian in pixels.
+        interest: what it is blind to, if anything.
+        alignment: turns parts upright first, and their maps back.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        head: Head,
+        *,
+        sigma: float = SIGMA,
+        interest: Interest | None = None,
+        alignment: Alignment | None = None,
+    ) -> None:
+        super().__init__()
+        self.interest = interest
+        self.alignment = alignment
+        self.features = features
+        self.head = head
+        self.upsample = gaussian_upsampling(
+            features.field, size=features.size, sigma=sigma, halves=alignment is not None
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Anomaly maps A' >= 0, float (N, H, W), of uint8 pixels (N, H, W, 3)."""
+        if self.alignment is not None:
+            poses = self.alignment.poses(pixels)
+            return self.alignment.back(self._maps(self.alignment.upright(pixels, poses)), poses)
+        if self.interest is not None:
+            return self.interest(self._maps(self.interest.blind(pixels)))
+        return self._maps(pixels)
+
+    def _maps(self, pixels: Tensor) -> Tensor:
+        maps = self.features(pixels)
+        return self.upsample(self.head(self.features.to_levels(maps), maps))
+
+
+class SmallestMap(nn.Module):
+    """Several networks as one, whose map is at each pixel the smallest of theirs: a cross-conformal detector.
+
+    What they have in common, such as the backbone, is written and computed once: the exporter merges equal weights
+    and ONNX Runtime equal nodes.
+
+    Args:
+        networks: two or more of one size, whatever they learned from.
+    """
+
+    def __init__(self, networks: Sequence[DetectorNetwork]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.features = networks[0].features
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Anomaly maps (N, H, W) of uint8 pixels (N, H, W, 3)."""
+        return torch.stack([network(pixels) for network in self.networks]).amin(0)
+
+
+class CalibratedNetwork(nn.Module):
+    """A detector network with its calibration: the graph of the model file.
+
+    Args:
+        network: the trained network or networks.
+        calibration_scores: scores of the held-back nominal images.
+    """
+
+    calibration_scores: Tensor
+
+    def __init__(self, network: DetectorNetwork | SmallestMap, calibration_scores: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        scores = torch.from_numpy(np.asarray(calibration_scores, dtype=np.float32))
+        self.register_buffer("calibration_scores", scores)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps (N, H, W), scores (N,) and p-values (N,) of uint8 pixels (N, H, W, 3) at network size."""
+        maps = self.network(pixels)
+        scores = maps.amax((1, 2))
+        at_least = (self.calibration_scores >= scores[:, None]).sum(1)
+        return maps, scores, (1 + at_least) / (1 + len(self.calibration_scores))

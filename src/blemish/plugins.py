@@ -1,0 +1,65 @@
+"""What can be added to Blemish by name: methods, feature extractors and synthetic anomalies.
+
+A built-in one is a file and a line in this module. Another package adds its own by an entry point of the registry's
+group in its pyproject.toml, without a change to Blemish:
+
+    [project.entry-points."blemish.methods"]
+    my-method = "my_package.my_module:MyMethod"
+
+This module imports nothing of what it names, so that listing the names needs no torch.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from blemish.errors import BlemishError
+
+
+class Registry(Mapping[str, str]):
+    """Names and where each object is: "module:attribute". Built-in names come first and cannot be replaced.
+
+    Args:
+        group: the entry-point group of other packages.
+        noun: what an entry is, for error messages.
+        builtin: the entries of Blemish itself.
+    """
+
+    def __init__(self, group: str, *, noun: str, builtin: Mapping[str, str]) -> None:
+        self.group = group
+        self.noun = noun
+        self._builtin = dict(builtin)
+
+    def __getitem__(self, name: str) -> str:
+        return self._entries()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries())
+
+    def __len__(self) -> int:
+        return len(self._entries())
+
+    def load(self, name: str) -> Any:
+        """Imports the object that has this name.
+
+        Raises:
+            BlemishError: no entry has this name, or its module cannot be imported.
+        """
+        entries = self._entries()
+        if name not in entries:
+            raise BlemishError(f"there is no {self.noun} called {name!r}; there are {', '.join(entries)}")
+        module, _, attribute = entries[name].partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise BlemishError(f"the {self.noun} {name!r} cannot be loaded from {entries[name]}: {error}") from error
+
+    def _entries(self) -> dict[str, str]:
+        # Read anew each time: a package installed meanwhile is found.
+        return {entry.name: entry.value for entry in entry_points(group=self.group)} | self._builtin
+
+
+METHODS = Registry("blemish.methods", noun="method", builtin={})
+EXTRACTORS = Registry("blemish.extractors", noun="feature extractor", builtin={})
+SYNTHETIC = Registry("blemish.synthetic", noun="synthetic anomaly", builtin={})

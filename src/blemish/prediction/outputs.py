@@ -1,0 +1,120 @@
+"""The pictures of an image: where they go, and how they are written."""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from blemish.imaging.frames import frame_number
+from blemish.imaging.results import HEATMAPS, MAPS, SIGNATURE
+from blemish.io.files import LONGEST_NAME
+from blemish.io.storage import is_url
+
+LONGEST_FILE_NAME, LONGEST_PATH = 255, 3000  # bytes; below OUT, which has a length of its own
+
+RawFormat = Literal["tiff", "npy"]
+
+
+@dataclass(frozen=True)
+class PictureNames:
+    """Relative paths for the pictures of many images, no two alike: an image's path below the common parent.
+
+    The suffix is appended unless the name has it: line1/a.png stays, line1/a.jpg becomes line1/a.jpg.png. A name that
+    a disk would not take is cut and ends in "~", 16 digits of the SHA-256 of the whole path, and the suffix.
+
+    Attributes:
+        parent: a folder that holds all images, at some depth.
+        listed: whether a path, as `identity` makes it, is that of an image.
+    """
+
+    parent: str
+    listed: Callable[[str], bool]
+
+    def name(self, path: str, suffix: str) -> PurePosixPath:
+        """The picture of the image with this `identity`; it ends in `suffix`."""
+        name = Path(path).relative_to(self.parent).as_posix()
+        # a.jpg.png keeps its name unless a.jpg is there, whose picture is called so.
+        keeps = name.endswith(suffix) and not self.listed(path.removesuffix(suffix))
+        return _that_fits(PurePosixPath(name if keeps else name + suffix), suffix)
+
+
+def _that_fits(path: PurePosixPath, suffix: str) -> PurePosixPath:
+    whole, name = os.fsencode(path), os.fsencode(path.name)
+    if len(name) <= LONGEST_FILE_NAME and len(whole) <= LONGEST_PATH:
+        return path
+    digest = f"~{hashlib.sha256(whole).hexdigest()[:16]}{suffix}"
+    if len(whole) > LONGEST_PATH:
+        return PurePosixPath(digest)
+    # Cut between letters, so that no half of one is left.
+    cut = name[:LONGEST_NAME].decode("utf-8", "ignore").encode() if _is_utf8(name) else name[:LONGEST_NAME]
+    return path.with_name(os.fsdecode(cut) + digest)
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files for one image's pictures; None where that picture is not wanted."""
+
+    overlay: Path | None
+    raw: Path | None
+
+    def remove(self) -> None:
+        """Removes the pictures that are there."""
+        for place in (self.overlay, self.raw):
+            if place is not None:
+                place.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run reads of each image, the first frame or all `frames`, and the pictures that it writes into `out`."""
+
+    out: Path
+    overlays: bool
+    raw: RawFormat | None
+    frames: bool = False
+
+    def frame(self, name: str) -> int | None:
+        """The number of the frame that a name ends with; None where it is the name of a file."""
+        return frame_number(name) if self.frames else None
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders for them."""
+        return [self.out / HEATMAPS] * self.overlays + [self.out / MAPS] * bool(self.raw)
+
+    def places(self, path: str, names: PictureNames) -> Places:
+        """The places for the image with this `identity`."""
+        return Places(
+            overlay=self.out / HEATMAPS / names.name(path, ".png") if self.overlays else None,
+            raw=self.out / MAPS / names.name(path, f".{self.raw}") if self.raw else None,
+        )
+
+
+def identity(image: str) -> str:
+    """The absolute path of an image, however it was named; s3://bucket/a.jpg counts as /s3/bucket/a.jpg."""
+    return os.path.normpath("/" + image.replace("://", "/", 1)) if is_url(image) else os.path.abspath(image)
+
+
+def raw_bytes(anomaly_map: npt.NDArray[np.float32], place: Path) -> bytes:
+    """An anomaly map (H, W) as a file of the kind that the place's suffix says."""
+    buffer = io.BytesIO()  # memory first: Pillow reports a full disk as an encoder error without saying so
+    if place.suffix == ".npy":
+        np.save(buffer, anomaly_map, allow_pickle=False)
+    else:
+        Image.fromarray(anomaly_map).save(buffer, format="TIFF", software=SIGNATURE)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""What a process is allowed: threads, cores, and nothing sent to anybody."""

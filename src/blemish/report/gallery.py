@@ -1,0 +1,143 @@
+"""The gallery: which images a report shows, in what order, and their pictures."""
+
+import base64
+import io
+from dataclasses import dataclass
+from enum import Enum
+from math import floor
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish.imaging.heatmaps import HeatmapScale, overlay
+from blemish.imaging.ignore_mask import enlarge
+from blemish.imaging.images import ImageError, read_image
+from blemish.imaging.masks import read_mask
+from blemish.imaging.reading import Reading
+from blemish.io.files import printable
+
+if TYPE_CHECKING:
+    from blemish.evaluation.run import EvaluatedImage, Evaluation
+    from blemish.model.detector import ScoredImage
+
+MAX_CARDS = 400
+SIDE = 256
+# 400 cards of two such pictures, a third longer in base64, stay under 20 MB whatever they show.
+MAX_BYTES = 17_000
+
+
+class Outcome(Enum):
+    """How the decision on an image compares with what is known of it, the gravest first."""
+
+    MISSED = "missed"
+    FALSE_ALARM = "false alarm"
+    DETECTED = "detected"
+    PASSED = "passed"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One image of the gallery; pictures are data URIs."""
+
+    folder: str
+    name: str
+    defect: str | None
+    score: float
+    times_threshold: float | None
+    p_value: float
+    verdict: str
+    outcome: Outcome
+    photograph: str
+    heatmap: str
+    mask: str | None
+
+
+def make_cards(evaluation: "Evaluation") -> list[Card]:
+    """The cards in the order they are shown: missed defects, false alarms, then the rest, by score each."""
+    return [_card(item, evaluation.scale, evaluation.reading) for item in choose(evaluation.images, MAX_CARDS)]
+
+
+def choose(images: "list[EvaluatedImage]", most: int) -> "list[EvaluatedImage]":
+    """At most ``most`` images, the gravest outcome first; of the others an even sample over the scores."""
+    ranked = sorted(images, key=lambda item: -item.scored.score)
+    missed = [item for item in ranked if outcome(item) is Outcome.MISSED]
+    alarms = [item for item in ranked if outcome(item) is Outcome.FALSE_ALARM]
+    faults = (missed + alarms)[:most]
+    rest = [item for item in ranked if outcome(item) in (Outcome.DETECTED, Outcome.PASSED)]
+    places = min(most - len(faults), len(rest))
+    return faults + [rest[index] for index in np.linspace(0, len(rest) - 1, places).round().astype(int)]
+
+
+def outcome(item: "EvaluatedImage") -> Outcome:
+    """Only the verdict "anomalous" is an alarm: "unsure" about a defect has missed it."""
+    alarm = item.scored.verdict == "anomalous"
+    if item.sample.anomalous:
+        return Outcome.DETECTED if alarm else Outcome.MISSED
+    return Outcome.FALSE_ALARM if alarm else Outcome.PASSED
+
+
+def _card(item: "EvaluatedImage", scale: HeatmapScale, reading: Reading) -> Card:
+    scored, sample = item.scored, item.sample
+    photograph = read_image(sample.path, reading)
+    if not scored.is_of(photograph):
+        raise ImageError(f"{printable(sample.path)}: it has changed since it was scored; write the report again")
+    photograph.thumbnail((SIDE, SIDE))
+    mask = None
+    if sample.mask is not None:
+        mask = _shrink(read_mask(sample.mask, size=scored.size), photograph.size)
+    # The annotation stands beside the heatmap; on it, it would clutter a defect that was found.
+    expected = mask if outcome(item) is Outcome.MISSED else None
+    return Card(
+        folder=printable(sample.path.parent.name),
+        name=printable(sample.path.name),
+        defect=sample.defect,
+        score=scored.score,
+        # Rounded down: "1.00 times the threshold" has to mean that the threshold was reached.
+        times_threshold=floor(100 * scored.score / scale.threshold) / 100 if scale.threshold > 0 else None,
+        p_value=scored.p_value,
+        verdict=scored.verdict,
+        outcome=outcome(item),
+        photograph=_jpeg(photograph),
+        heatmap=_jpeg(
+            overlay(
+                photograph,
+                scored.anomaly_map,
+                scale,
+                mask=expected,
+                ignored=_ignored(scored, photograph),
+                colour_bar=False,
+            )
+        ),
+        mask=None if mask is None else _png(mask),
+    )
+
+
+def _ignored(scored: "ScoredImage", picture: Image.Image) -> NDArray[np.bool_] | None:
+    return None if scored.ignored is None else enlarge(scored.ignored, (picture.height, picture.width))
+
+
+def _shrink(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Keeps every small pixel that holds any of the mask, so that a hairline crack does not vanish."""
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(grey.resize(size, Image.Resampling.BOX)) > 0
+
+
+def _jpeg(picture: Image.Image) -> str:
+    for quality in (85, 70, 50, 30, 15):
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= MAX_BYTES:
+            break
+    return _data_uri("image/jpeg", buffer)
+
+
+def _png(mask: NDArray[np.bool_]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    return _data_uri("image/png", buffer)
+
+
+def _data_uri(media_type: str, buffer: io.BytesIO) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

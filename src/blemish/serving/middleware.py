@@ -1,0 +1,68 @@
+"""The outermost layer: every request passes it, whatever becomes of it."""
+
+from time import perf_counter
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blemish.serving.errors import RefusalError
+from blemish.serving.service import Service
+
+WORK = "/v1/"
+HEADERS = {
+    # The page's own files and pictures made in it are all that it may load, and nobody may frame it.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Front:
+    """Counts requests, adds security headers, and turns away other sites' pages, and work for a server that ends."""
+
+    def __init__(self, app: ASGIApp, *, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        started = perf_counter()
+        status = 500  # what the server answers when the application raises
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                if self._service.draining:
+                    headers["Connection"] = "close"  # the client's next request goes elsewhere
+            await send(message)
+
+        try:
+            await self._admit(scope, receive, send_marked)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")  # never the path as sent: it has no end of values
+            self._service.metrics.answered(route, status, perf_counter() - started)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if self._service.hosts is not None:
+                self._service.hosts.check(scope["method"], scope["path"], scope["headers"])
+        except RefusalError as foreign:
+            return await foreign.response()(scope, receive, send)
+        if not scope["path"].startswith(WORK):
+            return await self._app(scope, receive, send)
+        if self._service.draining:
+            refusal = RefusalError(
+                503, "the server is shutting down; send the request again", headers={"Retry-After": "1"}
+            )
+            return await refusal.response()(scope, receive, send)
+        with self._service.accepted():
+            await self._app(scope, receive, send)

@@ -1,0 +1,54 @@
+"""Whether today's images look as those of the calibration did: a running share, and the test with a stated error."""
+
+import math
+from collections import deque
+
+from blemish.conformal.drift import DriftCheck
+from blemish.model.detector import Detector, ScoredImage
+from blemish.serving.schemas import ScoreAnswer
+
+SMALL_P_VALUE = 0.1
+WINDOW = 1000
+
+
+class SmallPValues:
+    """The share of the last 1,000 images with p <= 0.1.
+
+    While images are nominal and look as those of the calibration did, it stays near 0.1 or below. It says
+    nothing about chance: `Stream` does.
+    """
+
+    def __init__(self) -> None:
+        self._small: deque[bool] = deque(maxlen=WINDOW)
+
+    def observe(self, p_value: float) -> None:
+        """Takes the next image in."""
+        self._small.append(p_value <= SMALL_P_VALUE)
+
+    def value(self) -> float:
+        """The share, in [0, 1]; NaN before the first image."""
+        return sum(self._small) / len(self._small) if self._small else math.nan
+
+
+class Stream:
+    """The drift check over all images that one model has scored since the server started.
+
+    Args:
+        detector: the model; one whose file has nothing to compare with is never checked.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self._check: DriftCheck | None = detector.drift_check() if detector.metadata.watched else None
+
+    def observe(self, answer: ScoreAnswer | ScoredImage) -> None:
+        """Takes the next image in, until there is an alarm, which stays."""
+        if self._check is not None and self._check.drift is None:
+            self._check.add({"score": answer.score, **answer.light})
+
+    def alarm(self) -> float:
+        """1 after an alarm, 0 before; NaN without a check."""
+        return math.nan if self._check is None else float(self._check.drift is not None)
+
+    def p_value(self) -> float:
+        """The least false-alarm rate at which there would have been an alarm by now; NaN without a check."""
+        return math.nan if self._check is None else self._check.p_value

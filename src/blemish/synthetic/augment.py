@@ -1,0 +1,75 @@
+"""Copies of an image as it would look turned, mirrored, nearer or farther, brighter or darker."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+MAX_ZOOM = 0.15  # of the logarithm of the scale
+MAX_SHIFT = 0.05  # of the side
+CONTRAST = (0.75, 1.3)
+BRIGHTNESS = 25.0  # grey levels
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A mirroring, rotation, zoom and shift about the middle of an image: where each pixel of the copy comes from.
+
+    Attributes:
+        matrix: (2, 2), takes offsets from the middle of the copy to those of the original, both (row, column).
+        shift: (2,) in pixels.
+    """
+
+    matrix: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A copy (H, W, 3) of an image (H, W, 3); beyond its edge the image is reflected. Grey stays grey."""
+        where = self._where(image.shape[:2])
+        if (image == image[..., :1]).all():
+            grey = map_coordinates(image[..., 0], where, order=1, mode="reflect")
+            return np.repeat(grey[..., None], 3, axis=2)
+        channels = [map_coordinates(image[..., channel], where, order=1, mode="reflect") for channel in range(3)]
+        return np.stack(channels, axis=-1)
+
+    def apply_to_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The same of a mask (H, W); a pixel takes the value of the nearest."""
+        return map_coordinates(mask, self._where(mask.shape), order=0, mode="reflect")
+
+    def _where(self, size: tuple[int, ...]) -> NDArray[np.float64]:
+        """Rows and columns (2, H, W) to read from."""
+        middle = (np.array(size[:2]) - 1) / 2
+        rows, columns = np.indices(size[:2]).reshape(2, -1) - middle[:, None]
+        source = self.matrix @ np.stack([rows, columns]) + (middle + self.shift)[:, None]
+        return source.reshape(2, *size[:2])
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What is done to an image that shows a defect, or to a good one beside it: any turn, mirrored or not.
+
+    Attributes:
+        aspect: how high a pixel is over how wide, where images were stretched: copies are turned as the part itself is.
+    """
+
+    aspect: float = 1.0
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Pose:
+        """A random pose in any direction, up to 15 % nearer or farther and 5 % of the side off."""
+        angle, zoom = rng.uniform(-np.pi, np.pi), np.exp(rng.uniform(-MAX_ZOOM, MAX_ZOOM))
+        cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+        rows, columns = rng.choice((-1, 1)), rng.choice((-1, 1))
+        shift = rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2) * size
+        across, along = sin / self.aspect, sin * self.aspect
+        return Pose(np.array([[rows * cos, columns * across], [-rows * along, columns * cos]]), shift)
+
+
+ANY = Freedom()
+
+
+def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with another contrast (0.75 to 1.3) and brightness (up to 25 grey levels)."""
+    mean = image.mean()
+    changed = (image - mean) * rng.uniform(*CONTRAST) + mean + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    return np.rint(changed.clip(0, 255)).astype(np.uint8)

@@ -1,0 +1,108 @@
+"""Everything anomalous a training can learn from: labelled images and outlier exposure."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from blemish.datasets.pixels import Pixels
+from blemish.imaging.reading import Reading
+from blemish.synthetic.augment import Freedom, relit
+from blemish.synthetic.defect_transplant import transplant
+from blemish.synthetic.outlier_exposure import OutlierFolder
+
+MAX_LABELLED = 960  # training images made of labelled ones, over all defect types; more where there are more labels
+MAX_OUTLIERS = 500
+LARGE = 0.05  # of the image: a defect of that size fits nowhere but where it is
+SUSPICIOUS = 0.75  # of an image's largest value: where a defect without a mask is taken to be
+
+Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
+Map = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]  # image (H, W, 3) to anomaly map (H, W)
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One anomalous training image: uint8 (H, W, 3), bool (H, W) and its defect type or source."""
+
+    image: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.bool_]
+    kind: str
+
+
+def nominal_copies(
+    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator, *, freedom: Freedom
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Altered copies of nominal images drawn at random."""
+    for _ in range(number):
+        image = np.asarray(images[nominal[int(rng.integers(len(nominal)))]])
+        yield relit(freedom.draw(rng, image.shape[:2]).apply(image), rng)
+
+
+def labelled_anomalies(
+    pixels: Pixels,
+    labelled: Sequence[int],
+    nominal: Sequence[int],
+    *,
+    freedom: Freedom,
+    suspect: Map,
+    rng: np.random.Generator,
+) -> list[Anomaly]:
+    """Labelled defects as they are, turned, and set into nominal images; each defect type equally often.
+
+    Args:
+        pixels: the training images.
+        labelled: indices of those labelled as defective.
+        nominal: indices of nominal ones.
+        freedom: how they may be turned.
+        suspect: the detector so far: where there is no mask, the defect is taken to be where its map is high.
+        rng: decides all draws.
+
+    Raises:
+        BlemishError: a mask cannot be read.
+    """
+    known = [_with_mask(pixels, index, suspect) for index in labelled]
+    by_kind = {kind: [one for one in known if one.kind == kind] for kind in sorted({one.kind for one in known})}
+    made = list(known)
+    while len(made) < max(MAX_LABELLED, 2 * len(known)):
+        for defects in by_kind.values():
+            one = defects[int(rng.integers(len(defects)))]
+            target = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
+            small = one.mask.mean() < LARGE
+            transplanted = small and rng.random() < 0.5
+            made.append(_transplanted(one, target, rng, freedom) if transplanted else _altered(one, rng, freedom))
+    return made
+
+
+def outlier_anomalies(
+    root: Path, size: tuple[int, int], rng: np.random.Generator, *, reading: Reading | None = None
+) -> list[Anomaly]:
+    """Outlier exposure: images of a folder, anomalous everywhere. Raises BlemishError when it cannot be used."""
+    folder = OutlierFolder(root, reading=reading)
+    everywhere = np.ones(size, dtype=bool)
+    count = min(MAX_OUTLIERS, len(folder))
+    return [Anomaly(folder.sample(rng, size), everywhere, kind="outlier exposure") for _ in range(count)]
+
+
+def _with_mask(pixels: Pixels, index: int, suspect: Map) -> Anomaly:
+    image, mask = np.asarray(pixels.images[index]), pixels.mask(index)
+    if mask is None or not mask.any():
+        values = suspect(image)
+        mask = values >= SUSPICIOUS * values.max()
+    return Anomaly(image, mask, kind=str(pixels.samples[index].defect))
+
+
+def _altered(one: Anomaly, rng: np.random.Generator, freedom: Freedom) -> Anomaly:
+    pose = freedom.draw(rng, one.mask.shape)
+    mask = pose.apply_to_mask(one.mask)
+    if not mask.any():  # a defect at the edge that left the image
+        return one
+    return Anomaly(relit(pose.apply(one.image), rng), mask, one.kind)
+
+
+def _transplanted(one: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator, freedom: Freedom) -> Anomaly:
+    made = transplant(one.image, one.mask, target, rng, pose=freedom.draw(rng, one.mask.shape))
+    if made is None:
+        return _altered(one, rng, freedom)
+    return Anomaly(relit(made.image, rng), made.mask, one.kind)

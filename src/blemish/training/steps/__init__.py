@@ -1,0 +1,1 @@
+"""The steps of a training, in the order in which they run."""

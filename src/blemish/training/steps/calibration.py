@@ -1,0 +1,87 @@
+"""What trained networks make of the nominal images held back from them: all that a model file is calibrated with.
+
+The graph that will be written scores the images, not the torch module: what runs is calibrated.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from blemish.conformal.drift import LIGHT, drift_statistics
+from blemish.conformal.regions import RegionCalibration
+from blemish.conformal.split import Calibration
+from blemish.datasets.pixels import Pixels
+from blemish.model.backends import open_graph
+from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
+from blemish.training.onnx_export import to_onnx
+
+BATCH = 16
+MAX_FOR_LEVEL = 64  # images fitted to, whose scores give the level of regions
+MAX_WATCHED = 1000  # images whose light and focus are kept, evenly chosen
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """What one network says of the images that it has not learned from.
+
+    Attributes:
+        scores: of each.
+        usual: the median over them of their maps' medians.
+        regions: the largest excess of each.
+    """
+
+    scores: tuple[float, ...]
+    usual: float
+    regions: RegionCalibration
+
+
+def measure(
+    network: DetectorNetwork,
+    pixels: Pixels,
+    fit: Sequence[int],
+    held_back: Sequence[int],
+    *,
+    progress: Callable[[int, int], None],
+) -> HeldBack:
+    """Scores the images `held_back` of a network that learned from the images `fit`, and some of those."""
+    graph = to_onnx(CalibratedNetwork(network, [0.0]), network.features.size)
+    session = open_graph(graph, "onnxruntime", "f32")
+    known = list(fit[:: -(-len(fit) // MAX_FOR_LEVEL)])
+    chosen = [*held_back, *known]
+    maps: list[npt.NDArray[np.float32]] = []
+    for start in range(0, len(chosen), BATCH):
+        some = chosen[start : start + BATCH]
+        of_batch, _, _ = session.run(np.array(pixels.images[some]))
+        maps += [np.where(pixels.counts(index), one, 0) for index, one in zip(some, of_batch, strict=True)]
+        progress(len(maps), len(chosen))
+    unseen, seen = maps[: len(held_back)], maps[len(held_back) :]
+    medians = [np.median(one[pixels.counts(index)]) for index, one in zip(held_back, unseen, strict=True)]
+    return HeldBack(
+        scores=tuple(float(one.max()) for one in unseen),
+        usual=float(np.median(medians)),
+        regions=RegionCalibration.from_maps([float(one.max()) for one in seen], unseen),
+    )
+
+
+def calibrate(parts: Sequence[HeldBack], *, false_alarm_rate: float) -> tuple[Calibration, RegionCalibration, float]:
+    """One calibration of scores and of regions, and the usual value of maps.
+
+    Of several networks, each of which left one fold out, the calibration is that of the smallest of their maps; see
+    `blemish.conformal.cross`. The highest of their levels makes excesses no larger than they are at each one's own.
+    """
+    scores = tuple(score for part in parts for score in part.scores)
+    folds = tuple(len(part.scores) for part in parts) if len(parts) > 1 else ()
+    regions = RegionCalibration(
+        max(part.regions.level for part in parts), tuple(one for part in parts for one in part.regions.largest)
+    )
+    usual = float(np.median([part.usual for part in parts]))
+    return Calibration(scores, false_alarm_rate, folds=folds), regions, usual
+
+
+def watch(pixels: Pixels, good: Sequence[int]) -> dict[str, tuple[float, ...]]:
+    """Brightness and sharpness of the good images, which no network has touched, for `blemish.conformal.drift`."""
+    chosen = good[:: -(-len(good) // MAX_WATCHED)]
+    found = [drift_statistics(pixels.images[index], 0.0, ignored=pixels.ignored.get(index)) for index in chosen]
+    return {name: tuple(round(one[name], 3) for one in found) for name in LIGHT}

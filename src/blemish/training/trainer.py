@@ -1,0 +1,173 @@
+"""Training the evidence network with the FCDD objective on cached features.
+
+What is frozen of the backbone every image passes through once; an epoch is seconds on a CPU.
+As in the paper every batch is half nominal, half anomalous. The masks come down to the grid instead of the map going
+up to the masks, which is 64 times less to compute.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from blemish.networks.defect_branch import Evidence
+from blemish.networks.losses import cell_loss
+from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
+from blemish.training.distributed import ALONE, Ranks
+
+BATCH = 16  # images at a time that pass through a network
+LEARNING_RATE = 2e-3  # at its highest
+WARM_UP = 0.3  # of all steps
+WEIGHT_DECAY = 1e-2
+
+Objective = Callable[[Tensor, Tensor], Tensor]  # logits (N, h, w) and coverage (N, h, w) to a scalar
+Variation = Callable[[Tensor, torch.Generator], Tensor]  # features (N, C, h, w) to such of other images of their kind
+
+
+@dataclass(frozen=True)
+class Anomalies:
+    """Anomalous images to learn from.
+
+    Attributes:
+        features: float16 (M, C, h, w).
+        coverage: float (M, h, w), the share of each cell that is anomalous.
+        kinds: int (M,) defect type or source, so that each is drawn as often as any other.
+    """
+
+    features: Tensor
+    coverage: Tensor
+    kinds: Tensor
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    Attributes:
+        fabric: device and precision.
+        epochs: passes over the anomalies.
+        seed: decides every draw; epoch e of a resumed training draws what it would have drawn uninterrupted.
+        output: the model file; checkpoints of every epoch lie beside it.
+        key: what the training depends on, see `Checkpoint`.
+        progress: called with the stage, the steps done and all there are.
+        notify: told where a resumed training goes on.
+        ranks: the processes of the training; the first one learns.
+    """
+
+    fabric: Fabric
+    epochs: int
+    seed: int
+    output: Path
+    key: str
+    progress: Callable[[str, int, int], None]
+    notify: Callable[[str], None]
+    ranks: Ranks = ALONE
+
+    def checkpoint(self, stage: str) -> Checkpoint:
+        """Where the state of a stage goes."""
+        return Checkpoint.beside(self.output, key=self.key, stage=stage)
+
+
+def refine(
+    network: Evidence,
+    *,
+    nominal: Tensor,
+    anomalies: Anomalies,
+    training: Training,
+    stage: str,
+    objective: Objective = cell_loss,
+    vary: Variation | None = None,
+) -> None:
+    """Trains the network, in place, to tell anomalous cells from nominal ones.
+
+    Args:
+        network: also takes its standardisation from the nominal features; it ends on the training's device.
+        nominal: features of nominal images, float16 (N, C, h, w).
+        anomalies: what to tell them from.
+        training: how.
+        stage: its name, for progress and checkpoint.
+        objective: what is to become small.
+        vary: what is made of a batch before the network learns from it; None takes it as it is.
+    """
+    if training.ranks.first:
+        _refine(network, nominal, anomalies, training, stage, objective=objective, vary=vary)
+    training.ranks.take_over(network.to(training.fabric.device).state_dict())
+
+
+def _refine(
+    network: Evidence,
+    nominal: Tensor,
+    anomalies: Anomalies,
+    training: Training,
+    stage: str,
+    *,
+    objective: Objective,
+    vary: Variation | None,
+) -> None:
+    fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
+    network.to(fabric.device).standardise_by(nominal)
+    network.to(memory_format=torch.channels_last)  # a tenth to a third faster on a CPU
+    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    # The wrapped network runs in the device's precision; it shares its weights with `network`.
+    wrapped, optimiser = fabric.setup(network, optimiser)
+    first = _resume(checkpoint, network, optimiser)
+    if first:
+        training.notify(f"{stage}: resumed after epoch {first} of {epochs}")
+    steps = math.ceil(len(anomalies.features) / BATCH)
+    for epoch in range(first, epochs):
+        generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = LEARNING_RATE * _warmth((epoch * steps + step) / (epochs * steps))
+            features, coverage = _batch(nominal, anomalies, generator)
+            features = features if vary is None else vary(features, generator)
+            features = fabric.to_device(features).contiguous(memory_format=torch.channels_last)
+            loss = objective(wrapped(features), fabric.to_device(coverage))
+            optimiser.zero_grad()
+            fabric.backward(loss)
+            optimiser.step()
+        tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+        checkpoint.save(tensors | optimiser_tensors(optimiser), {"epoch": epoch + 1})
+        training.progress(stage, epoch + 1, epochs)
+
+
+def coverage(mask: npt.NDArray[np.bool_], grid: Sequence[int]) -> Tensor:
+    """The share of each cell of a grid (h, w) that a mask (H, W) covers; H and W are multiples of h and w."""
+    rows, columns = grid
+    cells = mask.reshape(rows, mask.shape[0] // rows, columns, mask.shape[1] // columns)
+    return torch.from_numpy(cells.mean((1, 3), dtype=np.float32))
+
+
+def _resume(checkpoint: Checkpoint, network: Evidence, optimiser: torch.optim.Optimizer) -> int:
+    """The number of epochs done."""
+    saved = checkpoint.load()
+    if saved is None:
+        return 0
+    tensors, numbers = saved
+    network.load_state_dict(under("network.", tensors))
+    load_optimiser(optimiser, tensors)
+    return int(numbers["epoch"])
+
+
+def _batch(nominal: Tensor, anomalies: Anomalies, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Half nominal, half anomalous: float features (2B, C, h, w) and coverage (2B, h, w)."""
+    # Each kind weighs the same, however many images it has.
+    weights = 1 / torch.bincount(anomalies.kinds)[anomalies.kinds].double()
+    drawn = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
+    chosen = torch.randint(len(nominal), (BATCH,), generator=generator)
+    clean = torch.zeros(BATCH, *anomalies.coverage.shape[1:])
+    features = torch.cat([nominal[chosen], anomalies.features[drawn]]).float()
+    return features, torch.cat([clean, anomalies.coverage[drawn]])
+
+
+def _warmth(done: float) -> float:
+    """Learning rate, relative to its highest, after a share of all steps: a line up, then half a cosine down."""
+    if done < WARM_UP:
+        return (done + 1e-2) / (WARM_UP + 1e-2)
+    return (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2

@@ -1,0 +1,34 @@
+"""What trainings learn, kept for a closer look than the file they write allows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from blemish.networks.detector import DetectorNetwork
+from blemish.training import run as training
+from blemish.training.pipeline import Material
+
+
+@dataclass
+class Kept:
+    """The networks that were learned, and what from, in their order."""
+
+    networks: list[DetectorNetwork] = field(default_factory=list)
+    materials: list[Material] = field(default_factory=list)
+
+
+@contextmanager
+def keeping(kept: Kept) -> Iterator[None]:
+    """Everything that is learned meanwhile is kept."""
+    learn = training.learn
+
+    def keep(trunk, material, how):
+        kept.materials.append(material)
+        kept.networks.append(learn(trunk, material, how))
+        return kept.networks[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "learn", keep)
+        yield

@@ -1,0 +1,93 @@
+"""A model file of an earlier release: what its detector had that today's has not is still taken as it is meant.
+
+models/earlier_release.onnx was trained by the commit before the detector was replaced, on twelve images of noise at
+32 x 32 pixels, with a tiny backbone of random weights.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blemish.conversion.calibration_images import held_back_images
+from blemish.conversion.onnx_edit import first_opinion
+from blemish.datasets.layouts import read_data_set
+from blemish.model.detector import Detector
+from helpers.images import noise, save_image, stained
+from helpers.model_files import with_changes
+
+MODEL = Path(__file__).parents[1] / "models/earlier_release.onnx"
+SECOND = "The calibration images also inform a second opinion, which can only lower maps."
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """What it was trained on."""
+    for number in range(12):
+        save_image(tmp_path / f"data/train/good/{number}.png", noise(number))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> Detector:
+    """The model without its second opinion."""
+    path = tmp_path / "first.onnx"
+    path.write_bytes(first_opinion(MODEL.read_bytes()))
+    return Detector.load(path)
+
+
+def test_it_loads_and_scores() -> None:
+    detector = Detector.load(MODEL)
+    assert detector.metadata.second_opinion
+    assert detector.metadata.settings["anomalies"] == "scars"
+    scores = detector.score([noise(100), stained(101)]).scores
+    assert 2 * scores[0] < scores[1] < np.inf
+
+
+def test_its_card_says_what_it_has(tmp_path: Path, run: Callable) -> None:
+    page = tmp_path / "card.html"
+    card = run("info", MODEL, "-o", page, "--json").json
+    assert SECOND in card["guarantee"]
+    assert SECOND in page.read_text("utf-8")
+    assert card["supervision"] == "good images only + synthetic anomalies (scars)"
+    assert (card["wide_cells"], card["settings"]["cells"]) == (False, "auto")
+
+
+def test_what_its_several_networks_decided_is_said(tmp_path: Path, run: Callable) -> None:
+    networks = [{"aligned": False, "wide_cells": number == 1, "gate": number == 2} for number in range(3)]
+    several = with_changes(MODEL, tmp_path / "m.onnx", networks=tuple(networks), wide_cells=True)
+    assert run("info", several, "--json").json["networks"] == networks
+    assert "by wider cells: good ones differ as wholes (1 of its 3 networks)" in run("info", several).out
+
+
+def test_it_is_calibrated_without_the_second_opinion(data: Path, without: Detector) -> None:
+    detector = Detector.load(MODEL)
+    images = held_back_images(detector.metadata, read_data_set(data))
+    alone, both = without.score(images), detector.score(images)
+    np.testing.assert_allclose(alone.scores, detector.calibration.scores, rtol=1e-3)
+    assert both.scores.mean() < 0.99 * alone.scores.mean()
+    for with_it, without_it in zip(both.maps, alone.maps, strict=True):
+        assert (with_it <= without_it + 1e-4 * without_it.max()).all()
+
+
+def test_its_export_is_calibrated_without_it_too(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    from blemish.conversion.run import export
+
+    made = export(MODEL, data, tmp_path / "m.openvino.onnx", target="openvino")
+    there = Detector.load(made.file)
+    assert there.metadata.second_opinion
+    np.testing.assert_allclose(there.calibration.scores, Detector.load(MODEL).calibration.scores, rtol=1e-2)
+
+
+def test_only_higher_scores_of_it_are_drift() -> None:
+    """They are lower than in calibration by their making; light is watched in both directions."""
+    detector = Detector.load(MODEL)
+    check = detector.drift_check(false_alarm_rate=0.2)
+    light = {name: np.median(values) for name, values in detector.metadata.watched.items()}
+    for _ in range(100):
+        check.add({"score": 0.0, **light})
+    assert check._martingales["score"].highest == 0
+    assert set(check._martingales["score"]._directions) == {"higher"}
+    assert len(set(check._martingales["brightness"]._directions)) == 4

@@ -1,0 +1,280 @@
+"""Training end to end on small drawn images: the file, its seeds, its split, its resume, its parity with torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from blemish.conversion.calibration_images import held_back_images
+from blemish.datasets.layouts import read_data_set
+from blemish.datasets.splits import split_nominal
+from blemish.errors import BlemishError
+from blemish.evaluation.run import evaluate
+from blemish.io.files import fingerprint
+from blemish.model.detector import Detector, ScoredImage
+from blemish.model.metadata import FINGERPRINT_DIGITS
+from blemish.networks.backbones import Backbone
+from blemish.networks.feature_pyramid import STRIDES
+from blemish.training import anomaly_sources as training_anomalies
+from blemish.training.run import train
+from blemish.training.steps import defect_branch as evidence
+from helpers.hammers import pictures
+from helpers.keeping import Kept, keeping
+from helpers.parts import save, write_parts
+
+SIZE = (64, 96)  # a rectangle: nothing may assume a square
+GAUSSIANS = ["reading", "principal components", "features", "calibration"]  # stages without labels
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_parts(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="module")
+def labelled_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_parts(tmp_path_factory.mktemp("labelled"), labelled=3)
+
+
+@dataclass(frozen=True)
+class Trained:
+    detector: Detector
+    path: Path
+    stages: list[str]
+
+
+@pytest.fixture(scope="module")
+def plain(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Without labels."""
+    path, stages = tmp_path_factory.mktemp("plain") / "m.onnx", []
+    detector = train(parts, path, size=SIZE, progress=lambda stage, *_: stages.append(stage))
+    return Trained(detector, path, stages)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little of all that a training makes up."""
+    monkeypatch.setattr(evidence, "COPIES", 20)
+    monkeypatch.setattr(training_anomalies, "MAX_LABELLED", 60)
+
+
+def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, plain: Trained) -> None:
+    evaluation, metadata = evaluate(plain.detector, read_data_set(parts)), plain.detector.metadata
+    assert evaluation.metrics["image_auroc"] == 1.0
+    assert evaluation.metrics["pixel_auroc"] > 0.95
+    assert metadata.supervision == "good images only"
+    assert (metadata.data["train_images"], metadata.data["calibration_images"]) == (10, 2)
+    assert metadata.settings["strides"] == [4, 8, 16, 32]
+    assert not {"anomalies", "cells"} & set(metadata.settings)
+    assert not metadata.second_opinion
+    assert not metadata.wide_cells
+    assert list(dict.fromkeys(plain.stages)) == GAUSSIANS
+    assert [path.name for path in plain.path.parent.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize("good", [2, 3])
+def test_a_few_images_are_enough(good: int, tmp_path: Path, few: None) -> None:
+    detector = train(write_parts(tmp_path / "parts", good=good), tmp_path / "m.onnx", size=SIZE, epochs=1)
+    maps, scores, _ = detector.run(np.random.default_rng(0).integers(0, 255, (2, *SIZE, 3), np.uint8))
+    assert np.isfinite(maps).all()
+    assert (scores > 0).all()
+
+
+# Parts that lie in any direction
+
+
+def write_hammers(root: Path, *, good: int, still: bool = False) -> tuple[Path, np.ndarray]:
+    """A folder of good hammers and one with a spot on its head, with a mask; and where the spot is, row and column."""
+    images, angles, centres = pictures(good + 1, still=still)
+    for number, image in enumerate(images[:-1]):
+        save(root / f"train/good/{number}.png", image)
+    cos, sin = np.cos(np.deg2rad(angles[-1])), np.sin(np.deg2rad(angles[-1]))
+    spot = centres[-1] + np.array([[cos, sin], [-sin, cos]]) @ [4, 29]
+    rows, columns = np.indices(images.shape[1:3])
+    mask = np.hypot(rows - spot[0], columns - spot[1]) < 4
+    images[-1][mask] = 240
+    save(root / "train/spot/0.png", images[-1])
+    save(root / "ground_truth/spot/0_mask.png", 255 * mask.astype(np.uint8))
+    return root, spot
+
+
+@pytest.mark.parametrize(
+    ("still", "options", "aligned"),
+    [(False, {}, True), (False, {"align": False}, False), (True, {}, False), (False, {"ignore": "mask.png"}, False)],
+    ids=["any direction", "not asked for", "one direction", "with a mask that lies still"],
+)
+def test_parts_are_turned_upright_where_they_lie_in_any_direction(
+    still: bool, options: dict[str, Any], aligned: bool, tmp_path: Path, few: None
+) -> None:
+    root, spot = write_hammers(tmp_path / "hammers", good=24, still=still)
+    if "ignore" in options:
+        options = {"ignore": tmp_path / "mask.png"}
+        save(tmp_path / "mask.png", np.pad(np.full((8, 8), 255, np.uint8), ((0, 120), (0, 120))))
+    told: list[str] = []
+    detector = train(root, tmp_path / "m.onnx", size=(128, 128), epochs=2, notify=told.append, **options)
+    assert detector.metadata.aligned == aligned
+    assert any("turned upright" in sentence for sentence in told) == aligned
+    if not aligned:
+        return
+    # The labelled spot is found where it lies in its image, and a good part in a new direction is not alarming.
+    (labelled,) = detector.stream([root / "train/spot/0.png"])
+    assert isinstance(labelled, ScoredImage)
+    found = np.unravel_index(labelled.anomaly_map.argmax(), labelled.anomaly_map.shape)
+    assert np.hypot(*(found - spot)) < 8
+    good = detector.score(list(pictures(6, seed=9)[0])).scores
+    assert labelled.score > 2 * good.max()
+
+
+def test_the_same_seed_gives_the_same_file_and_another_does_not(
+    labelled_parts: Path, tmp_path: Path, few: None
+) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        train(labelled_parts, tmp_path / name, size=SIZE, seed=seed, epochs=1)
+    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b") != fingerprint(tmp_path / "c")
+
+
+def test_no_used_image_counts_in_an_evaluation(plain: Trained, tmp_path: Path) -> None:
+    leaky = write_parts(tmp_path / "leaky")
+    used = leaky / "train" / "good" / "train3.png"
+    (leaky / "test" / "good" / "again.png").write_bytes(used.read_bytes())
+    evaluation = evaluate(plain.detector, read_data_set(leaky))
+    assert evaluation.left_out == 1
+    assert "again.png" not in {one.sample.path.name for one in evaluation.images}
+
+
+def test_the_file_says_what_became_of_each_image(plain: Trained, parts: Path) -> None:
+    metadata, data = plain.detector.metadata, read_data_set(parts)
+    split = split_nominal(len(data.train), false_alarm_rate=0.01, seed=0, validate=False)
+    digests = [fingerprint(sample.path)[:FINGERPRINT_DIGITS] for sample in data.train]
+    assert metadata.roles == {
+        "fit": tuple(digests[index] for index in split.fit),
+        "validation": (),
+        "calibration": tuple(digests[index] for index in split.calibration),
+        "labelled": (),
+    }
+    assert held_back_images(metadata, data) == held_back_images(replace(metadata, roles={}), data)
+
+
+@pytest.mark.parametrize(("labelled", "masks"), [(3, True), (3, False), (10, True)], ids=["masks", "no masks", "many"])
+def test_labelled_defects_are_learned_from(labelled: int, masks: bool, tmp_path: Path, few: None) -> None:
+    parts, stages = write_parts(tmp_path / "parts", labelled=labelled, masks=masks), []
+    detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=12, progress=lambda stage, *_: stages.append(stage))
+    told = f"good images + {labelled} labelled defects ({labelled if masks else 'no'} masks)"
+    assert detector.metadata.supervision == told
+    roles = detector.metadata.roles
+    assert len(roles["labelled"]) == labelled
+    assert set(roles["validation"]) < set(roles["fit"])
+    assert sorted(roles["fit"] + roles["calibration"] + roles["labelled"]) == list(detector.metadata.used_images)
+    assert stages.count("evidence") == 12
+    assert list(dict.fromkeys(stages)) == [*GAUSSIANS[:-1], "evidence", GAUSSIANS[-1]]
+    evaluation = evaluate(detector, read_data_set(parts))
+    assert evaluation.metrics["image_auroc"] == 1.0
+    assert evaluation.metrics["pixel_auroc"] > 0.95
+
+
+def write_others(folder: Path) -> Path:
+    for index in range(3):
+        save(folder / f"{index}.png", np.random.default_rng(index).integers(0, 255, (50, 80, 3), np.uint8))
+    return folder
+
+
+def test_labels_change_nothing_of_the_gaussians(labelled_parts: Path, parts: Path, tmp_path: Path, few: None) -> None:
+    """What is learned from labels stands beside them, so other defects are found as far as without."""
+    kept = Kept()
+    with keeping(kept):
+        for data in (parts, labelled_parts):
+            train(data, tmp_path / "m.onnx", size=SIZE, epochs=1)
+    alone, beside = (network.head for network in kept.networks)
+    assert alone.evidence is None
+    assert beside.evidence is not None
+    torch.testing.assert_close(beside.levels.state_dict(), alone.levels.state_dict(), rtol=0, atol=0)
+
+
+def test_outliers(parts: Path, tmp_path: Path, few: None) -> None:
+    detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=1, outliers=write_others(tmp_path / "others"))
+    assert detector.metadata.supervision == "good images + outlier exposure (others)"
+
+
+@pytest.mark.parametrize(("option", "value"), [("anomalies", "scars"), ("cells", "wide")])
+def test_options_of_earlier_releases_change_nothing_and_say_so(
+    option: str, value: str, parts: Path, plain: Trained, tmp_path: Path
+) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{option}= no longer does anything: ") as warned:
+        train(parts, tmp_path / "m.onnx", size=SIZE, **{option: value})
+    (mine,) = (one for one in warned if one.category is DeprecationWarning and "no longer" in str(one.message))
+    assert mine.filename == __file__
+    assert fingerprint(tmp_path / "m.onnx") == fingerprint(plain.path)
+
+
+def test_a_killed_training_goes_on_to_the_same_file(
+    parts: Path, tmp_path: Path, killed_after: Callable, few: None
+) -> None:
+    outliers = write_others(tmp_path / "others")
+
+    def train_in(name: str) -> list[str]:
+        told: list[str] = []
+        (tmp_path / name).mkdir(exist_ok=True)
+        options = {"size": SIZE, "epochs": 4, "outliers": outliers}
+        train(parts, tmp_path / name / "m.onnx", notify=told.append, **options)
+        return [one for one in told if not one.startswith("few good images")]
+
+    assert train_in("whole") == []
+    with killed_after(2, stage="evidence"):
+        train_in("killed")
+    assert not (tmp_path / "killed" / "m.onnx").exists()
+    assert train_in("killed") == ["evidence: resumed after epoch 2 of 4"]
+    assert fingerprint(tmp_path / "killed" / "m.onnx") == fingerprint(tmp_path / "whole" / "m.onnx")
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["m.onnx"]
+
+
+def test_an_unreadable_image_is_told_and_left_out(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path / "parts")
+    (parts / "train" / "good" / "broken.png").write_bytes(b"no image")
+    told = []
+    detector = train(parts, tmp_path / "m.onnx", size=SIZE, notify=told.append)
+    assert len([one for one in told if "broken.png" in one]) == 1
+    assert detector.metadata.data["train_images"] + detector.metadata.data["calibration_images"] == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": (100, 96)}, "multiple of 32"),
+        ({"false_alarm_rate": 0.0}, "between 0 and 1"),
+        ({"epochs": 0}, "1 or more"),
+        ({"backbone": "no_such_net"}, "no timm backbone"),
+        ({"backbone": "resnet18"}, "not on this computer"),
+        ({"weights": Path("missing.safetensors")}, "no weights file"),
+        ({"outliers": Path("missing")}, "missing"),
+        ({"output": "nowhere/m.onnx"}, "no folder"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_refusals(options: dict, words: str, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BlemishError, match=words) as caught:
+        train(parts, **({"output": "m.onnx", "size": SIZE} | options))
+    assert "\n" not in str(caught.value)
+
+
+def test_one_image_is_too_few(tmp_path: Path) -> None:
+    with pytest.raises(BlemishError, match="at least two"):
+        train(write_parts(tmp_path / "parts", good=1), tmp_path / "m.onnx", size=SIZE)
+
+
+def test_weights_from_a_file_are_the_bundled_ones(parts: Path, plain: Trained, tmp_path: Path) -> None:
+    save_file(Backbone(strides=STRIDES).trunk.state_dict(), tmp_path / "lite0.safetensors")
+    from_file = train(parts, tmp_path / "m.onnx", size=SIZE, weights=tmp_path / "lite0.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), np.uint8)
+    np.testing.assert_array_equal(plain.detector.run(pixels)[0], from_file.run(pixels)[0])
+
+
+def test_loading_what_it_wrote(plain: Trained) -> None:
+    loaded = Detector.load(plain.path, false_alarm_rate=0.7)
+    assert loaded.metadata == plain.detector.metadata
+    assert loaded.calibration.threshold < plain.detector.calibration.threshold

@@ -1,0 +1,252 @@
+"""Training by several processes: what they share is what one process alone comes to."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from blemish.errors import BlemishError
+from blemish.model.detector import Detector
+from blemish.networks.head import Head
+from blemish.training.devices import require_device
+from blemish.training.distributed import ALONE, Ranks, launch
+from blemish.training.steps import gaussian_estimation
+from blemish.training.steps.gaussian_estimation import fit_head, fit_projections
+from helpers.gaussians import in_batches, levels_of, maps_of, new_head, new_projections
+from helpers.parts import write_parts
+
+IMAGES = 23
+SIZE = "64x96"
+
+
+class Fabric:
+    """As much of Lightning's as `Ranks` needs, over threads of one process instead of processes."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, rank: int, number: int, met: Barrier, table: list[Any]) -> None:
+        self.global_rank, self.world_size = rank, number
+        self.barrier = met.wait
+        self._table = table
+
+    def all_reduce(self, tensor: torch.Tensor, *, reduce_op: str) -> torch.Tensor:
+        assert reduce_op == "sum"
+        self._table[self.global_rank] = tensor.clone()
+        self.barrier()
+        total = torch.stack(self._table).sum(0, dtype=tensor.dtype)
+        self.barrier()
+        return total
+
+
+def on_each_rank(number: int, function: Callable[[Ranks], Any]) -> list[Any]:
+    """What the function gives on each of so many ranks that run at a time."""
+    met, table = Barrier(number, timeout=30), [None] * number
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(function, [Ranks(Fabric(rank, number, met, table)) for rank in range(number)]))
+
+
+@pytest.mark.parametrize("images", [1, 4, IMAGES])
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_shares_make_up_the_whole_and_differ_by_one_at_most(number: int, images: int) -> None:
+    shares = on_each_rank(number, lambda ranks: range(images)[ranks.share(images)])
+    assert [one for share in shares for one in share] == list(range(images))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_rows_of_all_ranks_are_joined_in_order_also_where_a_rank_has_none(number: int) -> None:
+    rows = torch.arange(12.0).view(6, 2).half()
+    lengths = [4, 2, 0][:number]
+
+    def join(ranks: Ranks) -> torch.Tensor:
+        return ranks.join(rows.split(lengths)[ranks.rank])
+
+    for joined in on_each_rank(number, join):
+        assert joined.dtype == rows.dtype
+        assert torch.equal(joined, rows)
+
+
+@pytest.mark.parametrize("images", [1, 2, 7])
+def test_a_function_of_images_is_called_on_shares_and_its_result_is_with_all(images: int) -> None:
+    pixels = np.arange(images * 12, dtype=np.uint8).reshape(images, 2, 2, 3)
+    seen: list[int] = []
+
+    def extract(some: np.ndarray) -> torch.Tensor:
+        seen.append(len(some))
+        return torch.from_numpy(some).permute(0, 3, 1, 2).float()
+
+    results = on_each_rank(2, lambda ranks: ranks.together(extract)(pixels))
+    assert all(torch.equal(result, ALONE.together(extract)(pixels)) for result in results)
+    assert max(seen[:2]) == -(-images // 2)
+
+
+def test_the_first_rank_decides() -> None:
+    state = on_each_rank(3, lambda ranks: ranks.same(torch.tensor([ranks.rank + 7.0])))
+    assert [one.item() for one in state] == [7, 7, 7]
+
+    def take_over(ranks: Ranks) -> torch.nn.Module:
+        layer = torch.nn.Linear(2, 1)
+        torch.nn.init.constant_(layer.weight, ranks.rank + 1.0)
+        ranks.take_over(layer.state_dict())
+        return layer
+
+    assert all((layer.weight == 1).all() for layer in on_each_rank(3, take_over))
+
+
+def test_gaussians_of_several_ranks_are_those_of_one() -> None:
+    levels = levels_of(IMAGES)
+
+    def fit(ranks: Ranks) -> tuple[Head, torch.Tensor]:
+        share, head = ranks.share(IMAGES), new_head()
+        batches = in_batches([one[share] for one in levels], [1] * (share.stop - share.start))
+        return head, fit_head(head, batches, ranks=ranks, first=share.start)
+
+    alone, expected = fit(ALONE)
+    for number in (2, 3):
+        for head, distances in on_each_rank(number, fit):
+            assert len(distances) == IMAGES
+            torch.testing.assert_close(distances, expected, rtol=2e-3, atol=1e-3)
+            for name, buffer in head.named_buffers():
+                torch.testing.assert_close(buffer, alone.get_buffer(name), rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.parametrize("kept", [1, 9, 20])
+def test_the_images_left_out_are_the_first_of_all_ranks(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they are all the first rank's."""
+    monkeypatch.setattr(gaussian_estimation, "MAX_LEFT_OUT", kept)
+    levels = levels_of(IMAGES)
+
+    def fit(ranks: Ranks) -> torch.Tensor:
+        share = ranks.share(IMAGES)
+        batch = [one[share] for one in levels]
+        return fit_head(new_head(), [batch], ranks=ranks, first=share.start)
+
+    expected = fit(ALONE)
+    assert len(expected) == kept
+    for distances in on_each_rank(3, fit):
+        torch.testing.assert_close(distances, expected, rtol=2e-3, atol=1e-3)
+
+
+def test_projections_of_several_ranks_are_those_of_one() -> None:
+    maps = maps_of(20)
+
+    def fit(ranks: Ranks) -> torch.Tensor:
+        features = new_projections()
+        fit_projections(features, [[one[ranks.share(20)] for one in maps]], ranks=ranks)
+        axes: torch.Tensor = features.projections[1].axes
+        return axes.mT @ axes  # what they span, whatever their signs
+
+    alone = fit(ALONE)
+    for span in on_each_rank(3, fit):
+        torch.testing.assert_close(span, alone, rtol=0, atol=1e-4)
+
+
+def test_more_ranks_than_images_are_refused() -> None:
+    ALONE.check_no_idle_process(1)
+    with pytest.raises(BlemishError, match="too few for 2 processes"):
+        on_each_rank(2, lambda ranks: ranks.check_no_idle_process(1))
+
+
+def test_nodes_without_a_place_to_meet_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BlemishError, match="MASTER_ADDR"):
+        launch("cpu", devices=1, nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("here", "device", "devices", "sentence"),
+    [
+        (1, "cuda", 2, "2 cuda devices are asked for and 1 can be used here"),
+        (1, "auto", 2, "2 cuda devices are asked for and 1 can be used here"),
+        (0, "cuda", 2, "no cuda device can be used here"),
+        (2, "cuda", 2, None),
+        (0, "auto", 2, None),  # on the processor there is no end of devices
+        (1, "cpu", 2, None),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(
+    monkeypatch: pytest.MonkeyPatch, here: int, device: str, devices: int, sentence: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: here)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(BlemishError, match=sentence) if sentence else nullcontext():
+        require_device(device, devices=devices)
+
+
+# Whole trainings, by the command line.
+
+
+def start(*arguments: object, **variables: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "blemish", "train", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ | variables)
+
+
+def maps(model: Path, folder: Path) -> list[np.ndarray]:
+    return Detector.load(model).score(sorted((folder / "test").rglob("*.png"))).maps
+
+
+def assert_same_model(model: Path, expected: Path, folder: Path, *, within: float) -> None:
+    """The same calibration images, and everywhere in their maps the same values within a share of the largest."""
+    ours, theirs = Detector.load(model), Detector.load(expected)
+    assert ours.metadata.data == theirs.metadata.data
+    assert ours.metadata.used_images == theirs.metadata.used_images
+    np.testing.assert_allclose(ours.calibration.scores, theirs.calibration.scores, rtol=within)
+    for one, other in zip(maps(model, folder), maps(expected, folder), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=within * other.max())
+
+
+def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
+    """Of good images alone: rounding is all that may differ, and the ridge lets little of it through."""
+    folder = write_parts(tmp_path / "parts", good=15)
+    options = ("--size", SIZE, "--json")
+    both = [
+        start(folder, "-o", tmp_path / "one.onnx", *options),
+        start(folder, "-o", tmp_path / "two.onnx", "--devices", 2, "--device", "cpu", *options),
+    ]
+    told = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert told[1][0].count('"model"') == 1  # one process speaks
+    assert told[1][1].count("backbone") == 1
+    assert_same_model(tmp_path / "two.onnx", tmp_path / "one.onnx", folder, within=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_processes_with_evidence_train_the_model_of_one(tmp_path: Path, nodes: int) -> None:
+    """Learning by gradient enlarges what rounding differs by: as much as another size of batches does."""
+    folder = write_parts(tmp_path / "parts", good=15, labelled=3)
+    options = (folder, "--size", SIZE, "--epochs", "2", "--device", "cpu")
+    alone = start(*options, "-o", tmp_path / "one.onnx")
+    assert alone.wait(timeout=250) == 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    together = [
+        start(
+            *options,
+            "-o",
+            tmp_path / "two.onnx",
+            "--devices",
+            2 // nodes,
+            "--nodes",
+            nodes,
+            NODE_RANK=str(node),
+            **there,
+        )
+        for node in range(nodes)
+    ]
+    told = [process.communicate(timeout=250) for process in together]
+    assert [process.returncode for process in together] == [0] * nodes, told
+    assert_same_model(tmp_path / "two.onnx", tmp_path / "one.onnx", folder, within=0.05)
