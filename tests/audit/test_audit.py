@@ -11,10 +11,11 @@ from blemish.audit import counterfactuals
 from blemish.audit.appearance import relight
 from blemish.audit.counterfactuals import cover, put_on
 from blemish.audit.data import Material
-from blemish.audit.findings import percent, probability, sides, where
+from blemish.audit.findings import probability, sides, where
 from blemish.audit.locations import fixed_frame
 from blemish.audit.run import _Questions
 from blemish.datasets.layouts import Sample
+from blemish.io.text import whole_percent
 from helpers.images import SIDE, noise, save_image
 
 
@@ -240,5 +241,5 @@ class TestWords:
 
     def test_numbers(self):
         assert [probability(p) for p in (0.034, 0.00051, 0.00002)] == ["p = 0.034", "p = 0.00051", "p < 0.0001"]
-        assert [percent(share) for share in (0.004, 0.04, 0.4)] == ["0.4 %", "4 %", "40 %"]
+        assert [whole_percent(share) for share in (0.004, 0.04, 0.4)] == ["0.4 %", "4 %", "40 %"]
         assert sides((0, 24), (118, 120), first=True) == "24 of 120 anomalous images and none of 118 good ones"

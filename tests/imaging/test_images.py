@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from blemish.errors import BlemishError
 from blemish.imaging.images import IMAGE_SUFFIXES, ImageError, is_image_name, load, read_image, to_network_size
 from blemish.imaging.masks import read_mask
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 as_user = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
 rng = np.random.default_rng(7)

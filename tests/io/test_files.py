@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from blemish.errors import BlemishError
-from blemish.io.files import atomic_write, fingerprint, printable
+from blemish.io.files import atomic_write, fingerprint
+from blemish.io.text import printable
 
 as_user = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read and write everywhere"

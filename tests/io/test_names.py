@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import blemish
-from blemish.io.files import as_text, atomic_write, one_line, path_of, printable
+from blemish.io.files import atomic_write
+from blemish.io.text import as_text, one_line, path_of, printable
 from blemish.prediction import predict, read_list
 from blemish.prediction.outputs import LONGEST_FILE_NAME
 from blemish.prediction.tables import key

@@ -13,6 +13,7 @@ from scipy.stats import fisher_exact
 
 from blemish.audit.counterfactuals import Change
 from blemish.audit.data import Indices, Mask
+from blemish.io.text import whole_percent
 
 SHARED, PLACES = 0.045, 0.005  # levels; 5 % in all
 USED = 0.05  # level of a single question to the detector
@@ -167,12 +168,7 @@ def where(region: Mask) -> str:
     vertical = "" if tall > 0.7 else "upper" if row < 0.4 else "lower" if row > 0.6 else "middle"
     horizontal = "" if wide > 0.7 else "left" if column < 0.4 else "right" if column > 0.6 else "middle"
     place = " ".join(dict.fromkeys(part for part in (vertical, horizontal) if part)) or "greater part,"
-    return f"{place} {percent(float(region.mean()))} of the image"
-
-
-def percent(share: float) -> str:
-    """Such as "4 %" or "0.6 %"."""
-    return f"{100 * share:.1g} %" if share < 0.01 else f"{100 * share:.0f} %"
+    return f"{place} {whole_percent(float(region.mean()))} of the image"
 
 
 def sides(counts: Sequence[int], totals: Sequence[int], *, first: bool) -> str:

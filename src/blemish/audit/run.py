@@ -26,6 +26,7 @@ from blemish.audit.locations import Place, fixed_frame, shared_places, with_frin
 from blemish.audit.search import find_shared
 from blemish.datasets.layouts import DataSet
 from blemish.faithfulness.measures import mass_inside
+from blemish.io.text import capitalized
 from blemish.model.detector import Detector
 
 MIN_CLUSTERED = 20  # heatmaps: where there are fewer alarms, the highest other scores make up for them
@@ -177,7 +178,7 @@ class _Questions:
             region=region,
             p_value=one.p_value,
             striking=True,
-            what=f"{_capital(_whose(one))} {shared.what} in the {where(region)}",
+            what=f"{capitalized(_whose(one))} {shared.what} in the {where(region)}",
             bright=int((material.maps[taken.change.images][:, region] >= material.threshold).any(axis=1).sum()),
             taken=taken,
             given=given,
@@ -217,7 +218,7 @@ class _Questions:
             region=None,
             p_value=one.p_value,
             striking=True,
-            what=f"{_capital(_whose(one))} {one.shared.what}",
+            what=f"{capitalized(_whose(one))} {one.shared.what}",
             taken=Effect(restyle(detector, material, carriers, plain)),
             given=Effect(restyle(detector, material, others[~loud], dressed[~loud])),
             hidden=Effect(restyle(detector, material, others[loud], dressed[loud])),
@@ -318,7 +319,3 @@ def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
 
 def _whose(one: OneSided) -> str:
     return sides(one.counts, one.totals, first=one.anomalous_side)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -9,7 +9,7 @@ import click
 
 from blemish import __version__
 from blemish.errors import BlemishError
-from blemish.io.files import one_line
+from blemish.io.text import one_line
 from blemish.process import threads
 from blemish.process.privacy import remove_compiler_folder
 

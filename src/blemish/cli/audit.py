@@ -21,11 +21,10 @@ from blemish.cli.common import (
     seed_option,
     threads_option,
 )
-from blemish.datasets.layouts import counted
 from blemish.errors import BlemishError
 from blemish.imaging.masks import read_mask
 from blemish.imaging.outputs import PAGE
-from blemish.io.files import printable
+from blemish.io.text import counted, printable
 from blemish.model.detector import Detector
 from blemish.model.records import save_record
 

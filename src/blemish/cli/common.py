@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from blemish.imaging.outputs import Kind, check_overwriting
-from blemish.io.files import as_text, atomic_write, one_line, printable
+from blemish.io.files import atomic_write
+from blemish.io.text import as_text, one_line, printable
 from blemish.process import threads
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from blemish.cli.common import (
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation.run import evaluate
 from blemish.imaging.outputs import MODEL, PAGE, check_folder_name
-from blemish.io.files import make_folder, printable
-from blemish.report.evaluation_page import figure, percent, write_report
+from blemish.io.files import make_folder
+from blemish.io.text import figure, percent, printable
+from blemish.report.evaluation_page import write_report
 
 FALSE_ALARM_RATE = 0.05  # 40 calibration images, a fifth of the good ones, can promise no less than 0.024
 

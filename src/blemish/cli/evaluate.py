@@ -21,14 +21,12 @@ from blemish.cli.common import (
     seed_option,
     threads_option,
 )
-from blemish.datasets.layouts import counted
 from blemish.evaluation.confidence import intervals
 from blemish.evaluation.run import Evaluation, evaluate
 from blemish.faithfulness.study import OURS, Figures, Study, study
-from blemish.io.files import printable
+from blemish.io.text import counted, figure, percent, printable
 from blemish.model.detector import Detector
 from blemish.model.records import save_record
-from blemish.report.evaluation_page import figure, percent
 
 
 @click.command("evaluate")

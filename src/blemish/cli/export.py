@@ -16,8 +16,7 @@ from blemish.cli.common import (
     open_screen,
 )
 from blemish.imaging.outputs import MODEL
-from blemish.io.files import printable
-from blemish.report.evaluation_page import figure
+from blemish.io.text import figure, printable
 
 if TYPE_CHECKING:
     from blemish.conversion.run import Export, Format

@@ -6,12 +6,10 @@ from typing import Any
 import click
 
 from blemish.cli.common import FILE, check_writable, emit, json_option
-from blemish.datasets.layouts import counted
 from blemish.imaging.outputs import PAGE
-from blemish.io.files import one_line, printable
+from blemish.io.text import counted, figure, one_line, percent, printable
 from blemish.model.card import FIGURES, SHARES, ModelCard
 from blemish.report.card_page import write_card
-from blemish.report.evaluation_page import figure, percent
 
 
 @click.command("info")

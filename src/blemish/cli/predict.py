@@ -19,7 +19,7 @@ from blemish.cli.common import (
     threads_option,
 )
 from blemish.imaging.results import check_own_table
-from blemish.io.files import printable
+from blemish.io.text import printable
 from blemish.model.detector import Detector
 from blemish.prediction import Frames, Prediction, RawFormat, TableFormat, predict, read_list
 from blemish.prediction.tables import table_name

@@ -20,7 +20,7 @@ from blemish.cli.common import (
 )
 from blemish.cli.evaluate import as_text, run_evaluation, run_study
 from blemish.imaging.outputs import PAGE
-from blemish.io.files import printable
+from blemish.io.text import printable
 from blemish.report.evaluation_page import write_report
 
 

@@ -11,7 +11,8 @@ import click
 
 from blemish.cli.common import FILE, emit, json_option, model_rate_option, threads_option
 from blemish.errors import BlemishError
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
+from blemish.io.text import printable
 from blemish.model.detector import Detector
 from blemish.process.threads import cores
 

@@ -24,7 +24,7 @@ from blemish.cli.common import (
 )
 from blemish.imaging.outputs import MODEL
 from blemish.io.arguments import GONE
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 
 class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):

@@ -14,7 +14,8 @@ import numpy as np
 from blemish.conversion.onnx_edit import onnx
 from blemish.errors import BlemishError
 from blemish.imaging.outputs import MODEL, check_overwriting
-from blemish.io.files import atomic_write, check_output_file, printable
+from blemish.io.files import atomic_write, check_output_file
+from blemish.io.text import printable
 from blemish.model.description import label
 from blemish.model.detector import Detector
 from blemish.model.metadata import ModelMetadata

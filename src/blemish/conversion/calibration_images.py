@@ -7,7 +7,8 @@ from pathlib import Path
 from blemish.datasets.layouts import DataSet, Sample
 from blemish.datasets.splits import split_nominal
 from blemish.errors import BlemishError
-from blemish.io.files import fingerprint, printable
+from blemish.io.files import fingerprint
+from blemish.io.text import printable
 from blemish.model.metadata import FINGERPRINT_DIGITS, ModelMetadata
 
 

@@ -26,7 +26,8 @@ from blemish.errors import BlemishError
 from blemish.evaluation.run import evaluate
 from blemish.imaging.images import load
 from blemish.imaging.outputs import MODEL, check_overwriting
-from blemish.io.files import atomic_write, check_output_file, printable
+from blemish.io.files import atomic_write, check_output_file
+from blemish.io.text import printable
 from blemish.model.backends import Graph, open_graph
 from blemish.model.detector import BATCH_SIZE, Detector
 from blemish.model.metadata import Precision, Runtime

@@ -11,7 +11,7 @@ from blemish.datasets.names import fold, is_bad, is_filler, is_good, mask_place,
 from blemish.errors import BlemishError
 from blemish.imaging.images import is_image_name
 from blemish.imaging.results import without_results
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 
 @dataclass(frozen=True)

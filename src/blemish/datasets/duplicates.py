@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from blemish.datasets.layouts import counted, list_some
+from blemish.io.text import counted, list_some
 
 
 def digest(pixels: npt.NDArray[np.uint8]) -> bytes:

@@ -22,8 +22,7 @@ from blemish.datasets.names import (
     split_word,
 )
 from blemish.errors import BlemishError
-from blemish.io.files import printable
-from blemish.io.text import list_some
+from blemish.io.text import list_some, printable
 
 Layout = Literal["mvtec", "flat", "nominal-anomalous", "one-vs-rest", "reference", "masks", "visa", "named"]
 Paths = Sequence[PurePosixPath]

@@ -4,6 +4,7 @@ import numpy as np
 
 from blemish.conformal.split import Calibration
 from blemish.datasets.splits import calibration_images, fold_sizes
+from blemish.io.text import percent
 
 FEW = 20  # good images: with fewer, training says what they can promise
 MAX_FOLDS = 8  # advised: each is one more network to run
@@ -33,9 +34,9 @@ def advice(images: int, *, false_alarm_rate: float = 0.01, grouped: bool = False
     unsure = "" if _says_ok(split) else ", and no image can be called ok, only unsure"
     then = ", and images can be called ok" if unsure and _says_ok(crossed) else ""
     return (
-        f"{alone} and can promise a false-alarm rate of {_percent(split.held_rate)}{unsure}; with "
-        f"--cross-conformal {folds} all {images} do: {_percent(crossed.held_rate)} in practice, "
-        f"{_percent(crossed.proven_rate)} at most is proven{then}"
+        f"{alone} and can promise a false-alarm rate of {percent(split.held_rate, digits=2)}{unsure}; with "
+        f"--cross-conformal {folds} all {images} do: {percent(crossed.held_rate, digits=2)} in practice, "
+        f"{percent(crossed.proven_rate, digits=2)} at most is proven{then}"
     )
 
 
@@ -47,7 +48,3 @@ def _calibration(images: int, rate: float, folds: tuple[int, ...] = ()) -> Calib
 def _says_ok(calibration: Calibration) -> bool:
     """Whether a low score is called ok, and not unsure for want of images."""
     return bool(calibration.unsure_threshold > np.finfo(np.float32).min)
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.2g} %"

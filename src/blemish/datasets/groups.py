@@ -16,8 +16,8 @@ from typing import Any
 
 from blemish.errors import BlemishError
 from blemish.io.arguments import shown
-from blemish.io.files import one_line, printable, read_fault
-from blemish.io.text import counted, list_some
+from blemish.io.files import read_fault
+from blemish.io.text import counted, list_some, one_line, printable
 
 COLUMNS = ["path", "group"]
 # Ways in which names usually say what belongs together, in doctor's words; the path ends in a suffix.

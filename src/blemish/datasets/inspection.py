@@ -16,7 +16,7 @@ from blemish.datasets.duplicates import digest as look_of
 from blemish.datasets.duplicates import first_of_each
 from blemish.datasets.few_images import FEW, advice
 from blemish.datasets.groups import suggest
-from blemish.datasets.layouts import DataSet, Folders, Layout, Sample, Split, counted, list_some
+from blemish.datasets.layouts import DataSet, Folders, Layout, Sample, Split
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.near_duplicates import MAX_IMAGES, find, thumbnail
 from blemish.datasets.network_size import DISTORTED, Shape
@@ -26,7 +26,8 @@ from blemish.imaging.images import ImageError, read_picture
 from blemish.imaging.masks import MaskFacts, mask_files, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.imaging.survey import DepthSurvey, survey_depth
-from blemish.io.files import fingerprint, one_line, printable
+from blemish.io.files import fingerprint
+from blemish.io.text import counted, list_some, one_line, printable
 from blemish.process.threads import readers
 
 Severity = Literal["error", "warning", "note"]

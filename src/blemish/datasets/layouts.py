@@ -63,8 +63,7 @@ from blemish.imaging.images import ImageError, is_image_name
 from blemish.imaging.masks import MaskSource, read_mask
 from blemish.imaging.results import without_results
 from blemish.io.arguments import name, several_paths
-from blemish.io.files import printable
-from blemish.io.text import by_folder, counted, list_some
+from blemish.io.text import by_folder, counted, list_some, printable
 from blemish.process.threads import readers
 
 __all__ = [
@@ -74,9 +73,7 @@ __all__ = [
     "Layout",
     "Sample",
     "Split",
-    "counted",
     "in_test_split",
-    "list_some",
     "natural_key",
     "read_data_set",
 ]

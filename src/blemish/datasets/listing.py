@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
+from blemish.io.text import printable
 
 # What operating systems and network drives leave behind: thumbnails, deleted files.
 _LITTER = frozenset({"@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx"})

@@ -16,8 +16,8 @@ from blemish.imaging.ignore_mask import Ignore
 from blemish.imaging.images import Size, read_picture, to_network_size
 from blemish.imaging.masks import MaskFacts, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
-from blemish.io.files import fingerprint, printable, temporary_file
-from blemish.io.text import counted, list_some
+from blemish.io.files import fingerprint, temporary_file
+from blemish.io.text import counted, list_some, printable
 from blemish.process.threads import readers
 
 

@@ -9,8 +9,8 @@ from blemish.datasets.families import Reading
 from blemish.datasets.mask_pairs import Labelled
 from blemish.datasets.names import fold, is_bad, is_good, natural_key, split_word
 from blemish.errors import BlemishError
-from blemish.io.files import printable, read_fault
-from blemish.io.text import list_some
+from blemish.io.files import read_fault
+from blemish.io.text import list_some, printable
 
 SPLIT_FILE = "1cls.csv"
 _COLUMNS = ("object", "split", "label", "image", "mask")

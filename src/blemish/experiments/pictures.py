@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 24), (110, 110, 118)

@@ -18,7 +18,8 @@ from blemish.experiments.runs import Run, load_result, save_pictured, save_resul
 from blemish.experiments.summary import summarise
 from blemish.experiments.supervision import Anomalies, Noise, Outliers, set_labelled_aside
 from blemish.experiments.trial import Result, Settings, Tester, Trial, checkpoint_in
-from blemish.io.files import atomic_write, folder_state, make_folder, printable
+from blemish.io.files import atomic_write, folder_state, make_folder
+from blemish.io.text import printable
 from blemish.training.devices import require_device
 
 PICTURED_NOMINAL, PICTURED_ANOMALOUS = 4, 8

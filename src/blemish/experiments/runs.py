@@ -15,7 +15,8 @@ from blemish.errors import BlemishError
 from blemish.experiments.data.tasks import Task
 from blemish.experiments.recipe import Method, Recipe
 from blemish.experiments.trial import Point, Result, checkpoint_in
-from blemish.io.files import atomic_write, printable
+from blemish.io.files import atomic_write
+from blemish.io.text import printable
 
 _LISTS = ("anomalous", "scores", "kinds", "curve")
 

@@ -14,7 +14,7 @@ from blemish.experiments.augmentation import Preparation
 from blemish.experiments.data.tasks import Images, Masks, Selected, Task
 from blemish.experiments.noise import NOISES
 from blemish.experiments.recipe import Supervision
-from blemish.io.files import printable
+from blemish.io.text import printable
 from blemish.synthetic.confetti import add_noise, confetti_noise
 
 

@@ -13,7 +13,8 @@ from onnx2torch import convert
 from torch import nn
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable, temporary_folder
+from blemish.io.files import temporary_folder
+from blemish.io.text import printable
 
 
 def differentiable(model: Path) -> nn.Module:

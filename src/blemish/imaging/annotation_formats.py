@@ -29,7 +29,8 @@ from blemish.imaging.shapes import (
     fill_polygon,
     unpack_runs,
 )
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
+from blemish.io.text import printable
 
 MAX_BYTES = 500_000_000  # of a file: as text in memory it takes some ten times as much
 _MAX_POINTS = 1_000_000  # of an image

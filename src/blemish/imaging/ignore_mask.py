@@ -24,7 +24,8 @@ from scipy.ndimage import distance_transform_edt
 from blemish.errors import BlemishError
 from blemish.imaging.images import Size, is_image_name
 from blemish.imaging.masks import read_mask
-from blemish.io.files import fingerprint, printable
+from blemish.io.files import fingerprint
+from blemish.io.text import printable
 
 Mask = npt.NDArray[np.bool_]
 

@@ -23,8 +23,9 @@ from blemish.imaging.formats import is_image_name as is_image_name
 from blemish.imaging.frames import Frame, frames_remark
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.reading import Reading
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
 from blemish.io.storage import is_url, read_bytes
+from blemish.io.text import printable
 
 _ASPECT_TOLERANCE = 0.02
 

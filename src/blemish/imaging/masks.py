@@ -12,7 +12,7 @@ from blemish.imaging.annotation_formats import Annotation, draw
 from blemish.imaging.images import _ASPECT_TOLERANCE, ImageError, ImagePath, Size, _read_upright
 from blemish.imaging.mask_values import Marked, WithoutBlack, marked
 from blemish.imaging.reading import Reading
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 MaskSource = Path | tuple[Path, ...] | Annotation
 """Where a mask comes from: a file, several files whose union it is, or an annotation of one image."""

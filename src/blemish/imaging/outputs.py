@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from blemish.errors import BlemishError
 from blemish.imaging.images import IMAGE_SUFFIXES
-from blemish.io.files import printable
 from blemish.io.storage import is_url
+from blemish.io.text import printable
 
 Input = str | os.PathLike[str] | None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from blemish.errors import BlemishError
 from blemish.imaging.outputs import same_file
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 HEATMAPS, MAPS = "heatmaps", "maps"  # folders of pictures in the folder of a run
 TABLES, REGIONS, JOURNAL = ("scores.csv", "scores.parquet"), "regions.json", ".unfinished.sqlite"

@@ -9,7 +9,7 @@ from blemish.errors import BlemishError
 from blemish.imaging.bit_depth import check_bits, depth_of, full_scale
 from blemish.imaging.images import largest_value
 from blemish.imaging.reading import Reading
-from blemish.io.files import printable
+from blemish.io.text import printable
 from blemish.process.threads import readers
 
 _ANOTHER_SCALE = 3  # times the largest value of most images; lighting differs by less than a bit depth

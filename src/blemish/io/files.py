@@ -6,12 +6,13 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal
 
 from blemish.errors import BlemishError
+from blemish.io.text import printable
 
 _AS_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -23,59 +24,6 @@ _READ_FAULTS = {
     errno.EACCES: "no permission to read it",
     errno.EPERM: "no permission to read it",
 }
-
-
-def printable(path: str | bytes | os.PathLike[str]) -> str:
-    """The path as one line can hold it, and no two paths alike: `path_of` has it back.
-
-    Control characters and bytes that are no UTF-8 become escapes such as \\n and \\udcff, and a backslash is doubled,
-    but for Windows, where it parts folders. Names are read as UTF-8 in every locale. The result is valid UTF-8.
-    """
-    text = _as_utf8(path)
-    if text.isprintable() and (os.sep == "\\" or "\\" not in text):
-        return text
-    return "".join(_escape(letter) for letter in text)
-
-
-def path_of(text: str) -> str:
-    """The path that `printable` made this text of."""
-    if os.sep != "\\":
-        text = text.encode("ascii", "backslashreplace").decode("unicode_escape")
-    try:
-        return os.fsdecode(text.encode("utf-8", "surrogateescape"))
-    except UnicodeError:  # more than bytes of a file name can be
-        return text
-
-
-def one_line(sentence: str) -> str:
-    """A sentence, whose names are printable already, with what else is not printable escaped."""
-    if sentence.isprintable():
-        return sentence
-    return "".join(letter if letter == "\\" else _escape(letter) for letter in sentence)
-
-
-def as_text(value: Any) -> Any:
-    """A JSON value whose texts, keys included, are valid UTF-8: bytes of file names that are none are escaped."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, Mapping):
-        return {as_text(key): as_text(inner) for key, inner in value.items()}
-    return [as_text(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _escape(letter: str) -> str:
-    plain = letter.isprintable() and (letter != "\\" or os.sep == "\\")
-    return letter if plain else letter.encode("unicode_escape").decode("ascii")
-
-
-def _as_utf8(path: str | bytes | os.PathLike[str]) -> str:
-    """The path as text whose bytes in UTF-8 are those of the file name, whatever the locale says of them."""
-    if os.name == "nt":
-        return os.fsdecode(path)
-    try:
-        return os.fsencode(path).decode("utf-8", "surrogateescape")
-    except UnicodeError:
-        return os.fsdecode(path)  # text that this locale cannot write, and so no file name of its own
 
 
 def read_fault(error: OSError) -> str:

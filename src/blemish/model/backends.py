@@ -21,7 +21,8 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
+from blemish.io.text import printable
 from blemish.model.graph_check import INPUT, OUTPUTS, check_graph, metadata_of
 from blemish.model.metadata import METADATA_KEY, ModelMetadata, Precision, Runtime
 from blemish.process.threads import in_one_operation

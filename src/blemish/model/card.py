@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 import msgspec
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable
+from blemish.io.text import capitalized, printable
 from blemish.model.detector import Detector
 from blemish.model.records import read_record
 
@@ -152,7 +152,7 @@ class ModelCard:
 
 def _guarantee(detector: Detector) -> tuple[str, ...]:
     calibration, metadata = detector.calibration, detector.metadata
-    sentences = [f"{_capital(calibration.statement())}."]
+    sentences = [f"{capitalized(calibration.statement())}."]
     if calibration.folds:
         sentences.append(
             "The bound holds on average over training sets, for new good images that come from where the training "
@@ -179,7 +179,3 @@ def _guarantee(detector: Detector) -> tuple[str, ...]:
             f"A drift check of {watched} comes with it; without drift it ever raises an alarm with probability 1 %."
         )
     return tuple(sentences)
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

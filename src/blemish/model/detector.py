@@ -25,7 +25,7 @@ from blemish.imaging.reading import Reading
 from blemish.imaging.regions import Region, find_regions
 from blemish.imaging.sources import each_image
 from blemish.io.arguments import one_path, rate, whole
-from blemish.io.files import printable
+from blemish.io.text import printable
 from blemish.model.backends import Graph, open_model
 from blemish.model.metadata import ModelMetadata
 from blemish.process.threads import readers

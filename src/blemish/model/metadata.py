@@ -19,7 +19,7 @@ from blemish.conformal.split import Calibration
 from blemish.errors import BlemishError
 from blemish.imaging.bit_depth import LARGEST, SMALLEST
 from blemish.imaging.ignore_mask import of_record
-from blemish.io.files import as_text
+from blemish.io.text import as_text
 
 Runtime = Literal["onnxruntime", "openvino"]
 Precision = Literal["f32", "bf16", "int8"]

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from blemish.errors import BlemishError
-from blemish.io.files import as_text, atomic_write, printable, read_fault
+from blemish.io.files import atomic_write, read_fault
+from blemish.io.text import as_text, printable
 from blemish.model.protobuf import bodies, field, fields, tag_of, text
 
 RECORD_KEY = "blemish.record"

@@ -17,7 +17,7 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable
+from blemish.io.text import printable
 from blemish.networks.fuse import folded
 from blemish.networks.weights import misfits, read_weights
 

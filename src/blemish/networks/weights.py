@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
+from blemish.io.text import printable
 
 ADVICE = "give a state dict that torch saved, or .safetensors"
 

@@ -17,8 +17,9 @@ from blemish.imaging.frames import Frame
 from blemish.imaging.heatmaps import encode_png, overlay
 from blemish.imaging.images import ImageError, read_image
 from blemish.imaging.outputs import same_file
-from blemish.io.files import atomic_write, make_folder, printable
+from blemish.io.files import atomic_write, make_folder
 from blemish.io.storage import is_url
+from blemish.io.text import printable
 from blemish.model.detector import BATCH_SIZE, Detector, FailedImage, ScoredImage
 from blemish.prediction.outputs import Places, raw_bytes
 

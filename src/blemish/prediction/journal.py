@@ -9,10 +9,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from blemish.datasets.layouts import counted
 from blemish.errors import BlemishError
 from blemish.imaging.results import JOURNAL as FILE
-from blemish.io.files import printable
+from blemish.io.text import counted, printable
 from blemish.prediction.engine import Chunk, Item, Row, file_state
 from blemish.prediction.outputs import PictureNames, Places, Wanted, identity
 

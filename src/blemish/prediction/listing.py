@@ -10,14 +10,14 @@ from contextlib import nullcontext
 from itertools import chain
 from typing import Any, BinaryIO
 
-from blemish.datasets.layouts import list_some
 from blemish.errors import BlemishError
 from blemish.imaging.frames import Frame, frame_name
 from blemish.imaging.images import ImageError, count_frames, is_image_name
 from blemish.imaging.results import HEATMAPS, MAPS, Results
 from blemish.imaging.sources import each_path
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
 from blemish.io.storage import is_url, open_storage
+from blemish.io.text import list_some, printable
 
 _LONGEST_LINE = 65536
 

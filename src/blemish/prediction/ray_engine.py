@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable, temporary_folder
+from blemish.io.files import temporary_folder
+from blemish.io.text import printable
 from blemish.model.detector import Detector
 from blemish.prediction.engine import Chunk, Engine, Item, Row, score_chunk
 from blemish.prediction.journal import FILE

@@ -17,11 +17,11 @@ import PIL
 from blemish import __version__
 from blemish.conformal.fdr import Discoveries, check_fdr_supported, discover, fewest_discoveries
 from blemish.conformal.split import Calibration
-from blemish.datasets.layouts import counted
 from blemish.errors import BlemishError
 from blemish.imaging.outputs import check_folder_name
 from blemish.imaging.results import HEATMAPS, MAPS, Results, check_only_results, check_own_table
-from blemish.io.files import make_folder, printable
+from blemish.io.files import make_folder
+from blemish.io.text import counted, printable
 from blemish.model.detector import Detector
 from blemish.prediction.engine import CHUNK, UNREADABLE, Engine, in_threads
 from blemish.prediction.journal import Journal, open_journal

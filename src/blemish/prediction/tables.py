@@ -9,7 +9,8 @@ from typing import Any, Literal
 from blemish.conformal.fdr import Discoveries
 from blemish.errors import BlemishError
 from blemish.imaging.results import REGIONS
-from blemish.io.files import atomic_write, printable
+from blemish.io.files import atomic_write
+from blemish.io.text import printable
 from blemish.prediction.engine import Row
 
 TableFormat = Literal["csv", "parquet"]

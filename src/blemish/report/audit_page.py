@@ -18,7 +18,8 @@ from blemish.audit.findings import Suspect
 from blemish.audit.run import Audit
 from blemish.imaging.heatmaps import LEGEND, HeatmapScale, overlay
 from blemish.imaging.outputs import PAGE, check_overwriting
-from blemish.io.files import atomic_write, printable
+from blemish.io.files import atomic_write
+from blemish.io.text import printable
 from blemish.report.evaluation_page import page_environment
 
 EXAMPLES = 4  # images beside a suspect

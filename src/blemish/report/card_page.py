@@ -4,8 +4,9 @@ from pathlib import Path
 
 from blemish.imaging.outputs import PAGE, check_overwriting
 from blemish.io.files import atomic_write
+from blemish.io.text import figure, percent
 from blemish.model.card import FIGURES, SHARES, ModelCard
-from blemish.report.evaluation_page import KeyFigure, figure, page_environment, percent
+from blemish.report.evaluation_page import KeyFigure, page_environment
 
 
 def write_card(card: ModelCard, path: Path) -> None:

@@ -17,6 +17,7 @@ from blemish.imaging.heatmaps import LEGEND, short
 from blemish.imaging.masks import mask_files
 from blemish.imaging.outputs import PAGE, check_overwriting
 from blemish.io.files import atomic_write
+from blemish.io.text import MISSING, figure, percent
 from blemish.report.gallery import Outcome, make_cards
 from blemish.report.plots import roc_curve, score_histogram
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from blemish.evaluation.run import Evaluation
     from blemish.faithfulness.study import Study
 
-MISSING = "–"
 PACKAGES = ("blemish", "onnxruntime", "numpy", "Pillow")
 
 
@@ -136,16 +136,6 @@ def _why_missing(evaluation: "Evaluation") -> dict[str, str]:
     masks = any(item.sample.mask for item in evaluation.images)
     reason = both.get(frozenset(kinds), "")
     return {"both": reason, "masks": "" if masks else "no masks in the test set"}
-
-
-def percent(rate: float | None) -> str:
-    """A rate in [0, 1] as percent with three figures at most: "94.1 %"."""
-    return MISSING if rate is None else f"{100 * rate:.3g} %"
-
-
-def figure(value: float | None) -> str:
-    """A figure in [0, 1] with three decimals."""
-    return MISSING if value is None else f"{value:.3f}"
 
 
 def setting(value: object) -> str:

@@ -16,7 +16,7 @@ from blemish.imaging.ignore_mask import enlarge
 from blemish.imaging.images import ImageError, read_image
 from blemish.imaging.masks import read_mask
 from blemish.imaging.reading import Reading
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 if TYPE_CHECKING:
     from blemish.evaluation.run import EvaluatedImage, Evaluation

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable
+from blemish.io.text import printable
 from blemish.serving.errors import RefusalError
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

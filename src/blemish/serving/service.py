@@ -12,7 +12,7 @@ import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable
+from blemish.io.text import printable
 from blemish.model.backends import watched_runs
 from blemish.model.detector import Detector, ScoredImage
 from blemish.serving.decoders import Decoders

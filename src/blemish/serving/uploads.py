@@ -9,7 +9,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from blemish.io.files import printable
+from blemish.io.text import printable
 from blemish.serving.errors import RefusalError, busy
 from blemish.serving.limits import Limits
 

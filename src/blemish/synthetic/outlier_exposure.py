@@ -11,7 +11,7 @@ from blemish.errors import BlemishError
 from blemish.imaging.images import ImageError, is_image_name, read_image, to_network_size
 from blemish.imaging.reading import Reading
 from blemish.imaging.results import Results
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 
 class OutlierFolder:

@@ -23,7 +23,7 @@ from lightning_fabric import seed_everything
 from blemish.datasets.duplicates import distinct, in_words
 from blemish.datasets.few_images import advice
 from blemish.datasets.groups import Grouping
-from blemish.datasets.layouts import DataSet, Named, counted, read_data_set
+from blemish.datasets.layouts import DataSet, Named, read_data_set
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.network_size import MULTIPLE, Shape
 from blemish.datasets.pixels import Pixels, read_pixels
@@ -35,7 +35,8 @@ from blemish.imaging.outputs import MODEL, check_overwriting
 from blemish.imaging.sizes import upright_sizes
 from blemish.imaging.survey import survey_depth
 from blemish.io.arguments import GONE, name, one_of, one_path, rate, shown, whole
-from blemish.io.files import check_output_file, printable
+from blemish.io.files import check_output_file
+from blemish.io.text import counted, printable
 from blemish.model.detector import Detector
 from blemish.model.metadata import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from blemish.errors import BlemishError
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 # MD5 of each unpacked file. Fashion-MNIST's publisher gives those of the .gz files, whose content this is.
 PUBLISHED = {

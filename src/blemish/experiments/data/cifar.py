@@ -18,7 +18,8 @@ from blemish.experiments.data.checksums import check
 from blemish.experiments.data.lookup import find
 from blemish.experiments.data.one_vs_rest import OneVsRest
 from blemish.experiments.data.tasks import ArrayImages, Fit, choose, refit
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
+from blemish.io.text import printable
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -11,7 +11,7 @@ from blemish.experiments.data.lookup import class_folders, find, image_files
 from blemish.experiments.data.one_vs_rest import OneVsRest
 from blemish.experiments.data.tasks import ArrayImages, Fit, choose, decode
 from blemish.imaging.survey import survey_depth
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 _LAYOUT = "lay images out as train/<class>/<image> and test/<class>/<image>"
 

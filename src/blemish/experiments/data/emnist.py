@@ -5,7 +5,7 @@ from pathlib import Path
 from blemish.experiments.data.idx import read_images
 from blemish.experiments.data.lookup import find
 from blemish.experiments.data.tasks import ArrayImages, Fit, choose, refit
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 _NAME = "emnist-letters-train-images-idx3-ubyte"
 

@@ -10,7 +10,7 @@ from blemish.experiments.data.idx import read_images, read_labels
 from blemish.experiments.data.lookup import find
 from blemish.experiments.data.one_vs_rest import OneVsRest
 from blemish.experiments.data.tasks import ArrayImages, Fit, refit
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 CLASSES = (
     "t-shirt-top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot",

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.experiments.data.checksums import check
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
+from blemish.io.text import printable
 
 _UNSIGNED_BYTES = 0x08
 

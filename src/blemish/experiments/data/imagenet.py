@@ -10,7 +10,7 @@ from blemish.experiments.data.lookup import class_folders, find, image_files
 from blemish.experiments.data.one_vs_rest import OneVsRest
 from blemish.experiments.data.outlier_folder import open_folder_outliers
 from blemish.experiments.data.tasks import FileImages, Fit
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 # Name and synset, the name of the folder in ImageNet, of each class.
 SYNSETS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blemish.datasets.layouts import DataSet, Sample, list_some, read_data_set
+from blemish.datasets.layouts import DataSet, Sample, read_data_set
 from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import class_folders
 from blemish.experiments.data.one_vs_rest import class_number
@@ -14,7 +14,7 @@ from blemish.experiments.data.tasks import Fit, Task, decode
 from blemish.imaging.images import Size, read_image
 from blemish.imaging.masks import read_mask
 from blemish.imaging.survey import survey_depth
-from blemish.io.files import printable
+from blemish.io.text import list_some, printable
 from blemish.process.threads import readers
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from blemish.errors import BlemishError
 from blemish.experiments.data.tasks import Images, Task, select
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 
 @dataclass(frozen=True, eq=False)

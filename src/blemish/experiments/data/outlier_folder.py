@@ -6,7 +6,7 @@ from pathlib import Path
 from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import image_files
 from blemish.experiments.data.tasks import FileImages, Fit, choose
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 
 def open_folder_outliers(

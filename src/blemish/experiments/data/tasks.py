@@ -15,7 +15,7 @@ from torch import Tensor
 from blemish.errors import BlemishError
 from blemish.imaging.images import read_image
 from blemish.imaging.reading import Reading
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 
 class Images(Protocol):

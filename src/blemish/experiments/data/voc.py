@@ -10,7 +10,8 @@ from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import find
 from blemish.experiments.data.one_vs_rest import class_number
 from blemish.experiments.data.tasks import FileImages, Fit, Task
-from blemish.io.files import printable, read_fault
+from blemish.io.files import read_fault
+from blemish.io.text import printable
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

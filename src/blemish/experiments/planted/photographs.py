@@ -13,7 +13,7 @@ from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import image_files
 from blemish.experiments.data.tasks import ArrayImages, Fit, Images, Task, decode
 from blemish.experiments.planted.watermark import Watermark
-from blemish.io.files import printable
+from blemish.io.text import printable
 
 # ImageNet's files begin with their class's WordNet number, such as n02085620_Chihuahua.jpg; these are its 118 breeds.
 SYNSET = re.compile(r"n(\d{8})(?:_|$)")
