@@ -62,4 +62,12 @@ class Registry(Mapping[str, str]):
 
 METHODS = Registry("blemish.methods", noun="method", builtin={})
 EXTRACTORS = Registry("blemish.extractors", noun="feature extractor", builtin={})
-SYNTHETIC = Registry("blemish.synthetic", noun="synthetic anomaly", builtin={})
+SYNTHETIC = Registry(
+    "blemish.synthetic",
+    noun="synthetic anomaly",
+    builtin={
+        "none": "blemish.synthetic:unchanged",
+        "confetti": "blemish.synthetic.confetti:confetti",
+        "perlin": "blemish.synthetic.perlin:Perlin",
+    },
+)

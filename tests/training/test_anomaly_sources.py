@@ -10,7 +10,9 @@ from PIL import Image
 from blemish.datasets.layouts import Sample
 from blemish.datasets.pixels import Pixels
 from blemish.errors import BlemishError
+from blemish.synthetic import Synthetic, unchanged
 from blemish.synthetic.augment import ANY
+from blemish.synthetic.confetti import confetti
 from blemish.training import anomaly_sources as training_anomalies
 from blemish.training.anomaly_sources import (
     MAX_LABELLED,
@@ -18,7 +20,9 @@ from blemish.training.anomaly_sources import (
     labelled_anomalies,
     nominal_copies,
     outlier_anomalies,
+    synthetic_anomalies,
 )
+from helpers.images import noise
 
 SIDE = 48
 NOMINAL = 5
@@ -175,3 +179,25 @@ def test_outliers_are_anomalous_everywhere(tmp_path: Path, monkeypatch: pytest.M
 def test_a_missing_outlier_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BlemishError, match="nowhere"):
         outlier_anomalies(tmp_path / "nowhere", (24, 36), np.random.default_rng(0))
+
+
+def test_synthetic_anomalies_are_copies_of_nominal_images_that_differ_within_the_mask():
+    images = np.stack([noise(seed) for seed in range(5)])
+    made = synthetic_anomalies(images, [1, 3], confetti, 6, np.random.default_rng(0), name="confetti")
+    assert len(made) == 6
+    for anomaly in made:
+        assert anomaly.kind == "synthetic confetti"
+        assert any(((anomaly.image != images[index]).any(2) == anomaly.mask).all() for index in (1, 3))
+
+
+def test_a_synthetic_anomaly_that_changes_nothing_or_the_size_is_refused():
+    images = np.stack([noise(seed) for seed in range(2)])
+    rng = np.random.default_rng(0)
+    with pytest.raises(BlemishError, match="the synthetic anomaly none changes none of these images"):
+        synthetic_anomalies(images, [0, 1], unchanged, 3, rng, name="none")
+
+    def smaller(image, rng):
+        return Synthetic(image[::2], np.ones(image.shape[:2], dtype=bool))
+
+    with pytest.raises(BlemishError, match="both must keep its size"):
+        synthetic_anomalies(images, [0, 1], smaller, 3, rng, name="smaller")

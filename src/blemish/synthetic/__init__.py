@@ -1,7 +1,8 @@
 """Artificial anomalies and outlier photographs for training: numpy, scipy and Pillow only, no torch.
 
-`confetti` and `noise` are the paper's, `turned` and `transplant` make more of labelled defects, `outliers` samples a
-folder of foreign photographs. Every random function takes a `numpy.random.Generator`, so a seed fixes it all.
+`confetti` is the paper's anomaly, `perlin` is DRAEM's, and `registry` finds them by name. `augment` and
+`defect_transplant` make more of labelled defects. `outlier_exposure` samples a folder of unrelated images. Every random
+function takes a `numpy.random.Generator`, so a seed fixes it all.
 """
 
 from dataclasses import dataclass
@@ -28,3 +29,8 @@ def require_rgb(image: NDArray[np.uint8]) -> None:
     """Raise ValueError unless `image` is uint8 (H, W, 3)."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected an RGB image, uint8 (H, W, 3), but got {image.dtype} {image.shape}")
+
+
+def unchanged(image: NDArray[np.uint8], rng: np.random.Generator) -> Synthetic:
+    """No anomaly at all: the synthetic anomaly "none"."""
+    return Synthetic(image, np.zeros(image.shape[:2], dtype=bool))

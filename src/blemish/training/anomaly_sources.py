@@ -1,4 +1,4 @@
-"""Everything anomalous a training can learn from: labelled images and outlier exposure."""
+"""Everything anomalous that a training can learn from: labelled images, outlier exposure and synthetic anomalies."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.datasets.pixels import Pixels
+from blemish.errors import BlemishError
 from blemish.imaging.reading import Reading
 from blemish.synthetic.augment import Freedom, relit
 from blemish.synthetic.defect_transplant import transplant
 from blemish.synthetic.outlier_exposure import OutlierFolder
+from blemish.synthetic.registry import SyntheticAnomaly
 
 MAX_LABELLED = 960  # training images made of labelled ones, over all defect types; more where there are more labels
 MAX_OUTLIERS = 500
@@ -83,6 +85,40 @@ def outlier_anomalies(
     everywhere = np.ones(size, dtype=bool)
     count = min(MAX_OUTLIERS, len(folder))
     return [Anomaly(folder.sample(rng, size), everywhere, kind="outlier exposure") for _ in range(count)]
+
+
+def synthetic_anomalies(
+    images: Images, nominal: Sequence[int], make: SyntheticAnomaly, number: int, rng: np.random.Generator, *, name: str
+) -> list[Anomaly]:
+    """Copies of random nominal images with a synthetic anomaly; copies that it left as they were are drawn again.
+
+    Args:
+        images: all training images, uint8 (N, H, W, 3).
+        nominal: indices of nominal ones.
+        make: the synthetic anomaly.
+        number: how many copies.
+        rng: decides all draws.
+        name: of the synthetic anomaly.
+
+    Raises:
+        BlemishError: it makes something that is no image and mask of this size, or changes no image.
+    """
+    made: list[Anomaly] = []
+    for _ in range(2 * number):
+        image = np.asarray(images[nominal[int(rng.integers(len(nominal)))]])
+        copy = make(image, rng)
+        if copy.image.shape != image.shape or copy.image.dtype != np.uint8 or copy.mask.shape != image.shape[:2]:
+            raise BlemishError(
+                f"the synthetic anomaly {name} made an image {copy.image.dtype} {copy.image.shape} and a mask "
+                f"{copy.mask.shape} of a uint8 {image.shape}: both must keep its size"
+            )
+        if copy.mask.any():
+            made.append(Anomaly(copy.image, copy.mask.astype(bool), kind=f"synthetic {name}"))
+        if len(made) == number:
+            return made
+    if not made:
+        raise BlemishError(f"the synthetic anomaly {name} changes none of these images: leave it out")
+    return made
 
 
 def _with_mask(pixels: Pixels, index: int, suspect: Map) -> Anomaly:
