@@ -39,11 +39,11 @@ from blemish.imaging.images import load
 from blemish.model.backends import Graph, open_graph
 from blemish.model.metadata import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
-from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
-from blemish.networks.defect_branch import Evidence
+from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
-from blemish.networks.feature_pyramid import STRIDES, Features
+from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
 from blemish.networks.head import Head
+from blemish.networks.timm_cnn import DEFAULT_BACKBONE, TimmCNN
 from blemish.training.onnx_export import OPSET, to_onnx, with_fixed_padding
 
 BATCH = 8
@@ -61,7 +61,7 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = Backbone(strides=STRIDES)
+        self.backbone = TimmCNN(strides=STRIDES)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Maps (N, H, W) and twice the scores (N,) of uint8 pixels (N, H, W, 3)."""
@@ -91,15 +91,15 @@ def trunk_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
 
 
 def detector_model(
-    size: tuple[int, int], *, backbone: str = DEFAULT_BACKBONE, evidence: bool = False, upright: bool = False
+    size: tuple[int, int], *, backbone: str = DEFAULT_BACKBONE, labels: bool = False, upright: bool = False
 ) -> bytes:
     """A detector as it is before it has learned anything; without further options that of good images only.
 
     One that turns parts upright has them on a quarter of the upright picture.
     """
     torch.manual_seed(0)
-    trunk = Backbone(backbone, strides=STRIDES, pretrained=backbone == DEFAULT_BACKBONE)
-    features = Features(trunk, size=size).eval()
+    trunk = TimmCNN(backbone, strides=STRIDES, pretrained=backbone == DEFAULT_BACKBONE)
+    features = FeaturePyramid(trunk, size=size).eval()
     rows, _ = features.field.grid
     part = torch.ones(features.field.grid, dtype=torch.bool)
     part[rows // 4 :] = not upright
@@ -107,7 +107,7 @@ def detector_model(
     for level in head.levels:
         for numbers in (level.mean, level.whitening):
             numbers.normal_()
-    head.evidence = Evidence(features) if evidence else None
+    head.defect_branch = DefectBranch(features) if labels else None
     template = torch.rand(DIRECTIONS, CIRCLES)
     alignment = Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None
     network = DetectorNetwork(features, head, alignment=alignment).eval()

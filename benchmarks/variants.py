@@ -1,4 +1,4 @@
-"""What evidence, alignment, a larger image and a larger backbone cost in time: milliseconds an image.
+"""What labels, alignment, a larger image and a larger backbone cost in time: milliseconds an image.
 
     python benchmarks/variants.py [--runs 60]
 
@@ -21,7 +21,7 @@ def variants() -> Iterator[tuple[str, int, bytes]]:
     yield "trunk alone", 256, trunk_model((256, 256))
     for where, upright in {"as they lie": False, "parts turned upright": True}.items():
         yield f"{where}, good images only", 256, detector_model((256, 256), upright=upright)
-        yield f"{where}, labels", 256, detector_model((256, 256), evidence=True, upright=upright)
+        yield f"{where}, labels", 256, detector_model((256, 256), labels=True, upright=upright)
     yield "the default at 320 px", 320, detector_model((320, 320))
     yield "the default at 384 px", 384, detector_model((384, 384))
     yield "EfficientNet-Lite1", 256, detector_model((256, 256), backbone="tf_efficientnet_lite1")

@@ -18,7 +18,7 @@ from blemish.datasets.layouts import DataSet, Sample, read_data_set
 from blemish.datasets.pixels import read_pixels, shrink_mask
 from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
-from blemish.networks.backbones import Backbone
+from blemish.networks.timm_cnn import TimmCNN
 from panel.features import BATCH, SIZE
 
 STRIDES = (4, 8, 16, 32)
@@ -87,7 +87,7 @@ def _save(images: npt.NDArray[np.uint8], folder: Path, side: str) -> None:
 
 
 def _maps(images: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.float16]]:
-    backbone = Backbone(strides=STRIDES).folded().eval()
+    backbone = TimmCNN(strides=STRIDES).folded().eval()
     batches = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):

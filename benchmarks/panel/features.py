@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.networks.backbones import Backbone
+from blemish.networks.timm_cnn import TimmCNN
 
 SIZE = 256  # pixels, network size
 STRIDES = (4, 8, 16)
@@ -24,7 +24,7 @@ class Features:
     """EfficientNet-Lite0 at strides 4, 8 and 16 on the grid of stride 8, averaged twice over 3 x 3 cells."""
 
     def __init__(self) -> None:
-        self.backbone = Backbone(strides=STRIDES).folded().eval()
+        self.backbone = TimmCNN(strides=STRIDES).folded().eval()
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """Features (N, 176, h, w) of pixels (N, H, W, 3)."""

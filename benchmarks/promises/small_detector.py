@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 from blemish.conformal.cross import CrossCalibration
 from blemish.imaging.images import read_image, to_network_size
-from blemish.networks.backbones import Backbone
-from blemish.networks.feature_pyramid import STRIDES, Features
+from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
+from blemish.networks.timm_cnn import TimmCNN
 from promises.material import Material
 from promises.tables import header, plus_minus, row, small
 
@@ -23,7 +23,7 @@ IMAGES, FOLDS = 40, (4, 10, 40)  # of cross-conformal
 
 def features(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
     """Frozen features of stride 16 averaged to 4 x 4 cells, in 24 random directions: (N, 16, 24)."""
-    maps = Features(Backbone(strides=STRIDES), size=size).eval()
+    maps = FeaturePyramid(TimmCNN(strides=STRIDES), size=size).eval()
     channels = maps.backbone.channels[STRIDES.index(16)]
     directions = torch.randn(channels, 24, generator=torch.Generator().manual_seed(0)) / channels**0.5
     rows = []

@@ -14,9 +14,9 @@ from sklearn.neighbors import NearestNeighbors
 import blemish
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation.run import evaluate
-from blemish.networks.backbones import Backbone
-from blemish.networks.feature_pyramid import STRIDES, Features
+from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
 from blemish.networks.head import Head
+from blemish.networks.timm_cnn import TimmCNN
 from blemish.training.steps.gaussian_estimation import fit_head, fit_projections
 from helpers.images import noise, save_image, stained
 from helpers.scripts import load_script
@@ -363,7 +363,7 @@ def test_a_variant_on_cached_features_is_the_peer_of_its_name(parts: Path, tmp_p
 @torch.inference_mode()
 def test_the_default_variant_is_the_detector(parts: Path, tmp_path: Path, small):
     found = load_script("panel.cache").cached(parts, tmp_path / "cache")
-    levels = Features(Backbone(strides=STRIDES), size=(64, 64)).eval()
+    levels = FeaturePyramid(TimmCNN(strides=STRIDES), size=(64, 64)).eval()
     head = Head(levels).eval()
     train, test = ([side(stride) for stride in STRIDES] for side in (found.train, found.test))
     fit_projections(levels, [train])

@@ -51,11 +51,11 @@ def materials(data: Path, output: Path, monkeypatch: pytest.MonkeyPatch, **optio
     """What the first network would learn from, and what was said before."""
     seen, told = [], []
 
-    def learn(trunk: Any, material: Any, how: Any) -> None:
+    def fit_detector(backbone: Any, material: Any, how: Any) -> None:
         seen.append(material)
         raise LearnedEnoughError
 
-    monkeypatch.setattr(training, "learn", learn)
+    monkeypatch.setattr(training, "fit_detector", fit_detector)
     with pytest.raises(LearnedEnoughError):
         train(data, output, **({"size": SIZE, "notify": told.append} | options))
     return seen[0], told

@@ -19,10 +19,10 @@ from blemish.imaging.images import read_image
 from blemish.imaging.sizes import upright_size, upright_sizes
 from blemish.model.detector import Detector
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
-from blemish.synthetic.augment import ANY, Freedom
+from blemish.synthetic.augment import ANY, Invariances
 from blemish.training import run as training
 from blemish.training.run import train
-from blemish.training.steps.alignment import learn_alignment
+from blemish.training.steps.alignment import fit_alignment
 from helpers.hammers import SIDE, pictures
 from helpers.images import noise, save_image
 
@@ -159,7 +159,7 @@ def squashed(images: np.ndarray, width: int) -> np.ndarray:
 
 def errors(aspect: float, width: int) -> np.ndarray:
     """Degrees by which directions of squashed parts are off, but for what all have in common; none where none turn."""
-    found = learn_alignment(squashed(pictures(24)[0], width), range(24), aspect=aspect)
+    found = fit_alignment(squashed(pictures(24)[0], width), range(24), aspect=aspect)
     if found is None:
         return np.array([180.0])
     new, angles, _ = pictures(40, seed=1)
@@ -180,7 +180,7 @@ def test_what_is_upright_is_alike_although_it_is_squashed() -> None:
     images = squashed(pictures(24)[0], 64)
     spread = {}
     for aspect in (0.5, 1.0):
-        found = learn_alignment(images, range(24), aspect=aspect)
+        found = fit_alignment(images, range(24), aspect=aspect)
         if found is not None:
             pixels = torch.from_numpy(images)
             spread[aspect] = float(found.alignment.upright(pixels, found.alignment.poses(pixels)).std(0).mean())
@@ -216,7 +216,7 @@ def test_the_way_back_undoes_the_way_there(angle: float, aspect: float, zoom: fl
 @given(seed=st.integers(0, 99), aspect=st.floats(0.2, 5))
 def test_copies_of_squashed_images_are_squashed_copies(seed: int, aspect: float) -> None:
     plain = ANY.draw(np.random.default_rng(seed), (60, 80))
-    there = Freedom(aspect=aspect).draw(np.random.default_rng(seed), (60, 80))
+    there = Invariances(aspect=aspect).draw(np.random.default_rng(seed), (60, 80))
     stretch = np.diag([aspect, 1.0])
     np.testing.assert_allclose(there.matrix, np.linalg.inv(stretch) @ plain.matrix @ stretch, rtol=1e-9)
     np.testing.assert_array_equal(there.shift, plain.shift)
@@ -262,11 +262,11 @@ def test_training_reads_the_images_at_that_size(
 ) -> None:
     seen = []
 
-    def learn(trunk: Any, material: Any, how: Any) -> None:
+    def fit_detector(backbone: Any, material: Any, how: Any) -> None:
         seen.append((material.pixels.images.shape[1:3], material.aspect))
         raise LearnedEnoughError
 
-    monkeypatch.setattr(training, "learn", learn)
+    monkeypatch.setattr(training, "fit_detector", fit_detector)
     told: list[str] = []
     with pytest.raises(LearnedEnoughError):
         train(write_web(tmp_path / "web", own), tmp_path / "m.onnx", size=option, notify=told.append)
@@ -297,10 +297,10 @@ def test_a_scored_image_of_another_shape_is_said(
 
 
 def test_images_of_several_shapes_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def learn(*_: Any) -> None:
+    def fit_detector(*_: Any) -> None:
         raise LearnedEnoughError
 
-    monkeypatch.setattr(training, "learn", learn)
+    monkeypatch.setattr(training, "fit_detector", fit_detector)
     for index in range(8):
         save_image(tmp_path / f"web/train/good/{index}.png", noise(index, size=(48, 80) if index % 2 else (80, 48)))
     told: list[str] = []

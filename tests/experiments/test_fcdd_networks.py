@@ -15,8 +15,8 @@ from blemish.experiments.networks.baselines import build_autoencoder, build_hsc
 from blemish.experiments.networks.fcdd import NETWORKS, build, field
 from blemish.experiments.networks.frozen import Frozen
 from blemish.experiments.networks.lite0 import Lite0Features
-from blemish.networks.backbones import Backbone
 from blemish.networks.receptive_field import receptive_fields
+from blemish.networks.timm_cnn import TimmCNN
 from blemish.networks.upsampling import gaussian_upsampling, linear_resampling
 
 State = dict[str, Tensor]
@@ -432,8 +432,8 @@ def test_gradients_of_a_score_pass_through_frozen_layers_to_the_image() -> None:
 def test_lite0_features_lie_on_the_stride_8_grid_at_the_middles_of_their_tiles() -> None:
     size = (64, 96)
     features = Lite0Features().eval()
-    backbone = Backbone(strides=(4, 8, 16)).eval()
-    tiles = [axis.tiles() for axis in receptive_fields(backbone.trunk, size)]
+    backbone = TimmCNN(strides=(4, 8, 16)).eval()
+    tiles = [axis.tiles() for axis in receptive_fields(backbone.backbone, size)]
     images = torch.rand(1, 3, *size)
     with torch.no_grad():
         maps = backbone(255 * images)

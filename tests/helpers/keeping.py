@@ -8,7 +8,7 @@ import pytest
 
 from blemish.networks.detector import DetectorNetwork
 from blemish.training import run as training
-from blemish.training.pipeline import Material
+from blemish.training.pipeline import TrainingData
 
 
 @dataclass
@@ -16,19 +16,19 @@ class Kept:
     """The networks that were learned, and what from, in their order."""
 
     networks: list[DetectorNetwork] = field(default_factory=list)
-    materials: list[Material] = field(default_factory=list)
+    materials: list[TrainingData] = field(default_factory=list)
 
 
 @contextmanager
 def keeping(kept: Kept) -> Iterator[None]:
     """Everything that is learned meanwhile is kept."""
-    learn = training.learn
+    fit_detector = training.fit_detector
 
-    def keep(trunk, material, how):
-        kept.materials.append(material)
-        kept.networks.append(learn(trunk, material, how))
+    def keep(extractor, data, how):
+        kept.materials.append(data)
+        kept.networks.append(fit_detector(extractor, data, how))
         return kept.networks[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "learn", keep)
+        patch.setattr(training, "fit_detector", keep)
         yield

@@ -21,7 +21,7 @@ from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
 from blemish.model.detector import Detector, FailedImage
 from blemish.networks.detector import CalibratedNetwork
-from blemish.networks.input_mask import Interest
+from blemish.networks.input_mask import InputMask
 from blemish.training.onnx_export import to_onnx
 from blemish.training.run import train
 from helpers.images import noise, save_image, stained
@@ -149,7 +149,7 @@ def test_the_filling_is_the_mean_of_what_counts_and_the_nearest_mean_where_nothi
 
 
 @pytest.fixture(scope="module")
-def blind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def fill_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models trained on parts with and without watermarks, with the mask; and one without it."""
     root = tmp_path_factory.mktemp("blind")
     mask = stamp_mask(root / "mask.png")
@@ -208,7 +208,7 @@ def test_module_and_graph_are_blind_alike() -> None:
     torch.manual_seed(0)
     mask = np.zeros((64, 64), bool)
     mask[40:, :20] = True
-    network = fitted_network([noise(seed) for seed in range(16)], interest=Interest(mask, noise(99)))
+    network = fitted_network([noise(seed) for seed in range(16)], input_mask=InputMask(mask, noise(99)))
     images = np.stack([noise(7), stained(8), noise(9)])  # not as many as the exporter was shown
     other = np.where(mask[..., None], 255, images).astype(np.uint8)
     with torch.inference_mode():

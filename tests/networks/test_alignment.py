@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from blemish.datasets.layouts import Sample
 from blemish.datasets.pixels import Pixels
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
-from blemish.training.steps.alignment import Upright, learn_alignment, turn
+from blemish.training.steps.alignment import FittedAlignment, fit_alignment, turn
 from helpers.hammers import GROUND, PART, SIDE, picture, pictures
 
 
@@ -22,14 +22,14 @@ def disc(down: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def upright() -> Upright:
+def upright() -> FittedAlignment:
     images, _, _ = pictures(24)
-    found = learn_alignment(images, range(24))
+    found = fit_alignment(images, range(24))
     assert found is not None
     return found
 
 
-def poses_of(upright: Upright, images: np.ndarray) -> np.ndarray:
+def poses_of(upright: FittedAlignment, images: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         return upright.alignment.poses(torch.from_numpy(images)).numpy()
 
@@ -40,7 +40,7 @@ def poses_of(upright: Upright, images: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("count", [3, 24])
 def test_new_parts_are_found_as_they_lie(count: int) -> None:
     images, _, _ = pictures(count)
-    found = learn_alignment(images, range(count))
+    found = fit_alignment(images, range(count))
     assert found is not None
     new, angles, centres = pictures(40, seed=1)
     poses = poses_of(found, new)
@@ -54,7 +54,7 @@ def test_new_parts_are_found_as_they_lie(count: int) -> None:
     assert np.std(turned, axis=0).max() < 0.6  # pixels
 
 
-def test_what_is_upright_is_alike(upright: Upright) -> None:
+def test_what_is_upright_is_alike(upright: FittedAlignment) -> None:
     images, _, _ = pictures(30, seed=2)
     poses = torch.from_numpy(poses_of(upright, images))
     turned = upright.alignment.upright(torch.from_numpy(images), poses).numpy()
@@ -64,7 +64,7 @@ def test_what_is_upright_is_alike(upright: Upright) -> None:
     assert upright.part.sum() < 2 * part.sum()
 
 
-def test_a_part_fills_its_picture_and_stays_within(upright: Upright) -> None:
+def test_a_part_fills_its_picture_and_stays_within(upright: FittedAlignment) -> None:
     rows, columns = upright.part.nonzero()
     for places in (rows, columns):
         assert places.min() > 0
@@ -111,20 +111,20 @@ def several_shapes(count: int) -> np.ndarray:
     ids=["all lie alike", "round", "texture", "no contrast", "at the border", "all differ", "a single image"],
 )
 def test_nothing_is_turned_where_that_is_no_use(images: np.ndarray) -> None:
-    assert learn_alignment(images, range(len(images))) is None
+    assert fit_alignment(images, range(len(images))) is None
 
 
 def test_only_the_images_to_fit_to_are_looked_at() -> None:
     images, _, _ = pictures(16)
     images[::2] = noise(8)
-    alone, among = learn_alignment(images[1::2], range(8)), learn_alignment(images, range(1, 16, 2))
+    alone, among = fit_alignment(images[1::2], range(8)), fit_alignment(images, range(1, 16, 2))
     assert alone is not None
     assert among is not None
     np.testing.assert_array_equal(alone.part, among.part)
     torch.testing.assert_close(alone.alignment.bank, among.alignment.bank, rtol=0, atol=0)
 
 
-def test_an_image_without_a_part_is_taken_from_its_middle(upright: Upright) -> None:
+def test_an_image_without_a_part_is_taken_from_its_middle(upright: FittedAlignment) -> None:
     empty = np.full((1, SIDE, SIDE, 3), 190, np.uint8)
     np.testing.assert_allclose(poses_of(upright, empty)[0, :2], (SIDE - 1) / 2, atol=0.1)
 
@@ -202,7 +202,7 @@ def test_maps_of_more_values_than_float32_can_count_are_read_where_they_should_b
     torch.testing.assert_close(found, maps[:, 1::2, 1::2], rtol=0, atol=0)
 
 
-def test_masks_are_turned_with_their_images(upright: Upright) -> None:
+def test_masks_are_turned_with_their_images(upright: FittedAlignment) -> None:
     images, _, _ = pictures(6, seed=4)
     marks = []
     for image in images:  # the mark is where the image is dark, so that it can be told in both
@@ -238,7 +238,7 @@ class Whole(torch.nn.Module):
 # The tracer warns of the sizes that it keeps fixed: only the batch is free.
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("batch", [1, 2, 7])
-def test_onnx_runtime_turns_as_torch_does(upright: Upright, batch: int) -> None:
+def test_onnx_runtime_turns_as_torch_does(upright: FittedAlignment, batch: int) -> None:
     images, _, _ = pictures(batch, seed=5)
     whole, buffer = Whole(upright.alignment).eval(), io.BytesIO()
     torch.onnx.export(

@@ -1,4 +1,4 @@
-"""The evidence network: its layers against torch's own, what it sees of the maps against loops over cells."""
+"""The defect branch: its layers against torch's own, what it sees of the maps against loops over cells."""
 
 import numpy as np
 import pytest
@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from blemish.networks.defect_branch import Dilated, Evidence, Standardised
+from blemish.networks.defect_branch import DefectBranch, Dilated, Standardised
 from helpers.images import noise
-from helpers.small_networks import random_evidence, random_features
+from helpers.small_networks import random_branch, random_features
 
 SIZE = (64, 96)
 
 
-def seen_by(backbone: str) -> tuple[Evidence, list[torch.Tensor], torch.Tensor]:
+def seen_by(backbone: str) -> tuple[DefectBranch, list[torch.Tensor], torch.Tensor]:
     """A network, the backbone's maps of two images, and what it sees of them."""
     features = random_features(SIZE, backbone=backbone)
-    evidence = Evidence(features, hidden=8).eval()
+    branch = DefectBranch(features, hidden=8).eval()
     with torch.inference_mode():
         maps = features(torch.from_numpy(np.stack([noise(seed, size=SIZE) for seed in range(2)])))
-        return evidence, maps, evidence.inputs(maps)
+        return branch, maps, branch.inputs(maps)
 
 
 # What it sees
@@ -29,7 +29,7 @@ def seen_by(backbone: str) -> tuple[Evidence, list[torch.Tensor], torch.Tensor]:
 
 @pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "test_resnet"])
 def test_it_sees_three_maps_on_one_grid_and_the_range_of_the_finest(backbone: str) -> None:
-    evidence, maps, inputs = seen_by(backbone)
+    branch, maps, inputs = seen_by(backbone)
     fine, own, deep = (one.shape[1] for one in maps[:3])
     assert inputs.shape == (2, fine + own + deep + fine, 8, 12)
     torch.testing.assert_close(inputs[:, fine : fine + own], maps[1], rtol=0, atol=0)
@@ -37,7 +37,7 @@ def test_it_sees_three_maps_on_one_grid_and_the_range_of_the_finest(backbone: st
     for image, channel, row, column in np.ndindex(2, 3, 8, 12):
         inside = maps[0][image, channel, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].numpy()
         assert ranges[image, channel, row, column] == pytest.approx(np.ptp(inside), rel=1e-5, abs=1e-6)
-    torch.testing.assert_close(evidence.inputs([*maps[:3], torch.full_like(maps[3], torch.nan)]), inputs)
+    torch.testing.assert_close(branch.inputs([*maps[:3], torch.full_like(maps[3], torch.nan)]), inputs)
 
 
 def test_inputs_are_standardised_as_scikit_learn_does() -> None:
@@ -60,12 +60,12 @@ def test_it_stands_above_the_usual_logit_in_units_of_the_spread() -> None:
     features = random_features(SIZE)
     with torch.inference_mode():
         maps = features(torch.from_numpy(np.stack([noise(seed, size=SIZE) for seed in range(4)])))
-        evidence = random_evidence(features, maps, unit=0.25)
-        standing, logits = evidence.standing(maps), evidence(evidence.inputs(maps))
-    assert standing.shape == (4, 8, 12)
-    assert float(standing.median()) == pytest.approx(0, abs=1e-4)
-    assert float(standing.std()) == pytest.approx(4, rel=1e-3)
-    torch.testing.assert_close(logits, evidence.centre + evidence.spread * standing)
+        branch = random_branch(features, maps, unit=0.25)
+        logits_in_units, logits = branch.standardized_logits(maps), branch(branch.inputs(maps))
+    assert logits_in_units.shape == (4, 8, 12)
+    assert float(logits_in_units.median()) == pytest.approx(0, abs=1e-4)
+    assert float(logits_in_units.std()) == pytest.approx(4, rel=1e-3)
+    torch.testing.assert_close(logits, branch.logit_centre + branch.logit_scale * logits_in_units)
 
 
 # Its layers

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from blemish.networks.backbones import Backbone
-from blemish.networks.feature_pyramid import MAX_CHANNELS, STRIDES, Features, OneGrid, Projection
+from blemish.networks.feature_pyramid import MAX_CHANNELS, STRIDES, FeaturePyramid, OneGrid, Projection
+from blemish.networks.timm_cnn import TimmCNN
 from helpers.small_networks import random_features
 
 SIZE = (64, 96)
@@ -49,10 +49,10 @@ def test_levels_have_the_shapes_they_say(backbone: str, size: tuple[int, int]) -
 @torch.inference_mode()
 def test_maps_are_the_backbone_s() -> None:
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet", strides=STRIDES, pretrained=False).eval()
+    backbone = TimmCNN("test_resnet", strides=STRIDES, pretrained=False).eval()
     pixels = pixels_of(2)
     expected = backbone(pixels.permute(0, 3, 1, 2).float())
-    for one, other in zip(Features(backbone, size=SIZE).eval()(pixels), expected, strict=True):
+    for one, other in zip(FeaturePyramid(backbone, size=SIZE).eval()(pixels), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 

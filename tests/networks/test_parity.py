@@ -22,15 +22,15 @@ from blemish.model.backends import open_graph
 from blemish.model.detector import Detector
 from blemish.model.metadata import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
-from blemish.networks.backbones import Backbone
 from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
-from blemish.networks.feature_pyramid import STRIDES, Features
+from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
 from blemish.networks.head import Head
-from blemish.networks.input_mask import Interest
+from blemish.networks.input_mask import InputMask
+from blemish.networks.timm_cnn import TimmCNN
 from blemish.training.onnx_export import export_onnx
 from blemish.training.run import train
 from helpers.images import noise
-from helpers.small_networks import fit, random_evidence
+from helpers.small_networks import fit, random_branch
 
 ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)
@@ -71,30 +71,30 @@ def write_images(folder: Path) -> list[Path]:
 
 PARTS = {
     "good images only": (),
-    "with evidence": ("evidence",),
-    "upright": ("evidence", "alignment"),
-    "with a region of no interest": ("evidence", "interest"),
+    "with a defect branch": ("defect branch",),
+    "upright": ("defect branch", "alignment"),
+    "with an input mask": ("defect branch", "input mask"),
 }
 
 
 def fitted_network(*parts: str) -> DetectorNetwork:
-    """The default backbone, with Gaussians and evidence of noise."""
+    """The default backbone, with Gaussians and a defect branch of noise."""
     torch.manual_seed(0)
-    features = Features(Backbone(strides=STRIDES), size=SIZE).eval()
+    features = FeaturePyramid(TimmCNN(strides=STRIDES), size=SIZE).eval()
     part = torch.ones(features.field.grid, dtype=torch.bool)
     part[:, 4:] = "alignment" not in parts
     head = Head(features, part=part).eval()
     images = np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), dtype=np.uint8)
     fit(features, head, list(images))
-    if "evidence" in parts:
+    if "defect branch" in parts:
         with torch.inference_mode():
             maps = features(torch.from_numpy(images[:8]))
-        head.evidence = random_evidence(features, maps, unit=0.5)  # as loud as the distances, or more
+        head.defect_branch = random_branch(features, maps, unit=0.5)  # as loud as the distances, or more
     ignored = np.zeros(SIZE, dtype=bool)
     ignored[:20, 50:] = True
-    interest = Interest(ignored, images[0]) if "interest" in parts else None
+    input_mask = InputMask(ignored, images[0]) if "input mask" in parts else None
     alignment = turning() if "alignment" in parts else None
-    return DetectorNetwork(features, head, sigma=4.0, interest=interest, alignment=alignment).eval()
+    return DetectorNetwork(features, head, sigma=4.0, input_mask=input_mask, alignment=alignment).eval()
 
 
 def turning() -> Alignment:
@@ -244,7 +244,7 @@ def test_an_export_of_a_trained_model_scores_as_it_does(
 @pytest.mark.timeout(900)
 def test_an_environment_without_torch_scores_the_same(tmp_path: Path) -> None:
     """Installs the runtime alone, from a package index, and scores in it."""
-    network = fitted_network(*PARTS["with evidence"])
+    network = fitted_network(*PARTS["with a defect branch"])
     metadata = ModelMetadata(SIZE, "good images only", {}, {}, (), Calibration((20.0, 30.0)), 0.0, 1000.0)
     export_onnx(network, metadata, tmp_path / "m.onnx")
     images = write_images(tmp_path)

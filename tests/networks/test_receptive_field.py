@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from blemish.networks.backbones import Backbone
 from blemish.networks.receptive_field import AxisField, ReceptiveField, Window, receptive_fields
+from blemish.networks.timm_cnn import TimmCNN
 
 
 def conv(kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> nn.Module:
@@ -105,8 +105,8 @@ def test_fields_are_where_gradients_are(windows: list[Window], size: tuple[int, 
 
 @pytest.mark.parametrize("size", [(256, 256), (250, 199), (64, 320)])
 def test_a_real_backbone_has_the_grids_it_says(size: tuple[int, int]) -> None:
-    backbone = Backbone(strides=(4, 8, 16), pretrained=False).eval()
-    fields = receptive_fields(backbone.trunk, size)
+    backbone = TimmCNN(strides=(4, 8, 16), pretrained=False).eval()
+    fields = receptive_fields(backbone.backbone, size)
     with torch.inference_mode():
         maps = backbone(torch.zeros(1, 3, *size))
     assert [field.grid for field in fields] == [tuple(m.shape[-2:]) for m in maps]

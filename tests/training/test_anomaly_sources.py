@@ -59,7 +59,7 @@ def no_suspicion(image: np.ndarray) -> np.ndarray:
 def made_of(pixels: Pixels, *, seed: int = 0, suspect=no_suspicion) -> list[training_anomalies.Anomaly]:
     labelled = list(range(NOMINAL, len(pixels.samples)))
     rng = np.random.default_rng(seed)
-    return labelled_anomalies(pixels, labelled, list(range(NOMINAL)), freedom=ANY, suspect=suspect, rng=rng)
+    return labelled_anomalies(pixels, labelled, list(range(NOMINAL)), invariances=ANY, suspect=suspect, rng=rng)
 
 
 # Labelled defects
@@ -154,7 +154,7 @@ def test_without_a_mask_the_defect_is_where_the_map_is_high(masks: bool, tmp_pat
 def test_copies_are_of_nominal_images_only_and_of_them_all() -> None:
     images = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (40, 200, 120)])
     means = np.array(
-        [copy.mean() for copy in nominal_copies(images, [0, 2], 60, np.random.default_rng(0), freedom=ANY)]
+        [copy.mean() for copy in nominal_copies(images, [0, 2], 60, np.random.default_rng(0), invariances=ANY)]
     )
     assert len(means) == 60
     near = np.abs(means[:, None] - [40, 200, 120]).argmin(1)  # flat images keep their mean but for the brightness

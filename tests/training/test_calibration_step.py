@@ -22,7 +22,7 @@ from blemish.networks.alignment import Alignment, Frame, Silhouettes
 from blemish.networks.detector import DetectorNetwork
 from blemish.training import run as training
 from blemish.training.run import train
-from blemish.training.steps.calibration import watch
+from blemish.training.steps.calibration import drift_reference
 from helpers.images import save_image
 from helpers.keeping import Kept, keeping
 
@@ -183,7 +183,7 @@ def test_light_and_focus_of_all_good_images_are_kept(split: Trained, folder: Pat
     literal = [drift_statistics(load(path, SIZE)[0], 0.0) for path in paths]
     for name, values in split.detector.metadata.watched.items():
         np.testing.assert_allclose(values, [one[name] for one in literal], atol=1e-3)
-    assert len(watch(split.materials[0].pixels, range(3))["brightness"]) == 3
+    assert len(drift_reference(split.materials[0].pixels, range(3))["brightness"]) == 3
     check = split.detector.drift_check()
     for scored in split.detector.stream(paths):
         check.add({"score": scored.score, **scored.light})
@@ -211,14 +211,14 @@ def test_the_file_says_what_each_network_decided_where_they_differ(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
 ) -> None:
     """The first network takes images as they are, so what the file says of all holds for one of three."""
-    learn, turn = training.learn, iter([False, True, False])
+    fit_detector, turn = training.fit_detector, iter([False, True, False])
     frame = Alignment(Silhouettes(SIZE, 30.0), torch.rand(120, 24), reach=20.0, size=SIZE, frame=Frame(0.0, 0.0, 1.0))
 
-    def decide(trunk: Any, material: Any, how: Any) -> DetectorNetwork:
-        network = learn(trunk, material, how)
+    def decide(backbone: Any, material: Any, how: Any) -> DetectorNetwork:
+        network = fit_detector(backbone, material, how)
         return DetectorNetwork(network.features, network.head, alignment=frame if next(turn) else None).eval()
 
-    monkeypatch.setattr(training, "learn", decide)
+    monkeypatch.setattr(training, "fit_detector", decide)
     metadata = train_and_keep(folder, tmp_path / "m.onnx", cross_conformal=3).detector.metadata
     assert metadata.networks == ({"aligned": False}, {"aligned": True}, {"aligned": False})
     assert metadata.aligned
@@ -266,7 +266,7 @@ def test_no_number_of_the_network_depends_on_the_images_held_back(
     other = write(tmp_path / "after", held_back=held_back)
     after = train_and_keep(other, tmp_path / "after.onnx", false_alarm_rate=0.3)
     assert after.materials[0].fit == material.fit
-    assert (network.head.evidence is not None) == bool(labelled)
+    assert (network.head.defect_branch is not None) == bool(labelled)
     torch.testing.assert_close(after.networks[0].state_dict(), network.state_dict(), rtol=0, atol=0)
     assert before.detector.calibration.scores != after.detector.calibration.scores
 

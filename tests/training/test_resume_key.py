@@ -52,11 +52,11 @@ def key_of(root: Path, *, settings: dict | None = None, bias: float = 0.0, **opt
         notify=lambda text: None,
     )
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
-    trunk = nn.Linear(2, 2)
-    nn.init.constant_(trunk.weight, 1.0)
-    nn.init.constant_(trunk.bias, bias)
+    backbone = nn.Linear(2, 2)
+    nn.init.constant_(backbone.weight, 1.0)
+    nn.init.constant_(backbone.bias, bias)
     given = {"weights": root / "weights.pt", "outliers": root / "others"} | options
-    return resume_key(settings or {"seed": 0}, pixels, labelled, trunk, **given)
+    return resume_key(settings or {"seed": 0}, pixels, labelled, backbone, **given)
 
 
 def paint(path: Path, pixels: np.ndarray) -> None:
@@ -132,7 +132,7 @@ def test_outliers_count_by_their_contents_where_these_are_soon_read(
         ("weights", {"weights": None}),
         ("outliers", {"outliers": None}),
         ("device", {"device": "cuda bf16-mixed"}),
-        ("device", {"ranks": 2}),
+        ("device", {"processes": 2}),
     ],
 )
 def test_options_weights_and_device_are_in_the_key(what: str, options: dict, tmp_path: Path) -> None:
@@ -184,13 +184,13 @@ def test_a_training_that_was_killed_before_a_change_comes_to_what_a_whole_one_do
 ) -> None:
     from safetensors.torch import save_file
 
-    from blemish.networks.backbones import Backbone
     from blemish.networks.feature_pyramid import STRIDES
+    from blemish.networks.timm_cnn import TimmCNN
 
     root = write_set(tmp_path)
     for index in range(3, 8):
         save_image(root / f"data/train/good/{index}.png", noise(index))
-    state = Backbone(strides=STRIDES).trunk.state_dict()
+    state = TimmCNN(strides=STRIDES).backbone.state_dict()
     save_file(state, tmp_path / "one.safetensors")
     name = next(name for name in state if name.endswith("weight"))
     save_file(state | {name: state[name] * 1.01}, tmp_path / "two.safetensors")

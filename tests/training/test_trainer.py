@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from blemish.networks.defect_branch import Evidence
+from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.receptive_field import AxisField, ReceptiveField
 from blemish.training import trainer as refinement
-from blemish.training.trainer import BATCH, Anomalies, Training, coverage, refine
+from blemish.training.trainer import BATCH, Anomalies, Training, coverage, train_classifier
 
 C, ROWS, COLUMNS = 4, 6, 8
 
@@ -40,9 +40,9 @@ FIELD = ReceptiveField(AxisField(ROWS, stride=8, extent=8), AxisField(COLUMNS, s
 ONE_MAP: Any = SimpleNamespace(fields=[FIELD], field=FIELD, backbone=SimpleNamespace(channels=(C,)))
 
 
-def network() -> Evidence:
+def network() -> DefectBranch:
     torch.manual_seed(0)
-    return Evidence(ONE_MAP, hidden=8)
+    return DefectBranch(ONE_MAP, hidden=8)
 
 
 @settings(max_examples=40, deadline=None)
@@ -66,7 +66,9 @@ def test_coverage_of_nothing_and_of_everything_is_exact() -> None:
 
 def test_it_learns_to_tell_anomalous_cells(training: Training) -> None:
     trained = network()
-    refine(trained, nominal=nominal_features(60), anomalies=anomalies_of([0] * 90), training=training, stage="evidence")
+    train_classifier(
+        trained, nominal=nominal_features(60), anomalies=anomalies_of([0] * 90), training=training, stage="evidence"
+    )
     new = anomalies_of([0] * 40, seed=9)
     with torch.inference_mode():
         logits = trained(new.features.float())
@@ -85,7 +87,7 @@ def test_half_of_a_batch_is_nominal_and_every_kind_is_drawn_as_often(training: T
         return logits.mean()
 
     data = {"nominal": nominal_features(20), "anomalies": marked}
-    refine(network(), **data, training=training, stage="evidence", objective=note)
+    train_classifier(network(), **data, training=training, stage="evidence", objective=note)
     assert drawn[0.0] == drawn.total() / 2 == 4 * 10 * BATCH  # epochs, steps of 160 anomalies
     for kind in (0.25, 0.5, 0.75):
         assert 160 < drawn[kind] < 267  # a third of 640, six deviations to either side
@@ -98,7 +100,7 @@ def test_a_batch_is_varied_before_it_is_learned_from(training: Training) -> None
         varied.append(features + torch.rand(1, generator=generator))
         return varied[-1]
 
-    class Noting(Evidence):
+    class Noting(DefectBranch):
         seen: ClassVar[list[torch.Tensor]] = []
 
         def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -106,7 +108,9 @@ def test_a_batch_is_varied_before_it_is_learned_from(training: Training) -> None
             return super().forward(features)
 
     data = {"nominal": nominal_features(5), "anomalies": anomalies_of([0])}
-    refine(Noting(ONE_MAP, hidden=8), **data, training=training, stage="evidence", vary=shifted)
+    train_classifier(
+        Noting(ONE_MAP, hidden=8), **data, training=training, stage="evidence", feature_augmentation=shifted
+    )
     torch.testing.assert_close(Noting.seen, varied)
     offsets = {round(float((after - before).mean()), 4) for after, before in zip(varied[1:], varied[:-1], strict=True)}
     assert len(offsets) == 3  # another draw each epoch
@@ -115,7 +119,9 @@ def test_a_batch_is_varied_before_it_is_learned_from(training: Training) -> None
 def test_progress_counts_epochs(training: Training) -> None:
     told = []
     noted = replace(training, progress=lambda *step: told.append(step))
-    refine(network(), nominal=nominal_features(5), anomalies=anomalies_of([0]), training=noted, stage="evidence")
+    train_classifier(
+        network(), nominal=nominal_features(5), anomalies=anomalies_of([0]), training=noted, stage="evidence"
+    )
     assert told == [("evidence", done, 4) for done in (1, 2, 3, 4)]
 
 
@@ -123,25 +129,25 @@ def test_progress_counts_epochs(training: Training) -> None:
 def test_a_killed_run_ends_in_the_same_weights(training: Training, killed_after: Callable, died_after: int) -> None:
     nominal, known = nominal_features(20), anomalies_of([0] * 30)
     whole = network()
-    refine(whole, nominal=nominal, anomalies=known, training=training, stage="whole")
+    train_classifier(whole, nominal=nominal, anomalies=known, training=training, stage="whole")
 
     with killed_after(died_after):
-        refine(network(), nominal=nominal, anomalies=known, training=training, stage="killed")
+        train_classifier(network(), nominal=nominal, anomalies=known, training=training, stage="killed")
     told: list[str] = []
-    resumed = Evidence(ONE_MAP, hidden=8)
+    resumed = DefectBranch(ONE_MAP, hidden=8)
     told_to = replace(training, notify=told.append)
-    refine(resumed, nominal=nominal, anomalies=known, training=told_to, stage="killed")
+    train_classifier(resumed, nominal=nominal, anomalies=known, training=told_to, stage="killed")
     assert told == [f"killed: resumed after epoch {died_after} of 4"]
     torch.testing.assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)
 
 
 def test_a_state_of_another_training_or_stage_is_not_resumed_from(training: Training) -> None:
     nominal, known = nominal_features(20), anomalies_of([0] * 30)
-    refine(network(), nominal=nominal, anomalies=known, training=training, stage="evidence")
+    train_classifier(network(), nominal=nominal, anomalies=known, training=training, stage="evidence")
     told: list[str] = []
     for key, stage in (("another training", "evidence"), ("one training", "another stage")):
         other = replace(training, key=key, notify=told.append)
-        refine(network(), nominal=nominal, anomalies=known, training=other, stage=stage)
+        train_classifier(network(), nominal=nominal, anomalies=known, training=other, stage=stage)
     assert told == []  # nothing was resumed
 
 
@@ -154,7 +160,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing(training: Training, monke
         return step(self, *arguments, **options)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note)
-    refine(
+    train_classifier(
         network(), nominal=nominal_features(20), anomalies=anomalies_of([0] * 400), training=training, stage="evidence"
     )
     assert len(rates) == 4 * 25

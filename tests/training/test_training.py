@@ -18,11 +18,11 @@ from blemish.evaluation.run import evaluate
 from blemish.io.files import fingerprint
 from blemish.model.detector import Detector, ScoredImage
 from blemish.model.metadata import FINGERPRINT_DIGITS
-from blemish.networks.backbones import Backbone
 from blemish.networks.feature_pyramid import STRIDES
+from blemish.networks.timm_cnn import TimmCNN
 from blemish.training import anomaly_sources as training_anomalies
 from blemish.training.run import train
-from blemish.training.steps import defect_branch as evidence
+from blemish.training.steps import defect_branch as branch_step
 from helpers.hammers import pictures
 from helpers.keeping import Kept, keeping
 from helpers.parts import save, write_parts
@@ -59,7 +59,7 @@ def plain(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little of all that a training makes up."""
-    monkeypatch.setattr(evidence, "COPIES", 20)
+    monkeypatch.setattr(branch_step, "COPIES", 20)
     monkeypatch.setattr(training_anomalies, "MAX_LABELLED", 60)
 
 
@@ -190,8 +190,8 @@ def test_labels_change_nothing_of_the_gaussians(labelled_parts: Path, parts: Pat
         for data in (parts, labelled_parts):
             train(data, tmp_path / "m.onnx", size=SIZE, epochs=1)
     alone, beside = (network.head for network in kept.networks)
-    assert alone.evidence is None
-    assert beside.evidence is not None
+    assert alone.defect_branch is None
+    assert beside.defect_branch is not None
     torch.testing.assert_close(beside.levels.state_dict(), alone.levels.state_dict(), rtol=0, atol=0)
 
 
@@ -268,7 +268,7 @@ def test_one_image_is_too_few(tmp_path: Path) -> None:
 
 
 def test_weights_from_a_file_are_the_bundled_ones(parts: Path, plain: Trained, tmp_path: Path) -> None:
-    save_file(Backbone(strides=STRIDES).trunk.state_dict(), tmp_path / "lite0.safetensors")
+    save_file(TimmCNN(strides=STRIDES).backbone.state_dict(), tmp_path / "lite0.safetensors")
     from_file = train(parts, tmp_path / "m.onnx", size=SIZE, weights=tmp_path / "lite0.safetensors")
     pixels = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), np.uint8)
     np.testing.assert_array_equal(plain.detector.run(pixels)[0], from_file.run(pixels)[0])

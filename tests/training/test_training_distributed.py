@@ -19,7 +19,7 @@ from blemish.errors import BlemishError
 from blemish.model.detector import Detector
 from blemish.networks.head import Head
 from blemish.training.devices import require_device
-from blemish.training.distributed import ALONE, Ranks, launch
+from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup, launch
 from blemish.training.steps import gaussian_estimation
 from blemish.training.steps.gaussian_estimation import fit_head, fit_projections
 from helpers.gaussians import in_batches, levels_of, maps_of, new_head, new_projections
@@ -30,7 +30,7 @@ SIZE = "64x96"
 
 
 class Fabric:
-    """As much of Lightning's as `Ranks` needs, over threads of one process instead of processes."""
+    """As much of Lightning's as `ProcessGroup` needs, over threads of one process instead of processes."""
 
     device = torch.device("cpu")
 
@@ -48,17 +48,17 @@ class Fabric:
         return total
 
 
-def on_each_rank(number: int, function: Callable[[Ranks], Any]) -> list[Any]:
-    """What the function gives on each of so many ranks that run at a time."""
+def on_each_rank(number: int, function: Callable[[ProcessGroup], Any]) -> list[Any]:
+    """What the function gives on each of so many processes that run at a time."""
     met, table = Barrier(number, timeout=30), [None] * number
     with ThreadPoolExecutor(number) as pool:
-        return list(pool.map(function, [Ranks(Fabric(rank, number, met, table)) for rank in range(number)]))
+        return list(pool.map(function, [ProcessGroup(Fabric(rank, number, met, table)) for rank in range(number)]))
 
 
 @pytest.mark.parametrize("images", [1, 4, IMAGES])
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 def test_shares_make_up_the_whole_and_differ_by_one_at_most(number: int, images: int) -> None:
-    shares = on_each_rank(number, lambda ranks: range(images)[ranks.share(images)])
+    shares = on_each_rank(number, lambda processes: range(images)[processes.shard(images)])
     assert [one for share in shares for one in share] == list(range(images))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -68,8 +68,8 @@ def test_rows_of_all_ranks_are_joined_in_order_also_where_a_rank_has_none(number
     rows = torch.arange(12.0).view(6, 2).half()
     lengths = [4, 2, 0][:number]
 
-    def join(ranks: Ranks) -> torch.Tensor:
-        return ranks.join(rows.split(lengths)[ranks.rank])
+    def join(processes: ProcessGroup) -> torch.Tensor:
+        return processes.all_gather(rows.split(lengths)[processes.rank])
 
     for joined in on_each_rank(number, join):
         assert joined.dtype == rows.dtype
@@ -85,19 +85,19 @@ def test_a_function_of_images_is_called_on_shares_and_its_result_is_with_all(ima
         seen.append(len(some))
         return torch.from_numpy(some).permute(0, 3, 1, 2).float()
 
-    results = on_each_rank(2, lambda ranks: ranks.together(extract)(pixels))
-    assert all(torch.equal(result, ALONE.together(extract)(pixels)) for result in results)
+    results = on_each_rank(2, lambda processes: processes.sharded(extract)(pixels))
+    assert all(torch.equal(result, SINGLE_PROCESS.sharded(extract)(pixels)) for result in results)
     assert max(seen[:2]) == -(-images // 2)
 
 
 def test_the_first_rank_decides() -> None:
-    state = on_each_rank(3, lambda ranks: ranks.same(torch.tensor([ranks.rank + 7.0])))
+    state = on_each_rank(3, lambda processes: processes.broadcast(torch.tensor([processes.rank + 7.0])))
     assert [one.item() for one in state] == [7, 7, 7]
 
-    def take_over(ranks: Ranks) -> torch.nn.Module:
+    def take_over(processes: ProcessGroup) -> torch.nn.Module:
         layer = torch.nn.Linear(2, 1)
-        torch.nn.init.constant_(layer.weight, ranks.rank + 1.0)
-        ranks.take_over(layer.state_dict())
+        torch.nn.init.constant_(layer.weight, processes.rank + 1.0)
+        processes.broadcast_state(layer.state_dict())
         return layer
 
     assert all((layer.weight == 1).all() for layer in on_each_rank(3, take_over))
@@ -106,12 +106,12 @@ def test_the_first_rank_decides() -> None:
 def test_gaussians_of_several_ranks_are_those_of_one() -> None:
     levels = levels_of(IMAGES)
 
-    def fit(ranks: Ranks) -> tuple[Head, torch.Tensor]:
-        share, head = ranks.share(IMAGES), new_head()
+    def fit(processes: ProcessGroup) -> tuple[Head, torch.Tensor]:
+        share, head = processes.shard(IMAGES), new_head()
         batches = in_batches([one[share] for one in levels], [1] * (share.stop - share.start))
-        return head, fit_head(head, batches, ranks=ranks, first=share.start)
+        return head, fit_head(head, batches, processes=processes, first=share.start)
 
-    alone, expected = fit(ALONE)
+    alone, expected = fit(SINGLE_PROCESS)
     for number in (2, 3):
         for head, distances in on_each_rank(number, fit):
             assert len(distances) == IMAGES
@@ -126,12 +126,12 @@ def test_the_images_left_out_are_the_first_of_all_ranks(kept: int, monkeypatch: 
     monkeypatch.setattr(gaussian_estimation, "MAX_LEFT_OUT", kept)
     levels = levels_of(IMAGES)
 
-    def fit(ranks: Ranks) -> torch.Tensor:
-        share = ranks.share(IMAGES)
+    def fit(processes: ProcessGroup) -> torch.Tensor:
+        share = processes.shard(IMAGES)
         batch = [one[share] for one in levels]
-        return fit_head(new_head(), [batch], ranks=ranks, first=share.start)
+        return fit_head(new_head(), [batch], processes=processes, first=share.start)
 
-    expected = fit(ALONE)
+    expected = fit(SINGLE_PROCESS)
     assert len(expected) == kept
     for distances in on_each_rank(3, fit):
         torch.testing.assert_close(distances, expected, rtol=2e-3, atol=1e-3)
@@ -140,21 +140,21 @@ def test_the_images_left_out_are_the_first_of_all_ranks(kept: int, monkeypatch: 
 def test_projections_of_several_ranks_are_those_of_one() -> None:
     maps = maps_of(20)
 
-    def fit(ranks: Ranks) -> torch.Tensor:
+    def fit(processes: ProcessGroup) -> torch.Tensor:
         features = new_projections()
-        fit_projections(features, [[one[ranks.share(20)] for one in maps]], ranks=ranks)
+        fit_projections(features, [[one[processes.shard(20)] for one in maps]], processes=processes)
         axes: torch.Tensor = features.projections[1].axes
         return axes.mT @ axes  # what they span, whatever their signs
 
-    alone = fit(ALONE)
+    alone = fit(SINGLE_PROCESS)
     for span in on_each_rank(3, fit):
         torch.testing.assert_close(span, alone, rtol=0, atol=1e-4)
 
 
 def test_more_ranks_than_images_are_refused() -> None:
-    ALONE.check_no_idle_process(1)
+    SINGLE_PROCESS.check_not_idle(1)
     with pytest.raises(BlemishError, match="too few for 2 processes"):
-        on_each_rank(2, lambda ranks: ranks.check_no_idle_process(1))
+        on_each_rank(2, lambda processes: processes.check_not_idle(1))
 
 
 def test_nodes_without_a_place_to_meet_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_two_processes_with_evidence_train_the_model_of_one(tmp_path: Path, nodes: int) -> None:
+def test_two_processes_with_a_defect_branch_train_the_model_of_one(tmp_path: Path, nodes: int) -> None:
     """Learning by gradient enlarges what rounding differs by: as much as another size of batches does."""
     folder = write_parts(tmp_path / "parts", good=15, labelled=3)
     options = (folder, "--size", SIZE, "--epochs", "2", "--device", "cpu")

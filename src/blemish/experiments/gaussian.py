@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
 from blemish.networks.detector import SIGMA
-from blemish.networks.feature_pyramid import STRIDES, Features
+from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
 from blemish.networks.head import Head
+from blemish.networks.timm_cnn import DEFAULT_BACKBONE, TimmCNN
 from blemish.networks.upsampling import gaussian_upsampling
 from blemish.training.steps.gaussian_estimation import fit_head, fit_projections
 
@@ -29,7 +29,7 @@ class FrozenNetwork(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         side = max(MIN_SIZE, -(-size // 32) * 32)
-        self.features = Features(Backbone(DEFAULT_BACKBONE, strides=STRIDES), size=(side, side))
+        self.features = FeaturePyramid(TimmCNN(DEFAULT_BACKBONE, strides=STRIDES), size=(side, side))
         self.head = Head(self.features)
 
     def extract(self, images: Tensor) -> Sequence[Tensor]:

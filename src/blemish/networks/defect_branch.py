@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.feature_pyramid import Features, OneGrid
+from blemish.networks.feature_pyramid import FeaturePyramid, OneGrid
 
 HIDDEN = 64  # channels between its layers
 DILATIONS = (2, 4)  # of the layers that look around
-SEEN = 5  # cells a side of what a cell's surroundings consist of
-SLOPE = 0.1  # of the leaky units
+KERNEL_SIZE = 5  # cells a side of what a cell's surroundings consist of
+NEGATIVE_SLOPE = 0.1  # of the leaky units
 DEPTHS = 3  # maps of the backbone that it sees, the finest first
 
 
-class Evidence(nn.Module):
+class DefectBranch(nn.Module):
     """A few layers on a backbone's maps: a logit a cell, high where anomalous, and how it is read.
 
     The maps are brought to the grid of the anomaly map. In the mean of a finer map's cells both sides of a line cancel
@@ -26,24 +26,24 @@ class Evidence(nn.Module):
         hidden: channels between its layers.
     """
 
-    centre: Tensor  # a usual logit of nominal cells
-    spread: Tensor  # the unit in which logits are read
+    logit_centre: Tensor  # a usual logit of nominal cells
+    logit_scale: Tensor  # the unit in which logits are read
 
-    def __init__(self, features: Features, *, hidden: int = HIDDEN) -> None:
+    def __init__(self, features: FeaturePyramid, *, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.tensor(0.0))
-        self.register_buffer("spread", torch.tensor(1.0))
+        self.register_buffer("logit_centre", torch.tensor(0.0))
+        self.register_buffer("logit_scale", torch.tensor(1.0))
         self.to_grid = OneGrid(features.fields[:DEPTHS], features.field)
         self.sides = [_cells_within(field.grid, features.field.grid) for field in features.fields[:DEPTHS]]
         seen = list(zip(features.backbone.channels, self.sides, strict=False))
         channels = sum(channels * (1 + (side > 1)) for channels, side in seen)
         self.first = Standardised(channels, hidden)
         self.layers = nn.Sequential(
-            nn.LeakyReLU(SLOPE),
-            Surroundings(hidden, DILATIONS[0]),
-            nn.LeakyReLU(SLOPE),
-            Surroundings(hidden, DILATIONS[1]),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            DepthwiseResidualBlock(hidden, DILATIONS[0]),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            DepthwiseResidualBlock(hidden, DILATIONS[1]),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
             nn.Conv2d(hidden, 1, 1),
         )
 
@@ -62,9 +62,9 @@ class Evidence(nn.Module):
         logits: Tensor = self.layers(self.first(inputs))
         return logits[:, 0]
 
-    def standing(self, maps: Sequence[Tensor]) -> Tensor:
+    def standardized_logits(self, maps: Sequence[Tensor]) -> Tensor:
         """Logits (N, h, w) above the usual, in units of the spread, of the backbone's maps."""
-        return (self(self.inputs(maps)) - self.centre) / self.spread
+        return (self(self.inputs(maps)) - self.logit_centre) / self.logit_scale
 
 
 class Standardised(nn.Module):
@@ -99,19 +99,21 @@ class Standardised(nn.Module):
         return F.conv2d(features - self.mean, weight, self.layer.bias)
 
 
-class Surroundings(nn.Module):
+class DepthwiseResidualBlock(nn.Module):
     """What lies around a cell, channel by channel, mixed and added to what the cell is.
 
     Args:
         channels: in and out.
-        dilation: cells from one to the next of the SEEN x SEEN that are seen.
+        dilation: cells from one to the next of the KERNEL_SIZE x KERNEL_SIZE that are seen.
     """
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            Dilated(channels, channels, SEEN, padding=SEEN // 2 * dilation, dilation=dilation, groups=channels),
-            nn.LeakyReLU(SLOPE),
+            Dilated(
+                channels, channels, KERNEL_SIZE, padding=KERNEL_SIZE // 2 * dilation, dilation=dilation, groups=channels
+            ),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
             nn.Conv2d(channels, channels, 1),
         )
 

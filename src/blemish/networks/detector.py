@@ -7,36 +7,36 @@ import torch
 from torch import Tensor, nn
 
 from blemish.networks.alignment import Alignment
-from blemish.networks.feature_pyramid import Features
+from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.head import Head
-from blemish.networks.input_mask import Interest
+from blemish.networks.input_mask import InputMask
 from blemish.networks.upsampling import gaussian_upsampling
 
 SIGMA = 5.0  # pixels; a little over half a cell of stride 8, so that neighbouring cells blend
 
 
 class DetectorNetwork(nn.Module):
-    """Features, head and Gaussian upsampling: uint8 pixels to anomaly maps at network size.
+    """Feature pyramid, head and Gaussian upsampling: uint8 pixels to anomaly maps at network size.
 
     Args:
         features: a frozen backbone's.
         head: turns them into the anomaly map.
         sigma: standard deviation of the upsampling Gaussian in pixels.
-        interest: what it is blind to, if anything.
+        input_mask: what it is blind to, if anything.
         alignment: turns parts upright first, and their maps back.
     """
 
     def __init__(
         self,
-        features: Features,
+        features: FeaturePyramid,
         head: Head,
         *,
         sigma: float = SIGMA,
-        interest: Interest | None = None,
+        input_mask: InputMask | None = None,
         alignment: Alignment | None = None,
     ) -> None:
         super().__init__()
-        self.interest = interest
+        self.input_mask = input_mask
         self.alignment = alignment
         self.features = features
         self.head = head
@@ -49,8 +49,8 @@ class DetectorNetwork(nn.Module):
         if self.alignment is not None:
             poses = self.alignment.poses(pixels)
             return self.alignment.back(self._maps(self.alignment.upright(pixels, poses)), poses)
-        if self.interest is not None:
-            return self.interest(self._maps(self.interest.blind(pixels)))
+        if self.input_mask is not None:
+            return self.input_mask(self._maps(self.input_mask.fill_in(pixels)))
         return self._maps(pixels)
 
     def _maps(self, pixels: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class DetectorNetwork(nn.Module):
         return self.upsample(self.head(self.features.to_levels(maps), maps))
 
 
-class SmallestMap(nn.Module):
+class MinEnsemble(nn.Module):
     """Several networks as one, whose map is at each pixel the smallest of theirs: a cross-conformal detector.
 
     What they have in common, such as the backbone, is written and computed once: the exporter merges equal weights
@@ -88,7 +88,7 @@ class CalibratedNetwork(nn.Module):
 
     calibration_scores: Tensor
 
-    def __init__(self, network: DetectorNetwork | SmallestMap, calibration_scores: Sequence[float]) -> None:
+    def __init__(self, network: DetectorNetwork | MinEnsemble, calibration_scores: Sequence[float]) -> None:
         super().__init__()
         self.network = network
         scores = torch.from_numpy(np.asarray(calibration_scores, dtype=np.float32))

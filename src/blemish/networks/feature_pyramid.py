@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.backbones import Backbone
 from blemish.networks.receptive_field import ReceptiveField, receptive_fields
+from blemish.networks.timm_cnn import TimmCNN
 from blemish.networks.upsampling import linear_resampling
 
 STRIDES = (4, 8, 16, 32)
@@ -34,7 +34,7 @@ class Level:
         return self.field.grid
 
 
-class Features(nn.Module):
+class FeaturePyramid(nn.Module):
     """The maps of a frozen backbone at strides 4, 8, 16 and 32, and three levels made of the last three.
 
     * Fine: stride 8, averaged over 3 x 3 cells.
@@ -53,11 +53,11 @@ class Features(nn.Module):
         levels: fine, middle, coarse.
     """
 
-    def __init__(self, backbone: Backbone, *, size: tuple[int, int]) -> None:
+    def __init__(self, backbone: TimmCNN, *, size: tuple[int, int]) -> None:
         super().__init__()
         self.backbone = backbone.folded()
         self.size = size
-        self.fields = [field.tiles() for field in receptive_fields(backbone.trunk, size)]
+        self.fields = [field.tiles() for field in receptive_fields(backbone.backbone, size)]
         self.field: ReceptiveField = self.fields[STRIDES.index(STRIDE)]
         self.projections = nn.ModuleList(
             Projection(channels, MAX_CHANNELS) if channels > MAX_CHANNELS else nn.Identity()

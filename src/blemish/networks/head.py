@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from blemish.networks.defect_branch import Evidence
-from blemish.networks.feature_pyramid import Features, OneGrid
+from blemish.networks.defect_branch import DefectBranch
+from blemish.networks.feature_pyramid import FeaturePyramid, OneGrid
 from blemish.networks.gaussian import PositionGaussians, harmonic
 from blemish.networks.losses import pseudo_huber
 
@@ -15,10 +15,10 @@ BACKGROUND = 0.3  # of what distances exceed 1 by counts beside the part, where 
 
 
 class Head(nn.Module):
-    """Distances of all levels in one, joined by evidence where there is any.
+    """Distances of all levels in one, joined by the defect branch where there is one.
 
     A = sqrt(d^2 + e^2 + 1) - 1, the pseudo-Huber loss of FCDD: d is the harmonic mean of the levels' distances, e >= 0
-    the evidence. So what was learned from some defects takes nothing away from any others.
+    the defect branch. So what was learned from some defects takes nothing away from any others.
 
     Args:
         features: makes the levels.
@@ -27,25 +27,25 @@ class Head(nn.Module):
 
     Attributes:
         levels: a `PositionGaussians` each.
-        evidence: trained on known anomalies; None where there are none.
+        defect_branch: trained on known anomalies; None where there are none.
     """
 
     weight: Tensor | None  # (h, w)
 
-    def __init__(self, features: Features, *, part: Tensor | None = None) -> None:
+    def __init__(self, features: FeaturePyramid, *, part: Tensor | None = None) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
             PositionGaussians(channels=level.channels, grid=level.grid, reach=REACH) for level in features.levels
         )
         self.to_grid = OneGrid([level.field for level in features.levels], features.field)
-        self.evidence: Evidence | None = None
+        self.defect_branch: DefectBranch | None = None
         self.register_buffer("weight", None if part is None else torch.where(part, 1.0, BACKGROUND))
 
     def forward(self, levels: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
         """The anomaly map A >= 0 (N, h, w) of the levels' features and the backbone's maps."""
         squares = self.distance(levels).square()
-        if self.evidence is not None:
-            squares = squares + self.evidence.standing(maps).clamp(min=0).square()
+        if self.defect_branch is not None:
+            squares = squares + self.defect_branch.standardized_logits(maps).clamp(min=0).square()
         return pseudo_huber(squares.sqrt())
 
     def distance(self, levels: Sequence[Tensor]) -> Tensor:

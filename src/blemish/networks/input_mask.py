@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Interest(nn.Module):
+class InputMask(nn.Module):
     """Keeps what lies under a mask from having any say.
 
     Dropping that part of the map is not enough, since the network's receptive field reaches across the border of the
@@ -25,7 +25,7 @@ class Interest(nn.Module):
         self.register_buffer("ignored", torch.from_numpy(ignored.copy()))
         self.register_buffer("fill", torch.from_numpy(fill.copy()))
 
-    def blind(self, pixels: Tensor) -> Tensor:
+    def fill_in(self, pixels: Tensor) -> Tensor:
         """Pixels (N, H, W, 3) with the fill under the mask."""
         return torch.where(self.ignored[..., None], self.fill, pixels)
 

@@ -46,7 +46,7 @@ class Pose:
 
 
 @dataclass(frozen=True)
-class Freedom:
+class Invariances:
     """What is done to an image that shows a defect, or to a good one beside it: any turn, mirrored or not.
 
     Attributes:
@@ -65,7 +65,7 @@ class Freedom:
         return Pose(np.array([[rows * cos, columns * across], [-rows * along, columns * cos]]), shift)
 
 
-ANY = Freedom()
+ANY = Invariances()
 
 
 def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from blemish.datasets.pixels import Pixels
 from blemish.errors import BlemishError
 from blemish.imaging.reading import Reading
-from blemish.synthetic.augment import Freedom, relit
+from blemish.synthetic.augment import Invariances, relit
 from blemish.synthetic.defect_transplant import transplant
 from blemish.synthetic.outlier_exposure import OutlierFolder
 from blemish.synthetic.registry import SyntheticAnomaly
@@ -34,12 +34,12 @@ class Anomaly:
 
 
 def nominal_copies(
-    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator, *, freedom: Freedom
+    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator, *, invariances: Invariances
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Altered copies of nominal images drawn at random."""
     for _ in range(number):
         image = np.asarray(images[nominal[int(rng.integers(len(nominal)))]])
-        yield relit(freedom.draw(rng, image.shape[:2]).apply(image), rng)
+        yield relit(invariances.draw(rng, image.shape[:2]).apply(image), rng)
 
 
 def labelled_anomalies(
@@ -47,7 +47,7 @@ def labelled_anomalies(
     labelled: Sequence[int],
     nominal: Sequence[int],
     *,
-    freedom: Freedom,
+    invariances: Invariances,
     suspect: Map,
     rng: np.random.Generator,
 ) -> list[Anomaly]:
@@ -57,7 +57,7 @@ def labelled_anomalies(
         pixels: the training images.
         labelled: indices of those labelled as defective.
         nominal: indices of nominal ones.
-        freedom: how they may be turned.
+        invariances: how they may be turned.
         suspect: the detector so far: where there is no mask, the defect is taken to be where its map is high.
         rng: decides all draws.
 
@@ -73,7 +73,9 @@ def labelled_anomalies(
             target = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
             small = one.mask.mean() < LARGE
             transplanted = small and rng.random() < 0.5
-            made.append(_transplanted(one, target, rng, freedom) if transplanted else _altered(one, rng, freedom))
+            made.append(
+                _transplanted(one, target, rng, invariances) if transplanted else _altered(one, rng, invariances)
+            )
     return made
 
 
@@ -129,16 +131,18 @@ def _with_mask(pixels: Pixels, index: int, suspect: Map) -> Anomaly:
     return Anomaly(image, mask, kind=str(pixels.samples[index].defect))
 
 
-def _altered(one: Anomaly, rng: np.random.Generator, freedom: Freedom) -> Anomaly:
-    pose = freedom.draw(rng, one.mask.shape)
+def _altered(one: Anomaly, rng: np.random.Generator, invariances: Invariances) -> Anomaly:
+    pose = invariances.draw(rng, one.mask.shape)
     mask = pose.apply_to_mask(one.mask)
     if not mask.any():  # a defect at the edge that left the image
         return one
     return Anomaly(relit(pose.apply(one.image), rng), mask, one.kind)
 
 
-def _transplanted(one: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator, freedom: Freedom) -> Anomaly:
-    made = transplant(one.image, one.mask, target, rng, pose=freedom.draw(rng, one.mask.shape))
+def _transplanted(
+    one: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator, invariances: Invariances
+) -> Anomaly:
+    made = transplant(one.image, one.mask, target, rng, pose=invariances.draw(rng, one.mask.shape))
     if made is None:
-        return _altered(one, rng, freedom)
+        return _altered(one, rng, invariances)
     return Anomaly(relit(made.image, rng), made.mask, one.kind)

@@ -1,9 +1,9 @@
-"""The processes that train together, called ranks, and what they tell each other.
+"""The processes that train together, and what they exchange, in torch.distributed's words.
 
-Every rank runs the same training. What grows with the number of images is dealt out: each rank passes its own share of
-them through the backbone, and sums are added up over all ranks. What does not grow, the learning by gradient on a
-bounded number of cached images, is left to the first rank; the others take over what it has learned. So any number of
-ranks comes to the model of a single process, but for the rounding of sums.
+Every process runs the same training. What grows with the number of images is dealt out: each process passes its own
+share of them through the backbone, and sums are added up over all processes. What does not grow, the learning by
+gradient on a bounded number of cached images, is left to the main process; the others take over what it has learned.
+So any number of processes comes to the model of a single one, but for the rounding of sums.
 """
 
 import logging
@@ -26,10 +26,10 @@ from blemish.errors import BlemishError
 Extract = Callable[[npt.NDArray[np.uint8]], Tensor]  # images (n, H, W, 3) to features (n, C, h, w)
 
 
-class Ranks:
+class ProcessGroup:
     """This process among those that train together.
 
-    All methods but `share` are calls that every rank has to make, in the same order.
+    All methods but `shard` are calls that every process has to make, in the same order.
 
     Args:
         fabric: launched; None for a process alone, for which every method is the identity.
@@ -37,82 +37,82 @@ class Ranks:
 
     def __init__(self, fabric: Fabric | None = None) -> None:
         self._fabric = fabric
-        self.number = fabric.world_size if fabric else 1
+        self.world_size = fabric.world_size if fabric else 1
         self.rank = fabric.global_rank if fabric else 0
 
     @property
-    def first(self) -> bool:
-        """Whether this is the rank that learns by gradient, calibrates, writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is the process that learns by gradient, calibrates, writes and speaks."""
         return self.rank == 0
 
-    def share(self, images: int) -> slice:
-        """The part of a sequence of that length that is this rank's: in the order of ranks they make up the whole."""
-        return slice(images * self.rank // self.number, images * (self.rank + 1) // self.number)
+    def shard(self, images: int) -> slice:
+        """The part of a sequence of that length that is this process's: in their order they make up the whole."""
+        return slice(images * self.rank // self.world_size, images * (self.rank + 1) // self.world_size)
 
-    def sum(self, *tensors: Tensor) -> None:
-        """Replaces each tensor by its sum over all ranks."""
-        if self._fabric is None or self.number == 1:
+    def all_reduce(self, *tensors: Tensor) -> None:
+        """Replaces each tensor by its sum over all processes."""
+        if self._fabric is None or self.world_size == 1:
             return
-        with _told_when_one_stops():
+        with _says_when_one_stops():
             for tensor in tensors:
                 total = self._fabric.all_reduce(tensor.to(self._fabric.device), reduce_op="sum")
                 assert isinstance(total, Tensor)
                 tensor.copy_(total)
 
-    def same(self, tensor: Tensor) -> Tensor:
-        """The first rank's tensor, for all; every rank gives one of the same shape."""
-        if self.number == 1:
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """The main process's tensor, for all; every process gives one of the same shape."""
+        if self.world_size == 1:
             return tensor
-        tensor = tensor.clone() if self.first else torch.zeros_like(tensor)
-        self.sum(tensor)
+        tensor = tensor.clone() if self.is_main else torch.zeros_like(tensor)
+        self.all_reduce(tensor)
         return tensor
 
-    def take_over(self, state: Mapping[str, Tensor]) -> None:
-        """Replaces the tensors of a module's state by the first rank's."""
+    def broadcast_state(self, state: Mapping[str, Tensor]) -> None:
+        """Replaces the tensors of a module's state by the main process's."""
         for tensor in state.values():
-            tensor.copy_(self.same(tensor))
+            tensor.copy_(self.broadcast(tensor))
 
-    def join(self, rows: Tensor) -> Tensor:
-        """The rows of all ranks, (n, ...) with an n of each rank's own, in the order of ranks."""
-        if self.number == 1:
+    def all_gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, (n, ...) with an n of each process's own, in the order of processes."""
+        if self.world_size == 1:
             return rows
-        lengths = torch.zeros(self.number, dtype=torch.int64)
+        lengths = torch.zeros(self.world_size, dtype=torch.int64)
         lengths[self.rank] = len(rows)
-        self.sum(lengths)
+        self.all_reduce(lengths)
         before = int(lengths[: self.rank].sum())
         whole = rows.new_zeros(int(lengths.sum()), *rows.shape[1:])
         whole[before : before + len(rows)] = rows
-        self.sum(whole)
+        self.all_reduce(whole)
         return whole
 
-    def together(self, extract: Extract) -> Extract:
-        """The same function, each call's images dealt to the ranks; what comes of them is with all ranks."""
-        if self.number == 1:
+    def sharded(self, extract: Extract) -> Extract:
+        """The same function, each call's images dealt to the processes; what comes of them is with all processes."""
+        if self.world_size == 1:
             return extract
 
-        def extract_together(images: npt.NDArray[np.uint8]) -> Tensor:
-            if len(images) < self.number:  # no share may be empty
-                return self.same(extract(images))
-            return self.join(extract(images[self.share(len(images))]))
+        def extract_sharded(images: npt.NDArray[np.uint8]) -> Tensor:
+            if len(images) < self.world_size:  # no share may be empty
+                return self.broadcast(extract(images))
+            return self.all_gather(extract(images[self.shard(len(images))]))
 
-        return extract_together
+        return extract_sharded
 
-    def check_no_idle_process(self, images: int) -> None:
-        """Raises BlemishError where there are fewer images than ranks."""
-        if images < self.number:
-            raise BlemishError(f"{images} good images to fit to are too few for {self.number} processes: use fewer")
+    def check_not_idle(self, images: int) -> None:
+        """Raises BlemishError where there are fewer images than processes."""
+        if images < self.world_size:
+            raise BlemishError(f"{images} good images to fit to are too few for {self.world_size} processes: use fewer")
 
-    def wait(self) -> None:
-        """Until all ranks are here."""
-        if self._fabric is not None and self.number > 1:
-            with _told_when_one_stops():
+    def barrier(self) -> None:
+        """Until all processes are here."""
+        if self._fabric is not None and self.world_size > 1:
+            with _says_when_one_stops():
                 self._fabric.barrier()
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def launch(device: str, *, devices: int, nodes: int) -> tuple[Fabric, Ranks]:
+def launch(device: str, *, devices: int, nodes: int) -> tuple[Fabric, ProcessGroup]:
     """Starts the other processes of this machine, which run the program again from its start, and meets them all.
 
     Args:
@@ -129,7 +129,7 @@ def launch(device: str, *, devices: int, nodes: int) -> tuple[Fabric, Ranks]:
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if cuda else "32-true"
     if devices * nodes == 1:
-        return Fabric(accelerator=device, devices=1, precision=precision), ALONE
+        return Fabric(accelerator=device, devices=1, precision=precision), SINGLE_PROCESS
     fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy="ddp", precision=precision)
     strategy = fabric.strategy
     started_here = isinstance(strategy, ParallelStrategy) and isinstance(
@@ -141,10 +141,10 @@ def launch(device: str, *, devices: int, nodes: int) -> tuple[Fabric, Ranks]:
             "NODE_RANK to 0, 1, ... on each, or start them with torchrun or Slurm"
         )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the first process says what there is to say
-    with _told_when_one_stops():
+    with _says_when_one_stops():
         fabric.launch()
     own = [fabric.local_rank] if fabric.device.type == "cuda" else 1
-    return Fabric(accelerator=fabric.device.type, devices=own, precision=precision), Ranks(fabric)
+    return Fabric(accelerator=fabric.device.type, devices=own, precision=precision), ProcessGroup(fabric)
 
 
 def is_first_process() -> bool:
@@ -153,8 +153,8 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def _told_when_one_stops() -> Iterator[None]:
+def _says_when_one_stops() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # torch's, when the connection to another rank breaks
+    except RuntimeError as error:  # torch's, when the connection to another process breaks
         raise BlemishError("another process of this training has stopped; what it printed says why") from error

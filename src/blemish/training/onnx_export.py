@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from blemish.io.files import atomic_write
 from blemish.model.description import label
 from blemish.model.metadata import ModelMetadata
-from blemish.networks.detector import CalibratedNetwork, DetectorNetwork, SmallestMap
+from blemish.networks.detector import CalibratedNetwork, DetectorNetwork, MinEnsemble
 
 OPSET = 17
 LARGE_TENSOR = 2**14  # numbers
 
 
-def export_onnx(network: DetectorNetwork | SmallestMap, metadata: ModelMetadata, path: Path) -> None:
+def export_onnx(network: DetectorNetwork | MinEnsemble, metadata: ModelMetadata, path: Path) -> None:
     """Writes the network with its calibration as an ONNX file of one input and three outputs.
 
     Input `pixels` uint8 (N, H, W, 3) at network size, N free; outputs `anomaly_map` float32 (N, H, W), `score`

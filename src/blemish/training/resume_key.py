@@ -27,12 +27,12 @@ def resume_key(
     settings: Mapping[str, Any],
     pixels: Pixels,
     labelled: Sequence[int],
-    trunk: nn.Module,
+    backbone: nn.Module,
     *,
     weights: Path | None = None,
     outliers: Path | None = None,
     device: str = "cpu",
-    ranks: int = 1,
+    processes: int = 1,
 ) -> str:
     """A JSON object with a digest for each thing that a training depends on, by what a user would call it.
 
@@ -40,12 +40,12 @@ def resume_key(
         settings: the training's options.
         pixels: its images as they were read, before anything is made of them.
         labelled: indices of those labelled as defective, whose masks are learned from.
-        trunk: the backbone with its weights.
-        weights: the file that they come from, which may hold more than the trunk.
+        backbone: the backbone with its weights.
+        weights: the file that they come from, which may hold more than the backbone.
         outliers: the folder for outlier exposure: names and contents of its files count; above `SOON_READ` bytes
             names, sizes and times of change.
         device: kind and precision of what trains.
-        ranks: the number of processes, on which the rounding of sums depends.
+        processes: the number of processes, on which the rounding of sums depends.
 
     Raises:
         BlemishError: a mask or the weights file cannot be read.
@@ -59,12 +59,12 @@ def resume_key(
             *(part for index in sorted(pixels.ignored) for part in (index, pixels.ignored[index]))
         ),
         "weights": _digest(
-            *(part for name, tensor in trunk.state_dict().items() for part in (name, tensor.cpu().float().numpy())),
+            *(part for name, tensor in backbone.state_dict().items() for part in (name, tensor.cpu().float().numpy())),
             fingerprint(weights) if weights is not None else None,
         ),
         "outliers": folder_state(outliers, soon_read=SOON_READ) if outliers is not None else "",
         "versions": json.dumps([version(name) for name in PACKAGES]),
-        "device": f"{device}, {ranks}",
+        "device": f"{device}, {processes}",
     }
     return json.dumps({name: sha256(part.encode()).hexdigest()[:16] for name, part in parts.items()})
 

@@ -1,6 +1,6 @@
 """Training, top to bottom: a folder of images in, a model file out.
 
-1. The good images are split by chance: some to fit to, of which some scale the evidence, and some to calibrate with.
+1. The good images are split by chance: some to fit to, of which a few scale the defect branch, and some to calibrate.
 2. A network learns from all but the last: `blemish.training.pipeline`.
 3. It is exported, and the exported graph itself scores the calibration images: what runs is calibrated.
 
@@ -39,19 +39,19 @@ from blemish.io.files import check_output_file
 from blemish.io.text import counted, printable
 from blemish.model.detector import Detector
 from blemish.model.metadata import FINGERPRINT_DIGITS, ModelMetadata
-from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
-from blemish.networks.detector import SIGMA, DetectorNetwork, SmallestMap
+from blemish.networks.detector import SIGMA, DetectorNetwork, MinEnsemble
 from blemish.networks.feature_pyramid import STRIDES
-from blemish.networks.input_mask import Interest
+from blemish.networks.input_mask import InputMask
+from blemish.networks.timm_cnn import DEFAULT_BACKBONE, TimmCNN
 from blemish.synthetic.outlier_exposure import OutlierFolder
 from blemish.training.checkpoint import fault_of_left, remove_checkpoints
 from blemish.training.devices import require_device
 from blemish.training.distributed import launch
 from blemish.training.onnx_export import export_onnx
-from blemish.training.pipeline import Material, learn
+from blemish.training.pipeline import TrainingData, fit_detector
 from blemish.training.resume_key import resume_key
 from blemish.training.seeding import MAX_SEED, generators_restored
-from blemish.training.steps.calibration import HeldBack, calibrate, measure, watch
+from blemish.training.steps.calibration import CalibrationMeasurement, calibrate, drift_reference, measure_calibration
 from blemish.training.trainer import Training
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -161,11 +161,11 @@ def train(
             "a folder of masks and cross-conformal calibration do not go together: give one mask for all"
         )
     seed_everything(seed, verbose=False)
-    trunk = Backbone(backbone, strides=STRIDES, weights=weights, download=download)
+    extractor = TimmCNN(backbone, strides=STRIDES, weights=weights, download=download)
     data_set = read_data_set(data, nominal_class=nominal_class, good=good, bad=bad, masks=masks)
     grouping = _grouping(groups, data_set)
-    fabric, ranks = launch(device, devices=devices, nodes=nodes)
-    if not ranks.first:
+    fabric, processes = launch(device, devices=devices, nodes=nodes)
+    if not processes.is_main:
         progress, notify = (lambda stage, done, total: None), (lambda text: None)
     for warning in data_set.warnings:
         notify(f"warning: {warning.message}")
@@ -215,7 +215,7 @@ def train(
     few = advice(len(members), false_alarm_rate=false_alarm_rate, grouped=grouping is not None)
     if could_cross and few:
         notify(f"few good images: {few}")
-    ranks.check_no_idle_process(min(len(split.fit) for split in splits))
+    processes.check_not_idle(min(len(split.fit) for split in splits))
     if hidden := [index for index in labelled if pixels.hidden(index)]:
         notify(f"{counted(len(hidden), 'labelled defect')} left out: all of it is ignored")
         labelled = [index for index in labelled if index not in hidden]
@@ -240,16 +240,16 @@ def train(
     fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in pixels.fingerprints]
     data_fingerprint = sha256("".join(sorted(fingerprints)).encode()).hexdigest()
     key = "of the first process"  # which alone learns in stages
-    if ranks.first:
+    if processes.is_main:
         key = resume_key(
             settings,
             pixels,
             labelled,
-            trunk,
+            extractor,
             weights=weights,
             outliers=outliers,
             device=f"{fabric.device.type} {fabric.strategy.precision.precision}",
-            ranks=ranks.number,
+            processes=processes.world_size,
         )
         if fault := fault_of_left(output, key):
             notify(f"starting over: an unfinished training beside the model file {fault}")
@@ -261,39 +261,39 @@ def train(
         key=key,
         progress=progress,
         notify=notify,
-        ranks=ranks,
+        processes=processes,
     )
 
     # One network, or one for each fold that is left out
     networks: list[DetectorNetwork] = []
-    held_back: list[HeldBack] = []
+    held_back: list[CalibrationMeasurement] = []
     trainings = [training] if cross_conformal is None else [_of_fold(training, fold) for fold in range(len(splits))]
     # One image of each group, like those that calibrate.
-    watched = watch(pixels, [nominal[index] for index in one_of_each(members, np.random.default_rng(seed))])
+    watched = drift_reference(pixels, [nominal[index] for index in one_of_each(members, np.random.default_rng(seed))])
     for split, one in zip(splits, trainings, strict=True):
         fit, validation, calibration = (
             [nominal[index] for index in part] for part in (split.fit, split.validation, split.calibration)
         )
-        interest = _look_away(away, pixels, fit, calibration) if away else None
-        material = Material(
+        input_mask = _look_away(away, pixels, fit, calibration) if away else None
+        data_of_fold = TrainingData(
             pixels,
             fit,
             validation,
             labelled,
             outliers,
-            interest,
+            input_mask,
             align and away is None,
             aspect,
         )
-        network = learn(trunk, material, one)
+        network = fit_detector(extractor, data_of_fold, one)
         networks.append(network)
-        if ranks.first:
+        if processes.is_main:
             told = partial(one.progress, "calibration")
-            held_back.append(measure(network, pixels, fit, calibration, progress=told))
+            held_back.append(measure_calibration(network, pixels, fit, calibration, progress=told))
 
     # Calibration, and the file
-    if not ranks.first:
-        ranks.wait()
+    if not processes.is_main:
+        processes.barrier()
         return Detector.load(output)
     scores, regions, low = calibrate(held_back, false_alarm_rate=false_alarm_rate)
     learned = len({index for split in splits for index in split.fit})
@@ -322,9 +322,9 @@ def train(
         networks=tuple(_made_of(network) for network in networks) if cross_conformal else (),
         versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
     )
-    export_onnx(networks[0] if len(networks) == 1 else SmallestMap(networks), metadata, output)
+    export_onnx(networks[0] if len(networks) == 1 else MinEnsemble(networks), metadata, output)
     remove_checkpoints(output)
-    ranks.wait()
+    processes.barrier()
     return Detector.load(output)
 
 
@@ -390,7 +390,7 @@ def _check_words(*, backbone: str, device: str, align: bool, download: bool) -> 
     one_of(download, "download", (True, False))
 
 
-def _look_away(ignore: Ignore, pixels: Pixels, fit: Sequence[int], calibration: Sequence[int]) -> Interest | None:
+def _look_away(ignore: Ignore, pixels: Pixels, fit: Sequence[int], calibration: Sequence[int]) -> InputMask | None:
     """Fills what is ignored of the training images, and makes one mask for all images a part of the network.
 
     Where masks come with the images, those for calibration stay as new images will be.
@@ -400,7 +400,7 @@ def _look_away(ignore: Ignore, pixels: Pixels, fit: Sequence[int], calibration: 
     picture = filling(pixels.images, pixels.ignored, fit)
     mask = ignore.mask(None, pixels.images.shape[1:3])
     pixels.fill((index for index in pixels.ignored if mask is not None or index not in calibration), picture)
-    return None if mask is None else Interest(mask, picture)
+    return None if mask is None else InputMask(mask, picture)
 
 
 def _high_end(low: float, threshold: float) -> float:

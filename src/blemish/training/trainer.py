@@ -1,4 +1,4 @@
-"""Training the evidence network with the FCDD objective on cached features.
+"""Training the defect branch with the FCDD objective on cached features.
 
 What is frozen of the backbone every image passes through once; an epoch is seconds on a CPU.
 As in the paper every batch is half nominal, half anomalous. The masks come down to the grid instead of the map going
@@ -16,10 +16,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from blemish.networks.defect_branch import Evidence
+from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.losses import cell_loss
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
-from blemish.training.distributed import ALONE, Ranks
+from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 BATCH = 16  # images at a time that pass through a network
 LEARNING_RATE = 2e-3  # at its highest
@@ -27,7 +27,7 @@ WARM_UP = 0.3  # of all steps
 WEIGHT_DECAY = 1e-2
 
 Objective = Callable[[Tensor, Tensor], Tensor]  # logits (N, h, w) and coverage (N, h, w) to a scalar
-Variation = Callable[[Tensor, torch.Generator], Tensor]  # features (N, C, h, w) to such of other images of their kind
+FeatureAugmentation = Callable[[Tensor, torch.Generator], Tensor]  # (N, C, h, w) to the same shape
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Training:
         key: what the training depends on, see `Checkpoint`.
         progress: called with the stage, the steps done and all there are.
         notify: told where a resumed training goes on.
-        ranks: the processes of the training; the first one learns.
+        processes: the processes of the training; the first one learns.
     """
 
     fabric: Fabric
@@ -67,22 +67,22 @@ class Training:
     key: str
     progress: Callable[[str, int, int], None]
     notify: Callable[[str], None]
-    ranks: Ranks = ALONE
+    processes: ProcessGroup = SINGLE_PROCESS
 
     def checkpoint(self, stage: str) -> Checkpoint:
         """Where the state of a stage goes."""
         return Checkpoint.beside(self.output, key=self.key, stage=stage)
 
 
-def refine(
-    network: Evidence,
+def train_classifier(
+    network: DefectBranch,
     *,
     nominal: Tensor,
     anomalies: Anomalies,
     training: Training,
     stage: str,
     objective: Objective = cell_loss,
-    vary: Variation | None = None,
+    feature_augmentation: FeatureAugmentation | None = None,
 ) -> None:
     """Trains the network, in place, to tell anomalous cells from nominal ones.
 
@@ -93,22 +93,24 @@ def refine(
         training: how.
         stage: its name, for progress and checkpoint.
         objective: what is to become small.
-        vary: what is made of a batch before the network learns from it; None takes it as it is.
+        feature_augmentation: what is made of a batch before the network learns from it; None takes it as it is.
     """
-    if training.ranks.first:
-        _refine(network, nominal, anomalies, training, stage, objective=objective, vary=vary)
-    training.ranks.take_over(network.to(training.fabric.device).state_dict())
+    if training.processes.is_main:
+        _train_classifier(
+            network, nominal, anomalies, training, stage, objective=objective, feature_augmentation=feature_augmentation
+        )
+    training.processes.broadcast_state(network.to(training.fabric.device).state_dict())
 
 
-def _refine(
-    network: Evidence,
+def _train_classifier(
+    network: DefectBranch,
     nominal: Tensor,
     anomalies: Anomalies,
     training: Training,
     stage: str,
     *,
     objective: Objective,
-    vary: Variation | None,
+    feature_augmentation: FeatureAugmentation | None,
 ) -> None:
     fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
     network.to(fabric.device).standardise_by(nominal)
@@ -124,9 +126,9 @@ def _refine(
         generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
         for step in range(steps):
             for group in optimiser.param_groups:
-                group["lr"] = LEARNING_RATE * _warmth((epoch * steps + step) / (epochs * steps))
+                group["lr"] = LEARNING_RATE * _lr_factor((epoch * steps + step) / (epochs * steps))
             features, coverage = _batch(nominal, anomalies, generator)
-            features = features if vary is None else vary(features, generator)
+            features = features if feature_augmentation is None else feature_augmentation(features, generator)
             features = fabric.to_device(features).contiguous(memory_format=torch.channels_last)
             loss = objective(wrapped(features), fabric.to_device(coverage))
             optimiser.zero_grad()
@@ -144,7 +146,7 @@ def coverage(mask: npt.NDArray[np.bool_], grid: Sequence[int]) -> Tensor:
     return torch.from_numpy(cells.mean((1, 3), dtype=np.float32))
 
 
-def _resume(checkpoint: Checkpoint, network: Evidence, optimiser: torch.optim.Optimizer) -> int:
+def _resume(checkpoint: Checkpoint, network: DefectBranch, optimiser: torch.optim.Optimizer) -> int:
     """The number of epochs done."""
     saved = checkpoint.load()
     if saved is None:
@@ -166,7 +168,7 @@ def _batch(nominal: Tensor, anomalies: Anomalies, generator: torch.Generator) ->
     return features, torch.cat([clean, anomalies.coverage[drawn]])
 
 
-def _warmth(done: float) -> float:
+def _lr_factor(done: float) -> float:
     """Learning rate, relative to its highest, after a share of all steps: a line up, then half a cosine down."""
     if done < WARM_UP:
         return (done + 1e-2) / (WARM_UP + 1e-2)

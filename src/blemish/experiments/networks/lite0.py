@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.experiments.networks.frozen import Frozen
-from blemish.networks.backbones import Backbone
 from blemish.networks.receptive_field import AxisField, ReceptiveField
+from blemish.networks.timm_cnn import TimmCNN
 
 STRIDES = (4, 8, 16)
 GRID_STRIDE = 8
@@ -26,7 +26,7 @@ class Lite0Features(nn.Module):
 
     def __init__(self, *, batch_norm_moves: bool = False) -> None:
         super().__init__()
-        backbone = Backbone(strides=STRIDES)
+        backbone = TimmCNN(strides=STRIDES)
         self.channels = sum(backbone.channels)
         self.trunk = Frozen(backbone, batch_norm_moves=batch_norm_moves)
 

@@ -47,14 +47,14 @@ MARGIN = 48  # of the side: how much farther the part is taken to reach
 
 
 @dataclass(frozen=True)
-class Upright:
+class FittedAlignment:
     """How parts are turned upright, and where the part lies in the upright picture: bool (H, W)."""
 
     alignment: Alignment
     part: npt.NDArray[np.bool_]
 
 
-def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int], *, aspect: float = 1.0) -> Upright | None:
+def fit_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int], *, aspect: float = 1.0) -> FittedAlignment | None:
     """How to turn the parts upright; None where there is nothing to turn, or no part is found on a plain background.
 
     Args:
@@ -83,10 +83,10 @@ def learn_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int], *, aspect
         shown += (alignment.upright_silhouettes(some, alignment.poses_of(some)) > 0).sum(0)
     part = (shown >= PART * len(chosen)).numpy()
     margin = max(1, min(size) // MARGIN)
-    return Upright(alignment, binary_dilation(part, iterations=margin))
+    return FittedAlignment(alignment, binary_dilation(part, iterations=margin))
 
 
-def turn(pixels: Pixels, upright: Upright, *, progress: Callable[[int, int], None]) -> Pixels:
+def turn(pixels: Pixels, upright: FittedAlignment, *, progress: Callable[[int, int], None]) -> Pixels:
     """The images with their parts upright, in a file on disk of their own; their masks are turned with them.
 
     Raises BlemishError when the disk cannot hold them.

