@@ -97,7 +97,7 @@ def ray_overhead(model: Path, detector: Detector, folder: Path, workers: int) ->
     """Seconds an image on Ray and without, its start apart: what all images take more than a few."""
     import ray
 
-    from blemish.prediction.ray_engine import on_ray
+    from blemish.prediction.ray_engine import RayEngine
 
     images = list(find_images([folder]))
     few = images[: CHUNK * workers]  # a chunk for every actor, so that all of them start
@@ -105,7 +105,7 @@ def ray_overhead(model: Path, detector: Detector, folder: Path, workers: int) ->
     with tempfile.TemporaryDirectory() as out:
 
         def seconds(paths: list[str], *, on: bool) -> float:
-            engine = on_ray(model, Path(out), workers=workers) if on else None
+            engine = RayEngine(model, Path(out), workers=workers) if on else None
             runs = (
                 predict(detector, paths, out, heatmaps=False, workers=workers, engine=engine) for _ in range(REPEATS)
             )

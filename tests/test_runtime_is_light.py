@@ -12,7 +12,7 @@ def test_the_verb_works_without_the_training_packages(tiny_model, parts, tmp_pat
     arguments: dict[str, list[str | Path]] = {
         "doctor": [parts],
         "evaluate": [tiny_model, parts],
-        "predict": [tiny_model, parts / "test", "-o", tmp_path / "out", "--raw", "npy"],
+        "predict": [tiny_model, parts / "test", "-o", tmp_path / "out", "--save-maps", "npy"],
         "report": [tiny_model, parts, "-o", tmp_path / "report.html"],
         "--help": [],
         "train": ["--help"],

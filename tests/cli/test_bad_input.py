@@ -119,7 +119,7 @@ def test_of_several_frames_the_first_is_scored_and_that_is_said(run, tiny_model,
 
 def test_a_rotated_photograph_is_upright_in_its_heatmap(run, tiny_model, tmp_path):
     rotated(tmp_path / "x.jpg")
-    run("predict", tiny_model, tmp_path / "x.jpg", "-o", tmp_path / "out", "--raw", "npy")
+    run("predict", tiny_model, tmp_path / "x.jpg", "-o", tmp_path / "out", "--save-maps", "npy")
     assert np.load(tmp_path / "out/maps/x.jpg.npy").shape == (80, 40)
 
 

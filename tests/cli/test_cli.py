@@ -123,7 +123,7 @@ USAGE_FAULTS = {
     "no such option": (["doctor", "x", "--fast"], "--fast"),
     "a rate above 1": (["evaluate", "m.onnx", "x", "--false-alarm-rate", "2"], "--false-alarm-rate"),
     "a rate that is no number": (["train", "x", "-o", "m.onnx", "--false-alarm-rate", "1 %"], "--false-alarm-rate"),
-    "no such raw format": (["predict", "m.onnx", "a.png", "-o", "out", "--raw", "jpg"], "tiff"),
+    "no such map format": (["predict", "m.onnx", "a.png", "-o", "out", "--save-maps", "jpg"], "tiff"),
     "a size in words": (["train", "x", "-o", "m.onnx", "--size", "large"], "256x384"),
     "a size of three sides": (["train", "x", "-o", "m.onnx", "--size", "64x64x3"], "256x384"),
     "no epochs": (["train", "x", "-o", "m.onnx", "--epochs", "0"], "--epochs"),

@@ -337,7 +337,7 @@ def test_a_model_of_long_images_does_everything(own: tuple[int, int], tmp_path: 
     detector = Detector.load(model)
     assert min(detector.metadata.size) < 128 < 512 < max(detector.metadata.size)
     out = tmp_path / "out"
-    assert run("predict", model, web / "test", "-o", out, "--raw", "npy").status == 0
+    assert run("predict", model, web / "test", "-o", out, "--save-maps", "npy").status == 0
     raw = np.load(next((out / "maps").rglob("spot/0*.npy")))
     assert raw.shape == own
     row, column = np.unravel_index(raw.argmax(), own)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from blemish.model.detector import Detector
-from blemish.prediction.engine import Engine, in_threads
+from blemish.prediction.engine import Engine, ThreadEngine
 
 
 class KilledError(Exception):
@@ -13,7 +13,7 @@ class KilledError(Exception):
 
 def dying_after(chunks: int, detector: Detector, error: type[BaseException] = KilledError) -> Engine:
     def engine(waiting) -> Iterator:
-        for number, rows in enumerate(in_threads(detector, workers=1)(waiting)):
+        for number, rows in enumerate(ThreadEngine(detector, workers=1)(waiting)):
             if number == chunks:
                 raise error
             yield rows

@@ -177,7 +177,7 @@ def test_predict_says_that_the_first_frame_alone_is_read(run, tiny_model, stack,
 
 def test_predict_makes_each_frame_a_row(run, tiny_model, stack, tmp_path):
     out = tmp_path / "out"
-    outcome = run("predict", tiny_model, stack, "-o", out, "--frames", "all", "--raw", "npy")
+    outcome = run("predict", tiny_model, stack, "-o", out, "--frames", "all", "--save-maps", "npy")
     assert outcome.status == 0
     assert "frames" not in outcome.err
     names = [str(stack / name) for name in ("a.tif#1", "a.tif#2", "plain.png")]
@@ -258,11 +258,14 @@ def test_a_damaged_file_and_a_damaged_page_are_rows(tiny_model, stack, tmp_path)
 def test_ray_carries_frames(tiny_model, stack):
     pyarrow = pytest.importorskip("pyarrow")
     from blemish.prediction.engine import Item
-    from blemish.prediction.outputs import Places
+    from blemish.prediction.outputs import OutputPaths
     from blemish.prediction.ray_engine import ITEM_TYPES, Job, ScoreChunk, _as_table, _columns
 
     actor = ScoreChunk(Job("m.onnx", tiny_model.read_bytes(), None, folder="nowhere", out="nowhere"))
-    items = [Item(1, f"{stack}/a.tif#2", Places(None, None), 2), Item(2, f"{stack}/plain.png", Places(None, None))]
+    items = [
+        Item(1, f"{stack}/a.tif#2", OutputPaths(None, None), 2),
+        Item(2, f"{stack}/plain.png", OutputPaths(None, None)),
+    ]
     table = _as_table(_columns(items), ITEM_TYPES)
     assert isinstance(table, pyarrow.Table)
     found = [row["score"] for row in actor(table).to_pylist()]

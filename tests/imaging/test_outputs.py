@@ -45,17 +45,17 @@ def unsign(out: Path) -> None:
 
 
 def finished(detector: Detector, line: Path, out: Path) -> None:
-    predict(detector, [line], out, raw="tiff")
+    predict(detector, [line], out, save_maps="tiff")
 
 
 def before_there_was_a_signature(detector: Detector, line: Path, out: Path) -> None:
-    predict(detector, [line], out, raw="tiff")
+    predict(detector, [line], out, save_maps="tiff")
     unsign(out)
 
 
 def with_a_parquet_table(detector: Detector, line: Path, out: Path) -> None:
     pytest.importorskip("pyarrow")
-    predict(detector, [line], out, table="parquet", raw="tiff")
+    predict(detector, [line], out, table="parquet", save_maps="tiff")
     unsign(out)
 
 
@@ -65,13 +65,13 @@ def without_regions(detector: Detector, line: Path, out: Path) -> None:
 
 
 def without_its_table(detector: Detector, line: Path, out: Path) -> None:
-    predict(detector, [line], out, raw="tiff")
+    predict(detector, [line], out, save_maps="tiff")
     (out / "scores.csv").unlink()
     (out / "regions.json").unlink()
 
 
 def moved(detector: Detector, line: Path, out: Path) -> None:
-    predict(detector, [line], out, raw="tiff")
+    predict(detector, [line], out, save_maps="tiff")
     (out / "heatmaps").rename(line / "pictures")
     shutil.rmtree(out)
     shutil.copytree(line / "pictures", line / "pictures again")
@@ -86,7 +86,7 @@ def killed(detector: Detector, line: Path, out: Path) -> None:
     from blemish.prediction.engine import score_chunk
 
     with pytest.raises(KeyError):
-        predict(detector, [line], out, raw="tiff", engine=engine)
+        predict(detector, [line], out, save_maps="tiff", engine=engine)
     unsign(out)
 
 
@@ -105,7 +105,7 @@ RUNS = (
 def test_an_earlier_run_is_neither_scored_nor_learned_from(
     detector: Detector, line: Path, earlier: Callable[[Detector, Path, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.prediction.journal.SECONDS_TO_LOSE", 0)
+    monkeypatch.setattr("blemish.prediction.journal.COMMIT_SECONDS", 0)
     earlier(detector, line, line / "monday")
     said: list[str] = []
     prediction = predict(detector, [line], line / "tuesday", notify=said.append)
@@ -218,7 +218,7 @@ def test_pictures_of_others_in_the_place_of_heatmaps_are_kept(run, tiny_model: P
 
 def test_a_run_into_its_own_folder_is_repeated(run, tiny_model: Path, line: Path) -> None:
     for _ in range(2):
-        assert run("predict", tiny_model, line, "-o", line, "--raw", "npy", "--json").json["images"] == 3
+        assert run("predict", tiny_model, line, "-o", line, "--save-maps", "npy", "--json").json["images"] == 3
     assert json.loads((line / "regions.json").read_text()).keys() == {str(line / name) for name in PHOTOS}
     assert np.load(line / "maps/0.png.npy").dtype == np.float32
 
@@ -226,7 +226,7 @@ def test_a_run_into_its_own_folder_is_repeated(run, tiny_model: Path, line: Path
 def test_refusals_are_blemish_errors_in_the_api_too(detector: Detector, line: Path) -> None:
     save_image(line / "maps/0.png", noise(9))
     with pytest.raises(BlemishError, match=r"maps holds 0\.png"):
-        predict(detector, [line], line, raw="tiff")
+        predict(detector, [line], line, save_maps="tiff")
 
 
 # Outputs that would replace an input. Each makes a file in the folder and names the command.
@@ -307,7 +307,7 @@ def refused() -> list[tuple[str, list[str], str]]:
         ("report", [*PAGE_VERBS["report"], "second:mask.html>mask.png", "--ignore", "mask.png"], INPUT),
         ("predict", ["predict", "m.onnx", "parts", "-o", "m.onnx"], "a file is in its place"),
         ("predict", ["predict", "m.onnx", "parts", "-o", "results.csv"], "is to be a folder"),
-        ("predict", ["predict", "m.onnx", "--list", "scores.csv", "-o", "."], "is an input and would be replaced"),
+        ("predict", ["predict", "m.onnx", "--from-file", "scores.csv", "-o", "."], "is an input and would be replaced"),
         ("demo", ["demo", "-o", "demo.html"], "is to be a folder"),
         ("demo", ["demo", "-o", "m.onnx"], "a file is in its place"),
     ]

@@ -59,7 +59,7 @@ def odd(tmp_path: Path) -> Path:
 def test_every_odd_name_is_its_own_row_key_and_picture(run, tiny_model, odd, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(odd)
     (tmp_path / "list").write_bytes(b"".join(name + b"\0" for name in ODD))
-    assert run("predict", tiny_model, "--list", tmp_path / "list", "-o", tmp_path / "out").status == 0
+    assert run("predict", tiny_model, "--from-file", tmp_path / "list", "-o", tmp_path / "out").status == 0
     table = [row["path"] for row in rows(tmp_path / "out")]
     assert table == list(ODD.values())
     assert list(json.loads((tmp_path / "out/regions.json").read_text(encoding="utf-8"))) == table
@@ -90,7 +90,7 @@ def test_no_cell_is_a_formula_whatever_parts_the_cells(
     monkeypatch.chdir(odd)
     run("predict", tiny_model, *(f"./{os.fsdecode(name)}" for name in ODD), "-o", tmp_path / "dotted")
     (tmp_path / "list").write_bytes(b"\0".join(ODD))
-    run("predict", tiny_model, "--list", tmp_path / "list", "-o", tmp_path / "out")
+    run("predict", tiny_model, "--from-file", tmp_path / "list", "-o", tmp_path / "out")
     for out in ("out", "dotted"):
         text = (tmp_path / out / "scores.csv").read_text(encoding="utf-8")
         lines = cells_of_a_spreadsheet(text, separator)
@@ -182,13 +182,13 @@ def test_the_longest_names_have_pictures(run, tiny_model, tmp_path, letter: str)
     other = f"{longest[:-1]}o.jpg" if letter == "n" else f"{longest[:-1]}öx.jpg"[-250:]
     for number, name in enumerate([*images, other]):
         save_image(tmp_path / "photos" / longest / name, noise(number))
-    outcome = run("predict", tiny_model, tmp_path / "photos", "-o", tmp_path / "out", "--raw", "tiff", "--json")
+    outcome = run("predict", tiny_model, tmp_path / "photos", "-o", tmp_path / "out", "--save-maps", "tiff", "--json")
     assert (outcome.status, outcome.json["images"]) == (0, 4)
     for folder in ("heatmaps", "maps"):
         pictures = names(tmp_path / "out" / folder)
         assert len(pictures) == 4
         assert all(len(os.fsencode(PurePosixPath(one).name)) <= LONGEST_FILE_NAME for one in pictures)
-    again = run("predict", tiny_model, tmp_path / "photos", "-o", tmp_path / "out", "--raw", "tiff", "--json")
+    again = run("predict", tiny_model, tmp_path / "photos", "-o", tmp_path / "out", "--save-maps", "tiff", "--json")
     assert again.json["images"] == 4
     assert names(tmp_path / "out/heatmaps") == names(tmp_path / "out/heatmaps")
 
@@ -209,7 +209,7 @@ def test_duplicates_in_a_list_have_one_row(run, tiny_model, tmp_path, monkeypatc
     save_image(tmp_path / "=a.png", noise(1))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list").write_text("=a.png\n./=a.png\n\n./././=a.png\n=a.png\n")
-    run("predict", tiny_model, "--list", "list", "-o", "out")
+    run("predict", tiny_model, "--from-file", "list", "-o", "out")
     assert [row["path"] for row in rows(tmp_path / "out")] == ["./=a.png"]
 
 

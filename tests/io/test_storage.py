@@ -29,8 +29,8 @@ def bucket(tmp_path):
 
 def test_a_storage_gives_the_rows_and_pictures_of_the_disk(tiny_model, bucket, tmp_path):
     detector = Detector.load(tiny_model)
-    predict(detector, [bucket], tmp_path / "remote", raw="npy")
-    predict(detector, [tmp_path / "disk"], tmp_path / "local", raw="npy")
+    predict(detector, [bucket], tmp_path / "remote", save_maps="npy")
+    predict(detector, [tmp_path / "disk"], tmp_path / "local", save_maps="npy")
     files = names(tmp_path / "remote")
     assert files == names(tmp_path / "local")
     for name in files:

@@ -95,7 +95,7 @@ def test_heatmaps_and_raw_maps_are_optional(detector, photos, tmp_path):
 
 @pytest.mark.parametrize("raw", ["tiff", "npy"])
 def test_raw_maps_are_32_bit_at_the_images_own_size(detector, photos, tmp_path, raw):
-    predict(detector, [photos], tmp_path / "out", heatmaps=False, raw=raw)
+    predict(detector, [photos], tmp_path / "out", heatmaps=False, save_maps=raw)
     images = list(find_images([photos]))
     for image, expected in zip(images, detector.score(images).maps, strict=True):
         place = tmp_path / "out/maps" / (Path(image).relative_to(photos).as_posix() + f".{raw}")
@@ -105,6 +105,28 @@ def test_raw_maps_are_32_bit_at_the_images_own_size(detector, photos, tmp_path, 
             assert values.shape == (original.height, original.width)
         np.testing.assert_allclose(values, expected, rtol=1e-5)
     assert len(names(tmp_path / "out/maps")) == len(images)
+
+
+def test_old_names_of_arguments_still_work_and_warn(detector, photos, tmp_path):
+    with pytest.warns(DeprecationWarning, match="is now called") as caught:
+        predict(detector, [photos], tmp_path / "out", heatmaps=False, raw="npy", fresh=True)
+    assert [str(warning.message).split(";")[0] for warning in caught] == [
+        "raw is now called save_maps",
+        "fresh is now called restart",
+    ]
+    assert len(names(tmp_path / "out/maps")) == 5
+
+
+def test_old_names_of_options_still_work_and_say_so(run, tiny_model, photos, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{photos}\n")
+    old = ["--list", tmp_path / "list.txt", "--raw", "npy", "--fresh"]
+    outcome = run("predict", tiny_model, *old, "--no-heatmaps", "-o", tmp_path / "out", "--json")
+    assert (outcome.status, outcome.json["images"]) == (0, 5)
+    assert len(names(tmp_path / "out/maps")) == 5
+    assert sorted(outcome.err.splitlines()) == [
+        f"warning: {before} is now called {now}; the old name goes with the next release"
+        for before, now in (("--fresh", "--restart"), ("--list", "--from-file"), ("--raw", "--save-maps"))
+    ]
 
 
 def test_files_folders_and_patterns_are_found_in_natural_order(photos):
@@ -136,7 +158,7 @@ def test_links_are_followed_but_not_round_in_circles(photos):
 
 def test_a_second_run_does_not_score_the_first_runs_pictures(detector, photos):
     for _ in range(2):
-        prediction = predict(detector, [photos], photos / "out", raw="tiff")
+        prediction = predict(detector, [photos], photos / "out", save_maps="tiff")
         assert prediction.images == 5
 
 
@@ -270,7 +292,7 @@ def test_a_list_names_one_path_a_line(run, tiny_model, photos, tmp_path, monkeyp
     (tmp_path / "list.txt").write_bytes(content)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     outcome = run(
-        "predict", tiny_model, "--list", "-" if standard_input else tmp_path / "list.txt", "-o", tmp_path / "out"
+        "predict", tiny_model, "--from-file", "-" if standard_input else tmp_path / "list.txt", "-o", tmp_path / "out"
     )
     assert outcome.status == 0
     assert outcome.err.splitlines() == [f"{photos / 'gone.png'}: no such file"]
@@ -287,9 +309,9 @@ def test_a_list_names_one_path_a_line(run, tiny_model, photos, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     {
-        "neither paths nor list": ([], "no images: give PATHS or --list FILE"),
-        "no such list": (["--list", "nowhere.txt"], "nowhere.txt: no such file; give a text file"),
-        "an empty list": (["--list", os.devnull], "no image in nothing"),
+        "neither paths nor list": ([], "no images: give PATHS or --from-file FILE"),
+        "no such list": (["--from-file", "nowhere.txt"], "nowhere.txt: no such file; give a text file"),
+        "an empty list": (["--from-file", os.devnull], "no image in nothing"),
         "no workers": (["x.png", "--workers", "0"], "--workers"),
         "no such format": (["x.png", "--format", "xlsx"], "parquet"),
     }.values(),
@@ -338,7 +360,7 @@ def test_a_file_replaced_meanwhile_has_the_row_of_its_picture(detector, tmp_path
     path = tmp_path / "photos/1.png"
     with monkeypatch.context() as patch:
         replaced_while_scoring(patch, path, stained(1, size=size))
-        predict(detector, [tmp_path / "photos"], tmp_path / "out", raw="npy")
+        predict(detector, [tmp_path / "photos"], tmp_path / "out", save_maps="npy")
     (now,) = detector.stream([str(path)])
     row = rows(tmp_path / "out")[1]
     assert (row["verdict"], float(row["score"])) == (now.verdict, pytest.approx(now.score, rel=1e-5))
@@ -383,18 +405,18 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("step", ["overlay", "raw_bytes"])
+@pytest.mark.parametrize("step", ["overlay", "encode_map"])
 def test_pictures_beyond_memory_are_one_row(detector, photos, tmp_path, monkeypatch, step):
     real = getattr(scoring, step)
 
     def draw(image, *arguments, **options):
-        if (image.shape[0] if step == "raw_bytes" else image.height) == 200:
+        if (image.shape[0] if step == "encode_map" else image.height) == 200:
             raise MemoryError
         return real(image, *arguments, **options)
 
     monkeypatch.setattr(scoring, step, draw)
     told = []
-    prediction = predict(detector, [photos], tmp_path / "out", raw="npy", notify=told.append)
+    prediction = predict(detector, [photos], tmp_path / "out", save_maps="npy", notify=told.append)
     assert (prediction.images, prediction.failed) == (4, 1)
     assert told == [f"{photos}/line1/9.png: too large for this machine's memory; shrink it first"]
     assert rows(tmp_path / "out")[0]["verdict"] == "unreadable"
@@ -437,20 +459,20 @@ def test_a_folder_that_cannot_be_read_is_one_row(detector, photos, tmp_path, mon
     assert said[0].startswith(f"{photos / 'line2'}: a folder")
 
 
-@pytest.mark.parametrize("fault", [BlemishError("disk full"), KeyboardInterrupt()])
-def test_rows_are_kept_when_the_disk_is_full(detector, photos, tmp_path, monkeypatch, fault):
+@pytest.mark.parametrize("error", [BlemishError("disk full"), KeyboardInterrupt()])
+def test_rows_are_kept_when_the_disk_is_full(detector, photos, tmp_path, monkeypatch, error):
     monkeypatch.setattr("blemish.prediction.run.CHUNK", 2)
     written = []
 
     def failing(picture):
         written.append(picture)
         if len(written) > 2:
-            raise fault
+            raise error
         return encode_png(picture)
 
     with monkeypatch.context() as patch:
         patch.setattr("blemish.prediction.engine.encode_png", failing)
-        with pytest.raises(type(fault)):
+        with pytest.raises(type(error)):
             predict(detector, [photos], tmp_path / "out")
     prediction = predict(detector, [photos], tmp_path / "out")
     assert (prediction.resumed, prediction.images) == (2, 5)

@@ -10,7 +10,7 @@ from blemish.errors import BlemishError
 from blemish.model.detector import Detector
 from blemish.prediction import predict
 from blemish.prediction.journal import FILE
-from blemish.prediction.ray_engine import Job, ScoreChunk, on_ray
+from blemish.prediction.ray_engine import RUN_ERROR, Job, RayEngine, ScoreChunk
 from helpers.images import noise, save_image, stained
 from helpers.killing import KilledError, contents, dying_after
 
@@ -31,7 +31,7 @@ def photos(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.slow
 def test_ray_gives_the_rows_and_pictures_of_a_run_without(run, tiny_model, photos):
-    options = ["--raw", "npy", "--false-alarm-rate", "0.2", "--json"]
+    options = ["--save-maps", "npy", "--false-alarm-rate", "0.2", "--json"]
     here = run("predict", tiny_model, photos, "-o", "here", *options)
     there = run("predict", tiny_model, photos, "-o", "there", *options, "--workers", "2", "--ray")
     assert (here.status, there.status) == (0, 0)
@@ -49,12 +49,12 @@ def cluster():
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_ray_goes_on_with_a_killed_run(tiny_model, photos, monkeypatch):
-    monkeypatch.setattr("blemish.prediction.journal.SECONDS_TO_LOSE", 0)
+    monkeypatch.setattr("blemish.prediction.journal.COMMIT_SECONDS", 0)
     detector = Detector.load(tiny_model, threads=1)
     with pytest.raises(KilledError):
         predict(detector, [photos], "there", engine=dying_after(1, detector))
     predict(detector, [photos], "here")
-    prediction = predict(detector, [photos], "there", engine=on_ray(tiny_model, Path("there"), workers=1))
+    prediction = predict(detector, [photos], "there", engine=RayEngine(tiny_model, Path("there"), workers=1))
     assert prediction.resumed > 0
     assert contents(Path("there")) == contents(Path("here"))
 
@@ -65,15 +65,15 @@ def test_a_fault_in_an_actor_keeps_its_sentence(tiny_model, photos):
     (photos.parent / "out").mkdir()
     (photos.parent / "out/heatmaps").write_text("in the way")
     with pytest.raises(BlemishError, match="out/heatmaps: a file is in its place"):
-        predict(Detector.load(tiny_model), [photos], "out", engine=on_ray(tiny_model, Path("out"), workers=1))
+        predict(Detector.load(tiny_model), [photos], "out", engine=RayEngine(tiny_model, Path("out"), workers=1))
 
 
 def test_an_actor_that_does_not_see_the_folder_says_so(tiny_model, photos):
     actor = ScoreChunk(Job("m.onnx", tiny_model.read_bytes(), None, folder="nowhere", out="/not/shared"))
-    item = {"position": 1, "name": b"photos/0.png", "overlay": b"/not/shared/heatmaps/0.png", "raw": None}
+    item = {"position": 1, "name": b"photos/0.png", "overlay": b"/not/shared/heatmaps/0.png", "anomaly_map": None}
     answer = actor(pyarrow.Table.from_pylist([item])).to_pylist()
-    assert list(answer[0]) == ["refusal"]
-    assert "does not see /not/shared: name a folder that all machines share" in answer[0]["refusal"]
+    assert list(answer[0]) == [RUN_ERROR]
+    assert "does not see /not/shared: name a folder that all machines share" in answer[0][RUN_ERROR]
     row = actor(pyarrow.Table.from_pylist([item | {"overlay": None}])).to_pylist()[0]
     assert row["score"] == pytest.approx(Detector.load(tiny_model).score([photos / "0.png"]).scores[0], rel=1e-5)
 

@@ -15,7 +15,7 @@ import pytest
 from blemish.errors import BlemishError
 from blemish.model.detector import Detector
 from blemish.prediction import Prediction, predict
-from blemish.prediction.engine import in_threads
+from blemish.prediction.engine import ThreadEngine
 from blemish.prediction.journal import FILE
 from helpers.images import noise, save_image, stained
 from helpers.killing import KilledError, contents, dying_after
@@ -34,7 +34,7 @@ def photos(tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch) -> None:
-    monkeypatch.setattr("blemish.prediction.journal.SECONDS_TO_LOSE", 0)
+    monkeypatch.setattr("blemish.prediction.journal.COMMIT_SECONDS", 0)
     monkeypatch.setattr("blemish.prediction.run.CHUNK", CHUNK)
 
 
@@ -51,12 +51,12 @@ def resume(detector: Detector, paths: list[Path], out: Path, **options: object) 
 
 
 def test_a_killed_run_goes_on_and_leaves_what_one_run_leaves(detector, photos, tmp_path):
-    predict(detector, [photos], tmp_path / "whole", raw="npy")
-    kill_after(2, detector, [photos], tmp_path / "out", raw="npy")
+    predict(detector, [photos], tmp_path / "whole", save_maps="npy")
+    kill_after(2, detector, [photos], tmp_path / "out", save_maps="npy")
     # Stop, go on, stop again, go on.
     with pytest.raises(KilledError):
-        predict(detector, [photos], tmp_path / "out", raw="npy", engine=dying_after(1, detector))
-    prediction, messages = resume(detector, [photos], tmp_path / "out", raw="npy", workers=2)
+        predict(detector, [photos], tmp_path / "out", save_maps="npy", engine=dying_after(1, detector))
+    prediction, messages = resume(detector, [photos], tmp_path / "out", save_maps="npy", workers=2)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert messages == [f"{tmp_path / 'out'}: going on with an unfinished run, {3 * CHUNK} images done"]
     assert (prediction.images, prediction.resumed) == (IMAGES, 3 * CHUNK)
@@ -87,10 +87,12 @@ def test_a_finished_run_is_done_again(detector, photos, tmp_path):
         assert (prediction.resumed, messages) == (0, [])
 
 
-@pytest.mark.parametrize("difference", ["another rate", "other pictures", "another model", "another runtime", "fresh"])
+@pytest.mark.parametrize(
+    "difference", ["another rate", "other pictures", "another model", "another runtime", "restart"]
+)
 def test_another_run_starts_over(detector, tiny_model, photos, tmp_path, difference, monkeypatch):
     kill_after(2, detector, [photos], tmp_path / "out")
-    options: dict[str, object] = {"raw": "npy"} if difference == "other pictures" else {}
+    options: dict[str, object] = {"save_maps": "npy"} if difference == "other pictures" else {}
     if difference == "another rate":
         detector = Detector.load(tiny_model, false_alarm_rate=0.5, threads=1)
     elif difference == "another model":
@@ -98,8 +100,8 @@ def test_another_run_starts_over(detector, tiny_model, photos, tmp_path, differe
         detector.fingerprint = "another"
     elif difference == "another runtime":
         monkeypatch.setattr("onnxruntime.__version__", "99.0")
-    elif difference == "fresh":
-        options["fresh"] = True
+    elif difference == "restart":
+        options["restart"] = True
     prediction, messages = resume(detector, [photos], tmp_path / "out", **options)
     predict(detector, [photos], tmp_path / "whole", **options)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -108,7 +110,7 @@ def test_another_run_starts_over(detector, tiny_model, photos, tmp_path, differe
         f"{tmp_path / 'out'}: starting over; "
         + (
             "the unfinished run in it is dropped"
-            if difference == "fresh"
+            if difference == "restart"
             else "the unfinished run in it had another model or other options"
         )
     ]
@@ -190,7 +192,7 @@ def test_two_runs_do_not_write_into_one_folder(detector, photos, tmp_path):
     def second_run(waiting) -> Iterator:
         with pytest.raises(BlemishError, match="another run is writing into this folder"):
             predict(detector, [photos], tmp_path / "out")
-        yield from in_threads(detector, workers=1)(waiting)
+        yield from ThreadEngine(detector, workers=1)(waiting)
 
     assert predict(detector, [photos], tmp_path / "out", engine=second_run, heatmaps=False).images == IMAGES
 
@@ -223,7 +225,16 @@ def test_killed_three_times_at_random_and_resumed_gives_the_same_rows(tiny_model
             save_image(tmp_path / f"photos/{i}.png", stained(i) if i % 9 == 0 else noise(i))
         else:
             os.symlink(f"{i % 100}.png", tmp_path / f"photos/{i}.png")
-    command = [sys.executable, "-m", "blemish", "predict", str(tiny_model), str(tmp_path / "photos"), "--raw", "npy"]
+    command = [
+        sys.executable,
+        "-m",
+        "blemish",
+        "predict",
+        str(tiny_model),
+        str(tmp_path / "photos"),
+        "--save-maps",
+        "npy",
+    ]
     started = time.monotonic()
     subprocess.run([*command, "-o", str(tmp_path / "whole")], check=True, capture_output=True)
     seconds = time.monotonic() - started

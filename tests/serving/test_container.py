@@ -76,7 +76,16 @@ def test_nothing_else_can_be_written_there(out: Path) -> None:
     "arguments",
     [
         lambda model, parts, out: ["predict", model, parts / "test", "-o", out / "results", "--json"],
-        lambda model, parts, out: ["predict", model, parts / "test", "-o", out / "results", "--raw", "tiff", "--json"],
+        lambda model, parts, out: [
+            "predict",
+            model,
+            parts / "test",
+            "-o",
+            out / "results",
+            "--save-maps",
+            "tiff",
+            "--json",
+        ],
         lambda model, parts, out: ["evaluate", model, parts, "--json"],
         lambda model, parts, out: ["report", model, parts, "-o", out / "report.html", "--json"],
         lambda model, parts, out: ["audit", model, parts, "-o", out / "audit.html", "--json"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from blemish.cli.aliases import renamed_option
 from blemish.cli.common import (
     FILE,
     cautions,
@@ -21,7 +22,7 @@ from blemish.cli.common import (
 from blemish.imaging.results import check_own_table
 from blemish.io.text import printable
 from blemish.model.detector import Detector
-from blemish.prediction import Frames, Prediction, RawFormat, TableFormat, predict, read_list
+from blemish.prediction import Frames, MapFormat, Prediction, TableFormat, predict, read_list
 from blemish.prediction.tables import table_name
 from blemish.process.threads import cores
 
@@ -32,10 +33,15 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
 @click.argument("model", type=FILE)
 @click.argument("paths", type=NAME, nargs=-1)
 @click.option("-o", "--output", type=FILE, required=True, metavar="OUT", help="Folder for the results.")
-@click.option("--list", "list_file", type=NAME, metavar="FILE", help="Text file with one path a line; - for stdin.")
+@renamed_option(
+    "--from-file", old="--list", type=NAME, metavar="FILE", help="Text file with one path a line; - for stdin."
+)
 @click.option("--no-heatmaps", is_flag=True, help="Draw no overlays.")
-@click.option(
-    "--raw", type=click.Choice(["tiff", "npy"]), help="Also write anomaly maps as 32-bit files at image size."
+@renamed_option(
+    "--save-maps",
+    old="--raw",
+    type=click.Choice(["tiff", "npy"]),
+    help="Also write anomaly maps as 32-bit files at image size.",
 )
 @click.option(
     "--format", "table", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="Of the table."
@@ -64,7 +70,9 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
     help="Score on Ray: on this machine, or on the cluster at ADDRESS (auto, host:6379, ray://host:10001).",
 )
 @threads_option
-@click.option("--fresh", is_flag=True, help="Score everything again, also what an unfinished run has done.")
+@renamed_option(
+    "--restart", old="--fresh", is_flag=True, help="Score every image again and drop an unfinished run's rows."
+)
 @model_rate_option
 @ignore_option
 @json_option
@@ -72,39 +80,41 @@ def command(
     model: Path,
     paths: tuple[str, ...],
     output: Path,
-    list_file: str | None,
+    from_file: str | None,
     no_heatmaps: bool,
-    raw: RawFormat | None,
+    save_maps: MapFormat | None,
     table: TableFormat,
     false_discovery_rate: float | None,
     frames: Frames,
     workers: int | None,
     ray: str | None,
-    fresh: bool,
+    restart: bool,
     false_alarm_rate: float | None,
     ignore: Path | None,
     as_json: bool,
 ) -> None:
     """Score images with MODEL. PATHS are files, folders (searched to any depth), patterns or URLs (s3://…).
 
-    OUT gets scores.csv, regions.json and a heatmap of every image in heatmaps/. A run that was killed goes on
-    where it stopped when it is started again.
+    OUT gets scores.csv, regions.json and a heatmap of every image in heatmaps/. A run that was killed is
+    resumed by the same command.
 
     \b
     Example:
       blemish predict screws.onnx line3/*.png -o out/
     """
-    if not paths and list_file is None:
-        raise click.UsageError("no images: give PATHS or --list FILE", click.get_current_context())
-    each = max(1, cores() // (workers or cores()))  # threads: as many images at a time as there are, each on one
-    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=each, ignore=ignore)
-    images: Iterable[str] = chain(paths, read_list(list_file) if list_file is not None else ())
-    check_own_table(output, [model] if list_file is None else [model, list_file])
+    if not paths and from_file is None:
+        raise click.UsageError("no images: give PATHS or --from-file FILE", click.get_current_context())
+    threads = max(1, cores() // (workers or cores()))  # of the network, for each of the images scored at a time
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=threads, ignore=ignore)
+    images: Iterable[str] = chain(paths, read_list(from_file) if from_file is not None else ())
+    check_own_table(output, [model] if from_file is None else [model, from_file])
     engine = None
     if ray is not None:
-        from blemish.prediction.ray_engine import on_ray
+        from blemish.prediction.ray_engine import RayEngine
 
-        engine = on_ray(model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate, ignore=ignore)
+        engine = RayEngine(
+            model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate, ignore=ignore
+        )
     with open_screen() as screen:
         for sentence in cautions(detector):
             screen.notify(sentence)
@@ -113,21 +123,21 @@ def command(
             images,
             output,
             heatmaps=not no_heatmaps,
-            raw=raw,
+            save_maps=save_maps,
             table=table,
             false_discovery_rate=false_discovery_rate,
             frames=frames,
             workers=workers or cores(),
             engine=engine,
-            fresh=fresh,
+            restart=restart,
             progress=screen.stage("scoring"),
             notify=screen.notify,
         )
-    places = [table_name(table), "regions.json"] + ["heatmaps/"] * (not no_heatmaps) + ["maps/"] * bool(raw)
-    emit({"images": prediction.images} | asdict(prediction), _as_text(prediction, output, places), as_json=as_json)
+    outputs = [table_name(table), "regions.json"] + ["heatmaps/"] * (not no_heatmaps) + ["maps/"] * bool(save_maps)
+    emit({"images": prediction.images} | asdict(prediction), _as_text(prediction, output, outputs), as_json=as_json)
 
 
-def _as_text(prediction: Prediction, out: Path, places: list[str]) -> str:
+def _as_text(prediction: Prediction, out: Path, outputs: list[str]) -> str:
     before = f" ({prediction.resumed:,} of them before)" if prediction.resumed else ""
     counts = [
         f"{prediction.images:,} image{'s' * (prediction.images != 1)}{before} in {duration(prediction.seconds)}",
@@ -139,7 +149,7 @@ def _as_text(prediction: Prediction, out: Path, places: list[str]) -> str:
         counts.append(f"{prediction.failed:,} unreadable")
     if prediction.discoveries is not None:
         counts.append(f"{prediction.discoveries:,} discovered")
-    lines = [" · ".join(counts), "  ".join(f"{printable(out)}/{place}" for place in places)]
+    lines = [" · ".join(counts), "  ".join(f"{printable(out)}/{name}" for name in outputs)]
     if prediction.drift is not None and prediction.drift.image is not None:
         lines.append(f"{prediction.drift.statement} ({prediction.drift.image})")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The list of images and their rows on disk while a run lasts: what a killed run leaves, the next one goes on with."""
+"""The list of images and their rows, on disk while a run lasts, from which a killed run is resumed."""
 
 import os
 import sqlite3
@@ -13,26 +13,26 @@ from blemish.errors import BlemishError
 from blemish.imaging.results import JOURNAL as FILE
 from blemish.io.text import counted, printable
 from blemish.prediction.engine import Chunk, Item, Row, file_state
-from blemish.prediction.outputs import PictureNames, Places, Wanted, identity
+from blemish.prediction.outputs import OutputPaths, OutputSpec, PictureNames, identity
 
-SECONDS_TO_LOSE = 1.0  # a commit waits for the disk: rows of this time share one
+COMMIT_SECONDS = 1.0  # a commit waits for the disk, so the rows of this time share one; a kill loses them
 
 # Names are bytes: a file name need not be text. `path` tells images apart, `name` is the path as it was given.
 _TABLE = """
 CREATE TABLE images (
     position INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, name BLOB NOT NULL,
-    state TEXT, verdict TEXT, score REAL, p_value REAL, regions TEXT, fault TEXT, brightness REAL, sharpness REAL,
+    state TEXT, verdict TEXT, score REAL, p_value REAL, regions TEXT, error TEXT, brightness REAL, sharpness REAL,
     remark TEXT
 )
 """
-_FIELDS = ("state", "verdict", "score", "p_value", "regions", "fault", "brightness", "sharpness", "remark")  # of a Row
+_FIELDS = ("state", "verdict", "score", "p_value", "regions", "error", "brightness", "sharpness", "remark")  # of a Row
 _RESULT = ", ".join(_FIELDS)
-_SCORED = "verdict IS NOT NULL AND fault IS NULL"
+_SCORED = "verdict IS NOT NULL AND error IS NULL"
 
 
 @dataclass(frozen=True)
-class Carried:
-    """What of an earlier, unfinished run goes on in this one."""
+class ResumeSummary:
+    """What a run takes over from an unfinished one: rows kept, and images added, removed and changed since."""
 
     done: int
     added: int
@@ -55,18 +55,18 @@ class Journal:
     Attributes:
         total: images in the list.
         done: images with a row.
-        earlier: what becomes of an unfinished run in the folder, in words; None if there was none.
+        earlier: a sentence on the unfinished run in the folder and what becomes of it; None if there was none.
     """
 
-    def __init__(self, connection: sqlite3.Connection, wanted: Wanted) -> None:
+    def __init__(self, connection: sqlite3.Connection, spec: OutputSpec) -> None:
         self._connection = connection
-        self._wanted = wanted
+        self._spec = spec
         self._committed = time.monotonic()
         self.total = self.done = 0
         self.earlier: str | None = None
 
     def pending(self, size: int) -> Iterator[Chunk]:
-        """The images without a row, in chunks that begin at every `size`-th place in the list."""
+        """The images without a row, in chunks that begin at every `size`-th image of the list."""
         names = self._names()
         for start in range(0, self.total, size):
             rows = self._connection.execute(
@@ -76,24 +76,24 @@ class Journal:
             ).fetchall()
             if rows:
                 yield [
-                    self._item(position, os.fsdecode(name), self._wanted.places(os.fsdecode(path), names))
+                    self._item(position, os.fsdecode(name), self._spec.paths(os.fsdecode(path), names))
                     for position, path, name in rows
                 ]
 
-    def _item(self, position: int, name: str, places: Places) -> Item:
-        return Item(position, name, places, self._wanted.frame(name))
+    def _item(self, position: int, name: str, outputs: OutputPaths) -> Item:
+        return Item(position, name, outputs, self._spec.frame(name))
 
     def record(self, rows: Iterable[Row]) -> None:
-        """Keeps the rows of images that are done, pictures and all."""
+        """Keeps the rows of images whose output files are written."""
         values = [(*(getattr(row, name) for name in _FIELDS), row.position) for row in rows]
         settings = ", ".join(f"{name}=?" for name in _FIELDS)
         self._connection.executemany(f"UPDATE images SET {settings} WHERE position=?", values)
         self.done += len(values)
-        if time.monotonic() - self._committed > SECONDS_TO_LOSE:
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
     def commit(self) -> None:
-        """Brings the rows to the disk."""
+        """Writes the rows to the disk."""
         self._connection.execute("COMMIT")
         self._connection.execute("BEGIN")
         self._committed = time.monotonic()
@@ -108,7 +108,7 @@ class Journal:
         """The number of images with each verdict."""
         return Counter(dict(self._connection.execute("SELECT verdict, count(*) FROM images GROUP BY verdict")))
 
-    def begin(self, settings: str, images: Iterable[str], *, fresh: bool) -> None:
+    def begin(self, settings: str, images: Iterable[str], *, restart: bool) -> None:
         """Writes the list of images and takes over the rows of an unfinished run with the same settings."""
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         earlier = self._connection.execute("SELECT settings, parent FROM run").fetchone() if "run" in tables else None
@@ -121,12 +121,12 @@ class Journal:
         self._connection.execute("DELETE FROM run")
         self._connection.execute("INSERT INTO run VALUES (?, ?)", (settings, os.fsencode(parent)))
         if earlier is not None:
-            if fresh:
+            if restart:
                 self.earlier = "starting over; the unfinished run in it is dropped"
             elif earlier[0] != settings:
                 self.earlier = "starting over; the unfinished run in it had another model or other options"
             else:
-                self.earlier = str(self._carry_over(os.fsdecode(earlier[1])))
+                self.earlier = str(self._take_over_rows(os.fsdecode(earlier[1])))
             self._connection.execute("DROP TABLE earlier")
         (self.total,) = self._connection.execute("SELECT count(*) FROM images").fetchone()
         self.commit()
@@ -156,31 +156,33 @@ class Journal:
 
         return PictureNames(parent, listed)
 
-    def _carry_over(self, parent: str) -> Carried:
-        """Takes over the rows whose file is as it was and whose pictures keep their names; removes other pictures.
+    def _take_over_rows(self, parent: str) -> ResumeSummary:
+        """Takes over the rows whose file has not changed and whose output files keep their names; removes other files.
 
-        Unreadable images are tried again: it may have been the network.
+        Unreadable images are read again: the cause may have been the network.
         """
         self._connection.execute(
             f"UPDATE images SET ({_RESULT}) = (SELECT {_RESULT} FROM earlier WHERE earlier.path = images.path) "
             f"WHERE path IN (SELECT path FROM earlier WHERE {_SCORED})"
         )
-        before, now = self._names("earlier", parent), self._names()
-        changed = 0
+        earlier_names, names = self._names("earlier", parent), self._names()
+        n_changed = 0
         for path, state in self._connection.execute(f"SELECT path, iif({_SCORED}, state, NULL) FROM earlier"):
-            places = self._wanted.places(os.fsdecode(path), before)
-            found = self._connection.execute("SELECT name FROM images WHERE path = ?", (path,)).fetchone()
-            other = found is not None and state is not None and file_state(self._file(found[0])) != state
-            changed += other
-            if found is None or other or self._wanted.places(os.fsdecode(path), now) != places:
+            outputs = self._spec.paths(os.fsdecode(path), earlier_names)
+            row = self._connection.execute("SELECT name FROM images WHERE path = ?", (path,)).fetchone()
+            changed = row is not None and state is not None and file_state(self._file(row[0])) != state
+            n_changed += changed
+            if row is None or changed or self._spec.paths(os.fsdecode(path), names) != outputs:
                 self._connection.execute("UPDATE images SET verdict = NULL WHERE path = ?", (path,))
-                places.remove()
+                outputs.remove()
         (self.done,) = self._connection.execute(f"SELECT count(*) FROM images WHERE {_SCORED}").fetchone()
-        return Carried(self.done, self._missing("images", "earlier"), self._missing("earlier", "images"), changed)
+        return ResumeSummary(
+            self.done, self._missing("images", "earlier"), self._missing("earlier", "images"), n_changed
+        )
 
     def _file(self, name: bytes) -> str:
         """The path of the file behind the name of an image."""
-        return self._item(0, os.fsdecode(name), Places(None, None)).file
+        return self._item(0, os.fsdecode(name), OutputPaths(None, None)).file
 
     def _missing(self, table: str, other: str) -> int:
         query = f"SELECT count(*) FROM {table} WHERE path NOT IN (SELECT path FROM {other})"
@@ -189,18 +191,18 @@ class Journal:
 
 
 @contextmanager
-def open_journal(wanted: Wanted) -> Iterator[Journal]:
-    """The journal in the results' folder; gone when the block ends, and kept by an exception if there are rows.
+def open_journal(spec: OutputSpec) -> Iterator[Journal]:
+    """The journal in the results' folder; removed when the block ends, kept after an exception if it has rows.
 
-    Raises BlemishError where another process holds it, or the disk refuses.
+    Raises BlemishError where another process holds it or it cannot be written.
     """
-    path = wanted.out / FILE
-    with _faults(path), closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+    path = spec.out / FILE
+    with _sqlite_errors(path), closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
         keep = False
         try:
-            yield Journal(connection, wanted)
+            yield Journal(connection, spec)
         except BaseException:
             connection.rollback()
             keep = _has_rows(connection)
@@ -218,14 +220,14 @@ def _has_rows(connection: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def _faults(path: Path) -> Iterator[None]:
+def _sqlite_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise BlemishError(f"cannot write {printable(path)}: {_fault(error)}") from error
+        raise BlemishError(f"cannot write {printable(path)}: {_reason(error)}") from error
 
 
-def _fault(error: sqlite3.Error) -> str:
+def _reason(error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_BUSY:
         return "another run is writing into this folder; wait for its end, or choose another folder"

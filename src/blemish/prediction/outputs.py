@@ -1,4 +1,4 @@
-"""The pictures of an image: where they go, and how they are written."""
+"""The output files of an image, overlay and anomaly map: their paths and their encoding."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from blemish.io.storage import is_url
 
 LONGEST_FILE_NAME, LONGEST_PATH = 255, 3000  # bytes; below OUT, which has a length of its own
 
-RawFormat = Literal["tiff", "npy"]
+MapFormat = Literal["tiff", "npy"]
 
 
 @dataclass(frozen=True)
@@ -66,26 +66,33 @@ def _is_utf8(name: bytes) -> bool:
 
 
 @dataclass(frozen=True)
-class Places:
-    """The files for one image's pictures; None where that picture is not wanted."""
+class OutputPaths:
+    """The output files of one image; None where that file is not written."""
 
     overlay: Path | None
-    raw: Path | None
+    anomaly_map: Path | None
 
     def remove(self) -> None:
-        """Removes the pictures that are there."""
-        for place in (self.overlay, self.raw):
-            if place is not None:
-                place.unlink(missing_ok=True)
+        """Removes the files that exist."""
+        for path in (self.overlay, self.anomaly_map):
+            if path is not None:
+                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a run reads of each image, the first frame or all `frames`, and the pictures that it writes into `out`."""
+class OutputSpec:
+    """What a run reads of each image and writes for it.
+
+    Attributes:
+        out: the folder of the results.
+        overlays: whether an overlay of every image is drawn.
+        maps: the format of the anomaly maps; None where none are written.
+        frames: whether every frame of a file is an image of its own; otherwise only the first frame is read.
+    """
 
     out: Path
     overlays: bool
-    raw: RawFormat | None
+    maps: MapFormat | None
     frames: bool = False
 
     def frame(self, name: str) -> int | None:
@@ -94,14 +101,14 @@ class Wanted:
 
     @property
     def folders(self) -> list[Path]:
-        """The folders for them."""
-        return [self.out / HEATMAPS] * self.overlays + [self.out / MAPS] * bool(self.raw)
+        """The folders of the output files."""
+        return [self.out / HEATMAPS] * self.overlays + [self.out / MAPS] * bool(self.maps)
 
-    def places(self, path: str, names: PictureNames) -> Places:
-        """The places for the image with this `identity`."""
-        return Places(
+    def paths(self, path: str, names: PictureNames) -> OutputPaths:
+        """The output files of the image with this `identity`."""
+        return OutputPaths(
             overlay=self.out / HEATMAPS / names.name(path, ".png") if self.overlays else None,
-            raw=self.out / MAPS / names.name(path, f".{self.raw}") if self.raw else None,
+            anomaly_map=self.out / MAPS / names.name(path, f".{self.maps}") if self.maps else None,
         )
 
 
@@ -110,10 +117,10 @@ def identity(image: str) -> str:
     return os.path.normpath("/" + image.replace("://", "/", 1)) if is_url(image) else os.path.abspath(image)
 
 
-def raw_bytes(anomaly_map: npt.NDArray[np.float32], place: Path) -> bytes:
-    """An anomaly map (H, W) as a file of the kind that the place's suffix says."""
+def encode_map(anomaly_map: npt.NDArray[np.float32], path: Path) -> bytes:
+    """An anomaly map (H, W) as a file of the kind that the suffix of `path` says."""
     buffer = io.BytesIO()  # memory first: Pillow reports a full disk as an encoder error without saying so
-    if place.suffix == ".npy":
+    if path.suffix == ".npy":
         np.save(buffer, anomaly_map, allow_pickle=False)
     else:
         Image.fromarray(anomaly_map).save(buffer, format="TIFF", software=SIGNATURE)

@@ -11,7 +11,6 @@ import socket
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,21 +19,21 @@ from blemish.errors import BlemishError
 from blemish.io.files import temporary_folder
 from blemish.io.text import printable
 from blemish.model.detector import Detector
-from blemish.prediction.engine import Chunk, Engine, Item, Row, score_chunk
+from blemish.prediction.engine import Chunk, Item, Row, score_chunk
 from blemish.prediction.journal import FILE
-from blemish.prediction.outputs import Places
+from blemish.prediction.outputs import OutputPaths
 
 if TYPE_CHECKING:
     import pyarrow
 
 # Columns and their Arrow types. File names are bytes: they need not be text.
-ITEM_TYPES = {"position": "int64", "name": "binary", "overlay": "binary", "raw": "binary", "frame": "int64"}
+ITEM_TYPES = {"position": "int64", "name": "binary", "overlay": "binary", "anomaly_map": "binary", "frame": "int64"}
 ROW_TYPES = {
     "position": "int64", "state": "string", "verdict": "string", "score": "float64", "p_value": "float64",
-    "regions": "string", "fault": "string", "brightness": "float64", "sharpness": "float64",
+    "regions": "string", "error": "string", "brightness": "float64", "sharpness": "float64",
     "remark": "string",
 }  # fmt: skip
-REFUSAL = "refusal"
+RUN_ERROR = "run error"
 
 LOCAL = "local"
 SECONDS_TO_ANSWER = 10
@@ -65,20 +64,20 @@ class ScoreChunk:
             file = folder / job.model_name
             file.write_bytes(job.model)
             self._detector = Detector.load(file, false_alarm_rate=job.false_alarm_rate, threads=1, ignore=job.ignore)
-        if os.path.isdir(job.folder):  # without it, an image with a relative name is told as missing
+        if os.path.isdir(job.folder):  # without this folder, an image with a relative name is reported as missing
             os.chdir(job.folder)
         self._out = job.out
 
     def __call__(self, table: "pyarrow.Table") -> "pyarrow.Table":
-        """Items to rows, both as Arrow tables with one column a field; a refusal is a table of another kind."""
+        """Items to rows, both as Arrow tables with one column a field; or a table with the error that ends the run."""
         try:
             return _as_table(self._rows(table), ROW_TYPES)
-        except BlemishError as error:  # as an exception it would lose its words on the way back
-            return _as_table([{REFUSAL: str(error)}], {REFUSAL: "string"})
+        except BlemishError as error:  # Ray would wrap an exception and lose its sentence
+            return _as_table([{RUN_ERROR: str(error)}], {RUN_ERROR: "string"})
 
     def _rows(self, table: "pyarrow.Table") -> list[dict[str, Any]]:
         chunk = [_item(**columns) for columns in table.to_pylist()]
-        if any(item.places != Places(None, None) for item in chunk) and not os.path.exists(f"{self._out}/{FILE}"):
+        if any(item.outputs != OutputPaths(None, None) for item in chunk) and not os.path.exists(f"{self._out}/{FILE}"):
             raise BlemishError(
                 f"the machine {platform.node()} does not see {printable(self._out)}: name a folder that all machines "
                 "share, or leave out the pictures with --no-heatmaps"
@@ -86,20 +85,12 @@ class ScoreChunk:
         return [asdict(row) for row in score_chunk(self._detector, chunk)]
 
 
-def on_ray(
-    model: Path,
-    out: Path,
-    *,
-    address: str = LOCAL,
-    workers: int | None = None,
-    false_alarm_rate: float | None = None,
-    ignore: Path | None = None,
-) -> Engine:
+class RayEngine:
     """An engine for `predict` that scores on Ray.
 
     Args:
         model: the model file.
-        out: the folder for the results; pictures need one that all machines see under this path.
+        out: the folder for the results; overlays and maps need one that all machines see under this path.
         address: "local" starts Ray on this machine, "auto" or host:port joins a cluster.
         workers: actors, one core each; all cores that Ray has unless said otherwise.
         false_alarm_rate, ignore: as for `Detector.load`.
@@ -107,44 +98,56 @@ def on_ray(
     Raises:
         BlemishError: Ray is not installed, the address is none, or nothing answers there.
     """
-    _import_ray()
-    if address not in (LOCAL, "auto"):
-        if ":" not in address:
-            raise BlemishError(
-                f"{printable(address)} is no address of Ray's: give auto, host:6379 or ray://host:10001, or put --ray "
-                "behind everything else to run on this machine"
-            )
-        _refuse_silent(address)
-    job = Job(
-        model.name,
-        model.read_bytes(),
-        false_alarm_rate,
-        folder=os.getcwd(),
-        out=os.path.abspath(out),
-        ignore=None if ignore is None else os.path.abspath(ignore),
-    )
-    return partial(_on_ray, job, address, workers)
 
+    def __init__(
+        self,
+        model: Path,
+        out: Path,
+        *,
+        address: str = LOCAL,
+        workers: int | None = None,
+        false_alarm_rate: float | None = None,
+        ignore: Path | None = None,
+    ) -> None:
+        _import_ray()
+        if address not in (LOCAL, "auto"):
+            if ":" not in address:
+                raise BlemishError(
+                    f"{printable(address)} is no address of Ray's: give auto, host:6379 or ray://host:10001, or put "
+                    "--ray behind everything else to run on this machine"
+                )
+            _check_reachable(address)
+        self._address = address
+        self._workers = workers
+        self._job = Job(
+            model.name,
+            model.read_bytes(),
+            false_alarm_rate,
+            folder=os.getcwd(),
+            out=os.path.abspath(out),
+            ignore=None if ignore is None else os.path.abspath(ignore),
+        )
 
-def _on_ray(job: Job, address: str, workers: int | None, chunks: Iterable[Chunk]) -> Generator[list[Row], None, None]:
-    waiting = iter(chunks)
-    with _connected(address, workers) as ray:
-        actors = workers or int(ray.cluster_resources()["CPU"])
-        while tables := [_as_table(_columns(chunk), ITEM_TYPES) for chunk in islice(waiting, CHUNKS_AT_A_TIME)]:
-            # One block a chunk, so that chunks stay whole: images keep their company in the network.
-            scored = ray.data.from_arrow(tables).map_batches(
-                ScoreChunk,
-                fn_constructor_args=(job,),
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=min(actors, len(tables))),
-                num_cpus=1,
-            )
-            for table in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
-                rows = table.to_pylist()
-                if REFUSAL in table.column_names:
-                    raise BlemishError(rows[0][REFUSAL])
-                yield [Row(**columns) for columns in rows]
+    def __call__(self, chunks: Iterable[Chunk]) -> Generator[list[Row], None, None]:
+        """Gives the rows of every chunk as they come back, in any order of the chunks."""
+        waiting = iter(chunks)
+        with _connected(self._address, self._workers) as ray:
+            actors = self._workers or int(ray.cluster_resources()["CPU"])
+            while tables := [_as_table(_columns(chunk), ITEM_TYPES) for chunk in islice(waiting, CHUNKS_AT_A_TIME)]:
+                # One block a chunk, so that a chunk stays whole and its images share batches as without Ray.
+                scored = ray.data.from_arrow(tables).map_batches(
+                    ScoreChunk,
+                    fn_constructor_args=(self._job,),
+                    batch_size=None,
+                    batch_format="pyarrow",
+                    compute=ray.data.ActorPoolStrategy(size=min(actors, len(tables))),
+                    num_cpus=1,
+                )
+                for table in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    rows = table.to_pylist()
+                    if RUN_ERROR in table.column_names:
+                        raise BlemishError(rows[0][RUN_ERROR])
+                    yield [Row(**columns) for columns in rows]
 
 
 @contextmanager
@@ -166,7 +169,7 @@ def _connected(address: str, workers: int | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _refuse_silent(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raises BlemishError where nothing listens at host:port: Ray itself would go on trying for ten minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
@@ -198,21 +201,23 @@ def _columns(chunk: Chunk) -> list[dict[str, Any]]:
         {
             "position": item.position,
             "name": os.fsencode(item.name),
-            "overlay": _absolute(item.places.overlay),
-            "raw": _absolute(item.places.raw),
+            "overlay": _absolute(item.outputs.overlay),
+            "anomaly_map": _absolute(item.outputs.anomaly_map),
             "frame": item.frame,
         }
         for item in chunk
     ]
 
 
-def _item(position: int, name: bytes, overlay: bytes | None, raw: bytes | None, frame: int | None = None) -> Item:
-    places = (None if place is None else Path(os.fsdecode(place)) for place in (overlay, raw))
-    return Item(position, os.fsdecode(name), Places(*places), frame)
+def _item(
+    position: int, name: bytes, overlay: bytes | None, anomaly_map: bytes | None, frame: int | None = None
+) -> Item:
+    paths = (None if path is None else Path(os.fsdecode(path)) for path in (overlay, anomaly_map))
+    return Item(position, os.fsdecode(name), OutputPaths(*paths), frame)
 
 
-def _absolute(place: Path | None) -> bytes | None:
-    return None if place is None else os.fsencode(os.path.abspath(place))
+def _absolute(path: Path | None) -> bytes | None:
+    return None if path is None else os.fsencode(os.path.abspath(path))
 
 
 def _as_table(rows: list[dict[str, Any]], types: dict[str, str]) -> "pyarrow.Table":

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,13 +20,14 @@ from blemish.conformal.split import Calibration
 from blemish.errors import BlemishError
 from blemish.imaging.outputs import check_folder_name
 from blemish.imaging.results import HEATMAPS, MAPS, Results, check_only_results, check_own_table
+from blemish.io.deprecation import renamed_arguments
 from blemish.io.files import make_folder
 from blemish.io.text import counted, printable
 from blemish.model.detector import Detector
-from blemish.prediction.engine import CHUNK, UNREADABLE, Engine, in_threads
+from blemish.prediction.engine import CHUNK, UNREADABLE, Engine, ThreadEngine
 from blemish.prediction.journal import Journal, open_journal
 from blemish.prediction.listing import each_frame, find_images
-from blemish.prediction.outputs import RawFormat, Wanted
+from blemish.prediction.outputs import MapFormat, OutputSpec
 from blemish.prediction.tables import TableFormat, key, require_packages, write_regions, write_table
 
 Frames = Literal["first", "all"]
@@ -70,81 +71,80 @@ class Prediction:
         return self.anomalous + self.unsure + self.ok
 
 
+@renamed_arguments(raw="save_maps", fresh="restart")
 def predict(
     detector: Detector,
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     heatmaps: bool = True,
-    raw: RawFormat | None = None,
+    save_maps: MapFormat | None = None,
     table: TableFormat = "csv",
     false_discovery_rate: float | None = None,
     frames: Frames = "first",
     workers: int = 1,
     engine: Engine | None = None,
-    fresh: bool = False,
+    restart: bool = False,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> Prediction:
     """Scores images and writes scores.csv, regions.json, heatmaps/ and maps/ into the folder `out`.
 
-    Pictures keep the images' folders below their common parent. An image that cannot be read gets a row with
-    the verdict "unreadable", and the others go on. Where `out` holds an unfinished run of the same model and
-    options, its rows are kept and only what is missing is scored; the table is that of one run. Memory does not
-    grow with the number of images.
+    Overlays and maps keep the images' folders below their common parent. An image that cannot be read gets a row with
+    the verdict "unreadable", and the run continues. Where `out` holds an unfinished run of the same model and options,
+    its rows are kept and only the missing images are scored; the table is that of one run. Memory does not grow with
+    the number of images.
+
+    Example:
+        detector = Detector.load("screws.onnx")
+        prediction = predict(detector, "line3/", "out/", save_maps="npy")
+        print(prediction.anomalous, "of", prediction.images, "are anomalous")
 
     Args:
         detector: the model.
         paths: image files, folders (searched to any depth), patterns such as `line?/*.png`, and URLs; one or several.
-        out: made where there is none.
+        out: the folder for the results; it is made if it does not exist.
         heatmaps: draw an overlay of every image.
-        raw: also write the anomaly maps, float32 (H, W) at each image's own size, in this format.
-        table: the format of the table.
+        save_maps: also write the anomaly maps, float32 (H, W) at each image's own size, in this format: "tiff", "npy".
+        table: the format of the table, "csv" or "parquet".
         false_discovery_rate: also say which images are discovered at this rate in all of them together, see
             `blemish.conformal.fdr`; 8 bytes an image have to fit into memory.
         frames: "all" makes each frame of a file with several a row of its own, called a.tif#1, a.tif#2, and so on; the
-            headers of all files are then read first. "first" scores the first and says so.
+            headers of all files are then read first. "first" scores the first frame and says so.
         workers: threads that score at the same time; load the detector with `threads=1` when there are several.
         engine: what scores instead of threads in this process, see `blemish.prediction.ray_engine`.
-        fresh: score everything again, whatever an unfinished run has left.
-        progress: called with the images done and all there are.
+        restart: score every image again and drop the rows of an unfinished run.
+        progress: called with the images done and the number of all images.
         notify: called with one sentence for every image that cannot be read, or only in part (such as values beyond the
             bit depth), and for an unfinished run.
+
+    Returns:
+        The number of images by verdict, and what else the run found.
 
     Raises:
         BlemishError: no image is found, none can be read, a result cannot be written, or a false-discovery rate is
             asked of a cross-conformal model.
     """
     started = time.perf_counter()
+    notify = notify or (lambda sentence: None)
     require_packages(table)
     if false_discovery_rate is not None:
         check_fdr_supported(detector.calibration, false_discovery_rate)
-    wanted = Wanted(Path(out), overlays=heatmaps, raw=raw, frames=frames == "all")
-    tell = notify or (lambda sentence: None)
-    check_folder_name(wanted.out)
-    check_own_table(wanted.out, () if detector.ignore is None else (detector.ignore.path,))
-    for folder in wanted.folders:
-        check_only_results(folder)
-    earlier = Results()
-    images = find_images(paths, results=earlier)
-    images = chain([next(images)], images)  # the complaint that there is none comes before the folder is made
-    if wanted.frames:
-        images = each_frame(images)
-    make_folder(wanted.out)
-    with open_journal(wanted) as journal:
-        journal.begin(_settings(detector, wanted), images, fresh=fresh)
-        if (sentence := earlier.sentence()) is not None:
-            tell(sentence)
-        if journal.earlier is not None:
-            _remove_litter(wanted.out)
-            tell(f"{printable(wanted.out)}: {journal.earlier}")
+    spec = OutputSpec(Path(out), overlays=heatmaps, maps=save_maps, frames=frames == "all")
+    _check_outputs(spec, detector)
+    left_out = Results()
+    images = _listed(paths, spec, left_out)
+    make_folder(spec.out)
+    with open_journal(spec) as journal:
+        journal.begin(_settings(detector, spec), images, restart=restart)
+        _notify_of_earlier_runs(journal, spec, left_out, notify)
         resumed = journal.done
-        _score(journal, engine or in_threads(detector, workers=workers), progress, tell)
+        _score(journal, engine or ThreadEngine(detector, workers=workers), progress, notify)
         discoveries = None
         if false_discovery_rate is not None:
-            discoveries = _discover(detector.calibration, journal, false_discovery_rate, tell)
-        write_table(journal.results(), wanted.out, table, discoveries=discoveries)
-        write_regions(journal.results(), wanted.out)
+            discoveries = _discover(detector.calibration, journal, false_discovery_rate, notify)
+        write_table(journal.results(), spec.out, table, discoveries=discoveries)
+        write_regions(journal.results(), spec.out)
         verdicts = journal.verdicts()
         drift = _drift(detector, journal) if detector.metadata.watched else None
     if verdicts[UNREADABLE] == verdicts.total():
@@ -160,17 +160,42 @@ def predict(
         seconds=time.perf_counter() - started,
         discoveries=None if discoveries is None else int(discoveries.discovered.sum()),
         drift=drift,
-        results_left_out=earlier.number,
+        results_left_out=left_out.number,
     )
 
 
-def _discover(calibration: Calibration, journal: Journal, rate: float, tell: Notify) -> Discoveries | None:
+def _check_outputs(spec: OutputSpec, detector: Detector) -> None:
+    """Raises BlemishError where the results would replace an input or files that Blemish has not written."""
+    check_folder_name(spec.out)
+    check_own_table(spec.out, () if detector.ignore is None else (detector.ignore.path,))
+    for folder in spec.folders:
+        check_only_results(folder)
+
+
+def _listed(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], spec: OutputSpec, left_out: Results
+) -> Iterator[str]:
+    """The names of all images. Raises BlemishError at once where there is none, before any folder is made."""
+    images = find_images(paths, results=left_out)
+    images = chain([next(images)], images)
+    return each_frame(images) if spec.frames else images
+
+
+def _notify_of_earlier_runs(journal: Journal, spec: OutputSpec, left_out: Results, notify: Notify) -> None:
+    if (sentence := left_out.sentence()) is not None:
+        notify(sentence)
+    if journal.earlier is not None:
+        _remove_partial_files(spec.out)
+        notify(f"{printable(spec.out)}: {journal.earlier}")
+
+
+def _discover(calibration: Calibration, journal: Journal, rate: float, notify: Notify) -> Discoveries | None:
     p_values = np.fromiter((row.p_value for _, row in journal.results() if row.p_value is not None), np.float64)
     if len(p_values) == 0:
         return None
     least = fewest_discoveries(len(p_values), calibration_images=calibration.images, false_discovery_rate=rate)
     if least > 1:
-        tell(
+        notify(
             f"{calibration.images:,} calibration images support discoveries among {len(p_values):,} images from "
             f"{least:,} at a time on: fewer would not be told from chance"
         )
@@ -189,49 +214,49 @@ def _drift(detector: Detector, journal: Journal) -> DriftReport:
     return DriftReport(None, None, None, check.images, check.statement())
 
 
-def _settings(detector: Detector, wanted: Wanted) -> str:
-    """All that decides over an image's row and pictures."""
+def _settings(detector: Detector, spec: OutputSpec) -> str:
+    """All that determines the row and the output files of an image."""
     return json.dumps(
         {
             "version": __version__,
             "model": detector.fingerprint,
             "versions": _versions(detector),
             "false_alarm_rate": detector.calibration.false_alarm_rate,
-            "heatmaps": wanted.overlays,
-            "raw": wanted.raw,
-            "frames": wanted.frames,
-            "rows": 2,  # goes up with the columns of the journal
+            "heatmaps": spec.overlays,
+            "maps": spec.maps,
+            "frames": spec.frames,
+            "rows": 3,  # counts up when the columns of the journal change
             "ignore": detector.ignore.fingerprint if detector.ignore else None,
         }
     )
 
 
 def _versions(detector: Detector) -> list[str]:
-    """Of the packages that decode, resize and score: another one may come to other last digits."""
+    """Versions of the packages that decode, resize and score: another version may give other last digits."""
     runtime = import_module(detector.metadata.runtime)  # onnxruntime and onnxruntime-gpu are one module
     return [PIL.__version__, np.__version__, str(runtime.__version__)]
 
 
-def _remove_litter(out: Path) -> None:
+def _remove_partial_files(out: Path) -> None:
     """Removes the files that were being written when a run was killed."""
     for folder, pattern in ((out, ".*.partial"), (out / HEATMAPS, "**/.*.partial"), (out / MAPS, "**/.*.partial")):
         for file in folder.glob(pattern):
             file.unlink()
 
 
-def _score(journal: Journal, engine: Engine, progress: Progress | None, tell: Notify) -> None:
+def _score(journal: Journal, engine: Engine, progress: Progress | None, notify: Notify) -> None:
     try:
         with closing(engine(journal.pending(CHUNK))) as chunks:
             for rows in chunks:
                 journal.record(rows)
-                for sentence in (text for row in rows for text in (row.fault, row.remark)):
+                for sentence in (text for row in rows for text in (row.error, row.remark)):
                     if sentence is not None:
-                        tell(sentence)
+                        notify(sentence)
                 if progress is not None:
                     progress(journal.done, journal.total)
-    except (KeyboardInterrupt, BlemishError) as error:  # the disk may be full: what is done stays done
+    except (KeyboardInterrupt, BlemishError) as error:  # the disk may be full: rows so far are kept
         journal.commit()
         if journal.done and isinstance(error, KeyboardInterrupt):
-            tell(f"{journal.done:,} of {counted(journal.total, 'image')} done: the same command goes on from here")
+            notify(f"{journal.done:,} of {counted(journal.total, 'image')} done: the same command goes on from here")
         raise
     journal.commit()

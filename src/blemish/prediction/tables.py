@@ -1,4 +1,4 @@
-"""The files that a finished run leaves beside its pictures: the table of scores and the regions."""
+"""The table of scores and the file of regions, which a finished run writes beside its output files."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +38,7 @@ def table_name(table: TableFormat) -> str:
 
 
 def require_packages(table: TableFormat) -> None:
-    """Raises BlemishError where the format needs a package that is not there: to be known before hours of work."""
+    """Raises BlemishError where the format needs a package that is missing, before any work is done."""
     if table == "parquet":
         _pyarrow()
 
@@ -68,7 +68,7 @@ def write_regions(results: Results, out: Path) -> None:
     with atomic_write(out / REGIONS, mode="w") as file:
         separator = "{\n"
         for name, row in results:
-            if row.fault is None:
+            if row.error is None:
                 file.write(f"{separator}{json.dumps(key(name), ensure_ascii=False)}: {row.regions}")
                 separator = ",\n"
         file.write("{}\n" if separator == "{\n" else "\n}\n")
@@ -83,9 +83,9 @@ def _quoted(path: str) -> str:
 
 
 def _with_discoveries(rows: Iterator[tuple[Any, ...]], discoveries: Discoveries) -> Iterator[tuple[Any, ...]]:
-    found = zip(discoveries.q_values.tolist(), discoveries.discovered.tolist(), strict=True)
+    values = zip(discoveries.q_values.tolist(), discoveries.discovered.tolist(), strict=True)
     for row in rows:
-        yield (*row, *((None, None) if row[1] is None else next(found)))
+        yield (*row, *((None, None) if row[1] is None else next(values)))
 
 
 def _write_parquet(rows: Iterator[tuple[Any, ...]], names: Sequence[str], path: Path) -> None:
