@@ -15,7 +15,8 @@ import numpy as np
 
 from blemish import Detector
 from blemish.imaging.heatmaps import encode_png, overlay
-from blemish.imaging.images import read_image, to_network_size
+from blemish.imaging.images import read_image
+from blemish.imaging.resizing import to_network_size
 from blemish.io.files import atomic_write
 from blemish.model.detector import BATCH_SIZE, ScoredImage
 from blemish.prediction import find_images, predict

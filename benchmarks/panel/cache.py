@@ -15,9 +15,10 @@ from torch import Tensor
 
 from blemish.datasets.duplicates import distinct
 from blemish.datasets.layouts import DataSet, Sample, read_data_set
-from blemish.datasets.pixels import read_pixels, shrink_mask
+from blemish.datasets.pixels import read_pixels
 from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
+from blemish.imaging.resizing import resize_mask
 from blemish.networks.timm_cnn import TimmCNN
 from panel.features import BATCH, SIZE
 
@@ -99,4 +100,4 @@ def _maps(images: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.float16]]:
 def _mask(sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     if sample.mask is None:
         return np.zeros((SIZE, SIZE), dtype=bool)
-    return shrink_mask(read_mask(sample.mask, size=size), (SIZE, SIZE))
+    return resize_mask(read_mask(sample.mask, size=size), (SIZE, SIZE), rule="any")

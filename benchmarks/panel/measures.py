@@ -13,9 +13,10 @@ import numpy.typing as npt
 from blemish.conformal.split import Calibration
 from blemish.datasets.layouts import Sample
 from blemish.evaluation.metrics import PixelMetrics, auroc
-from blemish.imaging.heatmaps import upscale
-from blemish.imaging.images import Size, load
+from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
+from blemish.imaging.resizing import upscale
+from blemish.imaging.types import Size
 from panel.features import SIZE
 from panel.methods import Score
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from blemish.conformal.cross import CrossCalibration
-from blemish.imaging.images import read_image, to_network_size
+from blemish.imaging.images import read_image
+from blemish.imaging.resizing import to_network_size
 from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
 from blemish.networks.timm_cnn import TimmCNN
 from promises.material import Material

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blemish.datasets.network_size import LEAST, MULTIPLE, Shape
+from blemish.imaging.headers import upright_size, upright_sizes
 from blemish.imaging.images import read_image
-from blemish.imaging.sizes import upright_size, upright_sizes
 from blemish.model.detector import Detector
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
 from blemish.synthetic.augment import ANY, Invariances

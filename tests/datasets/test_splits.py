@@ -1,11 +1,9 @@
 """How good images are split, and which are looked at where not all can be."""
 
-import itertools
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blemish.datasets.splits import Split, evenly, fold_nominal, split_nominal
+from blemish.datasets.splits import Split, fold_nominal, split_nominal
 
 RATES = st.sampled_from([0.3, 0.05, 0.01])
 SEEDS = st.integers(0, 5)
@@ -42,17 +40,3 @@ def test_every_image_calibrates_in_one_fold(images: int, share: float, seed: int
     assert sorted(index for split in splits for index in split.calibration) == list(range(images))
     for split in splits:
         check(split, images, validate=validate)
-
-
-@given(st.integers(1, 500), st.integers(2, 60))
-def test_a_choice_reaches_from_the_first_to_the_last_in_even_steps(things: int, most: int) -> None:
-    chosen = evenly(range(100, 100 + things), most)
-    assert len(chosen) == min(things, most)
-    assert (chosen[0], chosen[-1]) == (100, 99 + things)
-    steps = [later - earlier for earlier, later in itertools.pairwise(chosen)]
-    assert min(steps, default=1) >= 1
-    assert max(steps, default=1) - min(steps, default=1) <= 1
-
-
-def test_of_nothing_there_is_nothing() -> None:
-    assert evenly([], 5) == []

@@ -16,7 +16,7 @@ from blemish.datasets.inspection import examine
 from blemish.datasets.layouts import read_data_set
 from blemish.errors import BlemishError
 from blemish.imaging.annotations import Annotation, find_annotations
-from blemish.imaging.images import ImageError
+from blemish.imaging.errors import ImageError
 from blemish.imaging.masks import mask_files, mask_name, read_mask, read_mask_with_notes
 from blemish.imaging.shapes import decode_runs, fill_polygon, unpack_runs
 from helpers.images import noise, save_image, stained

@@ -25,7 +25,8 @@ from blemish.experiments.data.mvtec import open_mvtec
 from blemish.experiments.data.tasks import Fit
 from blemish.faithfulness.inpainting import Nominal
 from blemish.imaging.bit_depth import check_bits, depth_of, to_8_bit
-from blemish.imaging.images import ImageError, largest_value, load, read_image, read_picture
+from blemish.imaging.errors import ImageError
+from blemish.imaging.images import largest_value, load, read_image, read_picture
 from blemish.imaging.reading import Reading
 from blemish.imaging.survey import survey_depth
 from blemish.model.detector import Detector

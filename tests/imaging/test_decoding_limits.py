@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from blemish.imaging.decoding import open_image
+from blemish.imaging.errors import ImageError
 from blemish.imaging.formats import IMAGE_SUFFIXES
-from blemish.imaging.images import ImageError, read_image
+from blemish.imaging.images import read_image
 from blemish.imaging.limits import UnfitError
 from blemish.imaging.masks import read_mask
 from helpers.tiff_files import Page, write_tiff

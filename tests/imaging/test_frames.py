@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from blemish.imaging.decoding import open_image
+from blemish.imaging.errors import ImageError
 from blemish.imaging.frames import Frame
-from blemish.imaging.images import ImageError, frames_of, read_image, read_picture
+from blemish.imaging.images import read_image, read_picture
+from blemish.imaging.opening import frames_of
 from blemish.model.detector import Detector
 from blemish.prediction import predict
 from helpers.images import noise, save_image, stained

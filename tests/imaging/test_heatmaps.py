@@ -2,39 +2,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from skimage.color import rgb2lab
 
 from blemish.errors import BlemishError
-from blemish.imaging.heatmaps import ANNOTATED, FOUND, HeatmapScale, colourise, overlay, short, upscale
+from blemish.imaging.heatmaps import ANNOTATED, FOUND, HeatmapScale, colourise, overlay, short
 from blemish.imaging.regions import find_regions
 
 SCALE = HeatmapScale(low=1.0, high=6.0, threshold=2.0)
-
-
-def bilinear_weights(source: int, target: int) -> np.ndarray:
-    """The triangle filter written out: weights (target, source), wider where it shrinks."""
-    ratio = source / target
-    reach = max(ratio, 1.0)
-    weights = np.zeros((target, source))
-    for i in range(target):
-        centre = (i + 0.5) * ratio
-        for j in range(source):
-            weights[i, j] = max(0.0, 1 - abs(j + 0.5 - centre) / reach)
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-@given(st.tuples(*[st.integers(1, 12)] * 4), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
-def test_upscale_is_bilinear_and_antialiased(sides, seed):
-    height, width, new_height, new_width = sides
-    anomaly_map = np.random.default_rng(seed).random((height, width), dtype=np.float32) * 50
-    rows, columns = bilinear_weights(height, new_height), bilinear_weights(width, new_width)
-    result = upscale(anomaly_map, (new_height, new_width))
-    assert result.dtype == np.float32
-    np.testing.assert_allclose(result, rows @ anomaly_map @ columns.T, atol=1e-4)
 
 
 def test_the_threshold_has_the_same_colour_on_every_scale():

@@ -16,7 +16,7 @@ from blemish.datasets.layouts import read_data_set
 from blemish.errors import BlemishError
 from blemish.evaluation.metrics import PixelMetrics
 from blemish.evaluation.run import evaluate
-from blemish.imaging.ignore_mask import Ignore, enlarge, filling, shrink
+from blemish.imaging.ignore_mask import Ignore, filling, shrink
 from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
 from blemish.model.detector import Detector, FailedImage
@@ -324,7 +324,7 @@ def test_a_picture_shows_what_does_not_count(tiny_model: Path, tmp_path: Path) -
     (scored,) = detector.stream([image])
     picture = np.asarray(detector.explain(image, scored).convert("L"), dtype=float)[:256, :256]
     assert picture[:120].mean() < 0.7 * picture[136:].mean()
-    assert enlarge(scored.ignored, (256, 256))[:120].all()
+    assert scored.full_ignored()[:120].all()
 
 
 def test_whoever_forgets_the_masks_of_single_images_is_told(tmp_path: Path, run: Callable) -> None:

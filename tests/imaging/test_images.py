@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import IMAGE_SUFFIXES, ImageError, is_image_name, load, read_image, to_network_size
+from blemish.imaging.errors import ImageError
+from blemish.imaging.formats import IMAGE_SUFFIXES, is_image_name
+from blemish.imaging.images import load, read_image
 from blemish.imaging.masks import read_mask
+from blemish.imaging.resizing import to_network_size
 from blemish.io.text import printable
 
 as_user = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")

@@ -15,8 +15,8 @@ from blemish.datasets.inspection import examine
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.pixels import read_pixels
+from blemish.imaging.errors import ImageError
 from blemish.imaging.ignore_mask import Ignore
-from blemish.imaging.images import ImageError
 from blemish.imaging.mask_values import marked
 from blemish.imaging.masks import mask_files, mask_name, read_mask, read_mask_with_notes
 from helpers.images import noise, save_image

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import ImageError
+from blemish.imaging.errors import ImageError
 from blemish.imaging.sources import each_image, each_path
 from blemish.model.detector import Detector, FailedImage
 from blemish.prediction import find_images, predict

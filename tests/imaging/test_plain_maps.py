@@ -8,7 +8,8 @@ from PIL import Image
 
 from blemish.imaging import plain_maps
 from blemish.imaging.decoding import open_image
-from blemish.imaging.images import ImageError, read_image
+from blemish.imaging.errors import ImageError
+from blemish.imaging.images import read_image
 
 VALUES = np.random.default_rng(3).integers(0, 256, (7, 9, 3))
 

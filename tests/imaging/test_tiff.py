@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.imaging.images import ImageError, read_image
+from blemish.imaging.errors import ImageError
+from blemish.imaging.images import read_image
 from helpers.tiff_files import Page, write_tiff
 
 HEIGHT, WIDTH = 13, 19

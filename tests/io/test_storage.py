@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import ImageError, read_image
+from blemish.imaging.errors import ImageError
+from blemish.imaging.images import read_image
 from blemish.io.storage import is_url
 from blemish.model.detector import Detector
 from blemish.prediction import find_images, predict

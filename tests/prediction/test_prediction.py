@@ -16,8 +16,8 @@ from PIL import Image
 from blemish.datasets.layouts import natural_key, read_data_set
 from blemish.errors import BlemishError
 from blemish.evaluation.run import evaluate
+from blemish.imaging.errors import ImageError
 from blemish.imaging.heatmaps import encode_png
-from blemish.imaging.images import ImageError
 from blemish.model.detector import BATCH_SIZE, Detector, ScoredImage
 from blemish.prediction import engine as scoring
 from blemish.prediction import find_images, predict, read_list

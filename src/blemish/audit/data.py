@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from blemish.datasets.layouts import DataSet, Sample
 from blemish.datasets.mask_warnings import MaskCensus
-from blemish.datasets.splits import evenly
+from blemish.datasets.sampling import evenly
 from blemish.errors import BlemishError
+from blemish.imaging.errors import ImageError
 from blemish.imaging.ignore_mask import of_record
-from blemish.imaging.images import ImageError, read_picture, to_network_size
+from blemish.imaging.images import read_picture
 from blemish.imaging.masks import read_mask_with_notes
+from blemish.imaging.resizing import resize_mask, to_network_size
 from blemish.model.detector import BATCH_SIZE, Detector
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
@@ -145,5 +146,4 @@ def _read_painted(sample: Sample, own_size: tuple[int, int], size: tuple[int, in
         return np.zeros(size, dtype=bool)
     read = read_mask_with_notes(sample.mask, size=own_size)
     census.add(sample.mask, read.facts)
-    mask = Image.fromarray(read.pixels.astype(np.float32))
-    return np.asarray(mask.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 0
+    return resize_mask(read.pixels, size, rule="touched")

@@ -16,6 +16,7 @@ from scipy.stats import poisson
 
 from blemish.audit.data import Images, Maps, Mask
 from blemish.audit.patterns import edges, moved
+from blemish.imaging.regions import EIGHT_CONNECTED
 
 GRID = 32  # cells along either side of the frame
 JITTER = 5  # cells: a sixth of the frame either way
@@ -23,7 +24,6 @@ REPEATS = 999
 FEWEST = 3  # alarms that share a place
 ALIGNED = 0.1  # of the edges' energy is in what all images have in common
 COMMON = 0.25  # of the alarms at a place: what so many have in common is its region
-EIGHT = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def shared_places(maps: Maps, threshold: float, *, level: float, seed: int = 0) 
 
 def with_fringe(region: Mask) -> Mask:
     """A region (H, W) with what the evidence in it lights up around it, a sixteenth of the image."""
-    fringe: Mask = ndimage.binary_dilation(region, EIGHT, iterations=max(region.shape) // 16)
+    fringe: Mask = ndimage.binary_dilation(region, EIGHT_CONNECTED, iterations=max(region.shape) // 16)
     return fringe
 
 
@@ -126,7 +126,7 @@ def _surprise(counts: npt.NDArray[np.int64], expected: npt.NDArray[np.float64]) 
 def _region(evidence: Mask, centre: tuple[np.intp, ...]) -> Mask:
     """Where at least a quarter of the maps (n, H, W) have evidence, the part around the centre's cell."""
     size = evidence.shape[1:]
-    labels, _ = ndimage.label(evidence.mean(axis=0) >= COMMON, structure=EIGHT)
+    labels, _ = ndimage.label(evidence.mean(axis=0) >= COMMON, structure=EIGHT_CONNECTED)
     edges = [np.linspace(0, side, GRID + 1).astype(int) for side in size]
     cell = np.zeros(size, dtype=bool)
     cell[tuple(slice(along[c], along[c + 1]) for along, c in zip(edges, centre, strict=True))] = True

@@ -12,7 +12,6 @@ from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy.stats import binom
 
 from blemish.audit import findings
@@ -26,6 +25,7 @@ from blemish.audit.locations import Place, fixed_frame, shared_places, with_frin
 from blemish.audit.search import find_shared
 from blemish.datasets.layouts import DataSet
 from blemish.faithfulness.measures import mass_inside
+from blemish.imaging.resizing import resize_mask
 from blemish.io.text import capitalized
 from blemish.model.detector import Detector
 
@@ -125,8 +125,10 @@ def audit(
     progress = progress or (lambda stage, done, total: None)
     material = gather(detector, data, progress=progress)
     if interest is not None:
-        interest = _resized(interest, material.size)
-    statistics = measure(material.compared, ignored=_resized(material.ignored, material.compared.shape[1:3]))
+        interest = resize_mask(interest, material.size, rule="half")
+    statistics = measure(
+        material.compared, ignored=resize_mask(material.ignored, material.compared.shape[1:3], rule="half")
+    )
     ask = _Questions(detector, material, statistics, seed)
     found: list[Suspect] = []
     steps: list[Callable[[Sequence[Suspect]], list[Suspect]]]
@@ -160,7 +162,7 @@ class _Questions:
         if not material.anomalous.any():
             return []
         size = material.compared.shape[1:3]
-        unseen = np.stack([_resized(painted | material.ignored, size) for painted in material.painted])
+        unseen = np.stack([resize_mask(painted | material.ignored, size, rule="half") for painted in material.painted])
         found = find_shared(material.compared, self._statistics, unseen=unseen, seed=self._seed)
         tested = find_one_sided(found, material.anomalous, seed=self._seed)
         striking = [one for one in tested if one.p_value <= findings.SHARED][:MAX_SUSPECTS]
@@ -169,7 +171,7 @@ class _Questions:
     def _local(self, one: OneSided) -> Suspect:
         material, shared = self._material, one.shared
         assert shared.region is not None
-        region = _resized(shared.region, material.size) & ~material.ignored
+        region = resize_mask(shared.region, material.size, rule="half") & ~material.ignored
         carriers = np.flatnonzero(shared.carriers)
         taken, given, hidden = self._effects(carriers, region)
         return Suspect(
@@ -242,7 +244,7 @@ class _Questions:
         taken = None  # where all images are such alarms, there is nothing to cover it with
         if len(donors):
             taken = Effect(cover(self._detector, material, members, place.region, donors=donors))
-        region = _resized(place.region, material.compared.shape[1:3])
+        region = resize_mask(place.region, material.compared.shape[1:3], rule="half")
         aligned = fixed_frame(material.compared[~material.anomalous], region, seed=self._seed)
         note = ""
         if aligned:
@@ -307,14 +309,6 @@ def _to_cluster(material: Material) -> Indices:
     """The alarms, the highest scores first, and at least twenty images."""
     number = max(int(material.alarmed.sum()), min(MIN_CLUSTERED, len(material.samples)))
     return np.argsort(-material.scores, kind="stable")[:number]
-
-
-def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
-    """A mask at another size (height, width): a pixel is in it where most of it is."""
-    if mask.shape == size:
-        return mask
-    picture = Image.fromarray(mask.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(picture) >= 0.5
 
 
 def _whose(one: OneSided) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from blemish.errors import BlemishError
-from blemish.imaging.regions import EIGHT_NEIGHBOURS, check_anomaly_map
+from blemish.imaging.regions import EIGHT_CONNECTED, check_anomaly_map
 
 # Of the scores of images fitted to. Lower levels join what is apart, and the volume of noise drowns small defects.
 LEVEL_QUANTILE = 0.9
@@ -63,7 +63,7 @@ class RegionCalibration:
         check_anomaly_map(anomaly_map)
         values = anomaly_map.astype(np.float64)  # as in `find_regions`, so that the same pixels reach the threshold
         inside = values >= threshold
-        labels, found = ndimage.label(inside, structure=EIGHT_NEIGHBOURS)
+        labels, found = ndimage.label(inside, structure=EIGHT_CONNECTED)
         around, excesses = _excesses(values, self.level)
         # Over the pixels of regions only: a maximum by label over the whole map would sort it.
         regions = labels[inside] - 1  # (pixels,)
@@ -79,7 +79,7 @@ class RegionCalibration:
 def _excesses(anomaly_map: AnomalyMap, level: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Labels (h, w) of the 8-connected regions at the level and the excess of each; label 0, all below it, has none."""
     above = anomaly_map.astype(np.float64) - level
-    labels, found = ndimage.label(above >= 0, structure=EIGHT_NEIGHBOURS)
+    labels, found = ndimage.label(above >= 0, structure=EIGHT_CONNECTED)
     excesses = np.bincount(labels.ravel(), weights=above.ravel(), minlength=found + 1)
     excesses[0] = 0.0
     return labels, excesses

@@ -9,7 +9,7 @@ from blemish.datasets.families import HASHED, Reading, defect_below, split_by_ha
 from blemish.datasets.listing import Listing, list_files
 from blemish.datasets.names import fold, is_bad, is_filler, is_good, mask_place, natural_key
 from blemish.errors import BlemishError
-from blemish.imaging.images import is_image_name
+from blemish.imaging.formats import is_image_name
 from blemish.imaging.results import without_results
 from blemish.io.text import printable
 

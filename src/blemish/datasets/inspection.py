@@ -20,9 +20,10 @@ from blemish.datasets.layouts import DataSet, Folders, Layout, Sample, Split
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.near_duplicates import MAX_IMAGES, find, thumbnail
 from blemish.datasets.network_size import DISTORTED, Shape
-from blemish.datasets.splits import evenly
+from blemish.datasets.sampling import evenly
 from blemish.errors import BlemishError
-from blemish.imaging.images import ImageError, read_picture
+from blemish.imaging.errors import ImageError
+from blemish.imaging.images import read_picture
 from blemish.imaging.masks import MaskFacts, mask_files, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.imaging.survey import DepthSurvey, survey_depth

@@ -58,8 +58,9 @@ from blemish.datasets.names import is_classic_good, may_wrap, natural_key
 from blemish.datasets.split_file import SPLIT_FILE, read_split_file
 from blemish.errors import BlemishError
 from blemish.imaging.annotations import Annotations, find_annotations
+from blemish.imaging.errors import ImageError
+from blemish.imaging.formats import is_image_name
 from blemish.imaging.headers import read_header
-from blemish.imaging.images import ImageError, is_image_name
 from blemish.imaging.masks import MaskSource, read_mask
 from blemish.imaging.results import without_results
 from blemish.io.arguments import name, several_paths

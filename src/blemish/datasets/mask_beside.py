@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from blemish.datasets.names import SAME, names_a_mask, stems_of_image, stems_of_mask
+from blemish.imaging.errors import ImageError
 from blemish.imaging.headers import Header, read_header
-from blemish.imaging.images import ImageError, _read_upright
+from blemish.imaging.images import read_upright
 from blemish.process.threads import readers
 
 FEW = 32  # distinct values: more than masks of classes have, fewer than photographs
@@ -191,7 +192,7 @@ def _same_shape(one: Header, two: Header) -> bool:
 def _look(file: Path) -> _Look | None:
     """None where the file cannot be read."""
     try:
-        image = _read_upright(file)
+        image = read_upright(file)
         if image.mode.startswith("I") or image.mode == "F":
             pixels = np.asarray(image).ravel()
             many = len(np.unique(pixels[:: max(1, pixels.size // _SAMPLE)])) > FEW
@@ -209,5 +210,5 @@ def _look(file: Path) -> _Look | None:
 
 def _pixels(file: Path) -> Image.Image:
     """Grey levels, 16-bit ones as they are."""
-    image = _read_upright(file)
+    image = read_upright(file)
     return image if image.mode.startswith("I") else image.convert("L")

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import fft
 from scipy.ndimage import gaussian_filter
 
-from blemish.datasets.splits import evenly
+from blemish.datasets.sampling import evenly
 from blemish.process.threads import readers
 
 SIDE = 128  # pixels of the longer side

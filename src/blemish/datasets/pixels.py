@@ -13,9 +13,11 @@ from blemish.datasets.layouts import Sample
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.errors import BlemishError
 from blemish.imaging.ignore_mask import Ignore
-from blemish.imaging.images import Size, read_picture, to_network_size
+from blemish.imaging.images import read_picture
 from blemish.imaging.masks import MaskFacts, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
+from blemish.imaging.resizing import resize_mask, to_network_size
+from blemish.imaging.types import Size
 from blemish.io.files import fingerprint, temporary_file
 from blemish.io.text import counted, list_some, printable
 from blemish.process.threads import readers
@@ -72,7 +74,8 @@ class Pixels:
         if sample.mask is None:
             return None
         network: Size = self.images.shape[1:3]
-        mask = shrink_mask(read_mask(sample.mask, size=self.sizes[index] if self.sizes else network), network)
+        own = self.sizes[index] if self.sizes else network
+        mask = resize_mask(read_mask(sample.mask, size=own), network, rule="any")
         return mask if self.moved is None else self.moved(index, mask)
 
 
@@ -162,14 +165,3 @@ def _read(sample: Sample, size: Size, reading: Reading | None, *, masks: bool) -
     if masks and sample.mask is not None:
         facts = read_mask_with_notes(sample.mask, size=picture.size).facts  # its pixels would fill the memory
     return _Image(pixels, picture.size, digest, facts, picture.losses, picture.frames)
-
-
-def shrink_mask(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """A mask at another size: a pixel is marked where any part of it is."""
-    small = np.zeros(size, dtype=bool)
-    rows, columns = np.nonzero(mask)
-    small[rows * size[0] // mask.shape[0], columns * size[1] // mask.shape[1]] = True
-    if mask.shape[0] < size[0] or mask.shape[1] < size[1]:  # enlarging: every pixel asks for its own source
-        source = np.ix_(np.arange(size[0]) * mask.shape[0] // size[0], np.arange(size[1]) * mask.shape[1] // size[1])
-        small |= mask[source]
-    return small

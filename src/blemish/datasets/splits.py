@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from blemish.conformal.split import images_needed
 from blemish.errors import BlemishError
 from blemish.io.text import counted
 
-Thing = TypeVar("Thing")
 Group = Sequence[int]  # indices of the images of one part
 
 CALIBRATION_SHARE = 0.2
@@ -127,8 +126,3 @@ def calibration_images(images: int, false_alarm_rate: float) -> int:
 def fold_sizes(images: int, folds: int) -> tuple[int, ...]:
     """The sizes of the folds that so many images are dealt to."""
     return tuple(len(range(fold, images, folds)) for fold in range(folds))
-
-
-def evenly(things: Sequence[Thing], most: int) -> list[Thing]:
-    """At most so many of them, spread evenly from the first to the last."""
-    return [things[place] for place in np.linspace(0, len(things) - 1, min(most, len(things))).round().astype(int)]

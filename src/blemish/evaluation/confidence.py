@@ -15,15 +15,15 @@ from scipy import ndimage
 from scipy.stats import binomtest
 
 from blemish.evaluation.run import EvaluatedImage
-from blemish.imaging.images import ImageError
+from blemish.imaging.errors import ImageError
 from blemish.imaging.masks import read_mask
+from blemish.imaging.regions import EIGHT_CONNECTED
 
 Interval = tuple[float, float]
 DRAWS = 1000
 LEVEL = 0.95
 BINS = 1000  # of the values of good images, and as many of those of anomalous ones
 FPR_LIMIT = 0.3  # of AUPRO
-EIGHT = np.ones((3, 3), dtype=bool)
 
 
 def intervals(
@@ -83,7 +83,7 @@ def _pixel_intervals(
         counted = np.ones_like(mask) if ignored is None else ~ignored
         slots = np.searchsorted(edges, one.scored.full_map(), side="right")
         nominal[number] = np.bincount(slots[counted & ~mask], minlength=len(edges) + 1)
-        labels, _ = ndimage.label(mask & counted, structure=EIGHT)
+        labels, _ = ndimage.label(mask & counted, structure=EIGHT_CONNECTED)
         inside = labels > 0
         sizes = np.bincount(labels[inside])
         anomalous[number] = np.bincount(slots[inside], minlength=len(edges) + 1)

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import ndimage
 
 from blemish.errors import BlemishError
+from blemish.imaging.regions import EIGHT_CONNECTED
 
-_EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 _MIN_CHUNK = 1 << 20
 
 
@@ -136,7 +136,7 @@ class PixelMetrics:
         scores, anomalous = _checked(anomaly_map, mask, names=("anomaly map", "mask"), widest=np.float32, ndim=2)
         counted = np.ones_like(anomalous) if ignored is None else ~np.asarray(ignored, dtype=bool)
         anomalous = anomalous & counted
-        labels, regions = ndimage.label(anomalous, structure=_EIGHT_CONNECTED)
+        labels, regions = ndimage.label(anomalous, structure=EIGHT_CONNECTED)
         region = labels[anomalous]  # (anomalous pixels,)
         self._append_to_spool(scores[counted & ~anomalous].astype(np.float32))
         self._scores.append(scores[anomalous].astype(np.float32))

@@ -11,8 +11,8 @@ from blemish.datasets.layouts import DataSet, Sample
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.errors import BlemishError
 from blemish.evaluation.metrics import PixelMetrics, auroc, average_precision, f1_max
+from blemish.imaging.errors import ImageError
 from blemish.imaging.heatmaps import HeatmapScale
-from blemish.imaging.images import ImageError
 from blemish.imaging.masks import mask_name, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.io.files import fingerprint

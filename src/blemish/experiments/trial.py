@@ -22,7 +22,7 @@ from blemish.experiments.gaussian import ClosedForm
 from blemish.experiments.methods import Approach, build_approach
 from blemish.experiments.recipe import SUPERVISED, Method, Mode, Recipe, Training
 from blemish.experiments.supervision import Anomalies, Draws
-from blemish.imaging.heatmaps import upscale
+from blemish.imaging.resizing import upscale
 from blemish.io.text import printable
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 

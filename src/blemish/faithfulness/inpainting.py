@@ -9,8 +9,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import ImageError, Size, load
+from blemish.imaging.errors import ImageError
+from blemish.imaging.images import load
 from blemish.imaging.reading import Reading
+from blemish.imaging.types import Size
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) at network size
 BLEND = 8.0  # pixels; a hard edge is an anomaly itself

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from blemish.datasets.layouts import DataSet, Sample
-from blemish.datasets.pixels import shrink_mask
-from blemish.datasets.splits import evenly
+from blemish.datasets.sampling import evenly, every_nth
 from blemish.errors import BlemishError
 from blemish.evaluation.metrics import PixelMetrics
 from blemish.faithfulness.inpainting import Nominal, Pixels, heal, inpaint
@@ -28,6 +27,7 @@ from blemish.faithfulness.measures import (
 from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
 from blemish.imaging.reading import Reading
+from blemish.imaging.resizing import resize_mask
 from blemish.model.detector import Detector
 
 OURS = "blemish"
@@ -123,7 +123,7 @@ def study(
     reading = detector.reading
     subjects = [_subject(sample, size, reading) for sample in _drawn(data.test, images, np.random.default_rng(seed))]
     good = [one.path for one in (*data.train, *data.test) if not one.anomalous]
-    fill = Nominal(good[:: -(-len(good) // MAX_TO_FILL)], size, reading)
+    fill = Nominal(every_nth(good, MAX_TO_FILL), size, reading)
     others = [one.path for one in data.test if not one.anomalous] or good
     nominal = [load(path, size, reading)[0] for path in evenly(others, GOOD)]
     explainers: dict[str, Explainer] = {OURS: lambda pixels, _: detector.run(pixels[None])[0][0]}
@@ -208,5 +208,5 @@ def _drawn(test: Sequence[Sample], images: int, rng: np.random.Generator) -> lis
 
 def _subject(sample: Sample, size: tuple[int, int], reading: Reading) -> _Subject:
     pixels, own = load(sample.path, size, reading)
-    mask = None if sample.mask is None else shrink_mask(read_mask(sample.mask, size=own), size)
+    mask = None if sample.mask is None else resize_mask(read_mask(sample.mask, size=own), size, rule="any")
     return _Subject(pixels, mask if mask is not None and mask.any() and not mask.all() else None)

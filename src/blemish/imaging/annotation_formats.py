@@ -18,7 +18,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import MAX_PIXELS, ImageError, Size
+from blemish.imaging.errors import ImageError
+from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.resizing import resize_mask
 from blemish.imaging.shapes import (
     Mask,
     Points,
@@ -29,6 +31,7 @@ from blemish.imaging.shapes import (
     fill_polygon,
     unpack_runs,
 )
+from blemish.imaging.types import Size
 from blemish.io.files import read_fault
 from blemish.io.text import printable
 
@@ -246,7 +249,7 @@ def _lay(mask: Mask, part: Mask, corner: npt.NDArray[np.float64], scale: Points)
     """Marks what a smaller mask marks, with its upper left corner at a place."""
     if (scale != 1).any():
         width, height = np.maximum(1, np.rint(np.array(part.shape[::-1]) * scale)).astype(int).tolist()
-        part = np.asarray(Image.fromarray(part).resize((width, height), Image.Resampling.NEAREST))
+        part = resize_mask(part, (height, width), rule="nearest")
     left, top = np.floor(corner).astype(int)
     place = mask[top : top + part.shape[0], left : left + part.shape[1]]
     place |= part[: place.shape[0], : place.shape[1]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from blemish.imaging.annotation_formats import Annotation, is_yolo, kind_of, read_coco, read_json
-from blemish.imaging.images import ImageError
+from blemish.imaging.errors import ImageError
 from blemish.io.text import counted, list_some, printable
 
 __all__ = ["Annotation", "Annotations", "find_annotations"]

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from blemish.errors import BlemishError
 from blemish.imaging.colormap import COLOURS
-from blemish.imaging.regions import Contour, Region, check_anomaly_map, find_regions, outlines
+from blemish.imaging.regions import Contour, Region, find_regions, outlines
+from blemish.imaging.resizing import resize_mask, upscale
 from blemish.imaging.results import SIGNATURE
 
 # The threshold is the middle of every colour scale: the same colour means the same decision in every picture.
@@ -51,14 +52,6 @@ class HeatmapScale:
                 f"a heatmap scale needs low < threshold < high, not {self.low:g}, {self.threshold:g} and "
                 f"{self.high:g}: choose a threshold inside the scale or widen the scale"
             )
-
-
-def upscale(anomaly_map: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
-    """An anomaly map (h, w) brought bilinearly to ``size`` (height, width), antialiased where it shrinks."""
-    check_anomaly_map(anomaly_map)
-    height, width = size
-    picture = Image.fromarray(np.ascontiguousarray(anomaly_map, dtype=np.float32))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def colourise(anomaly_map: NDArray[Any], scale: HeatmapScale) -> NDArray[np.uint8]:
@@ -149,10 +142,10 @@ def _blend(image: Image.Image, anomaly_map: NDArray[Any], scale: HeatmapScale, s
 
 def _hatch(picture: Image.Image, ignored: NDArray[np.bool_]) -> None:
     """Darkens what does not count, with diagonal stripes."""
-    where = Image.fromarray(ignored).resize(picture.size)
+    where = resize_mask(ignored, picture.size[::-1], rule="nearest")
     rows, columns = np.ogrid[: picture.height, : picture.width]
     stripes = (rows + columns) % HATCH < 2
-    opacity = np.asarray(where) * np.where(stripes, 230, 130).astype(np.uint8)
+    opacity = where * np.where(stripes, 230, 130).astype(np.uint8)
     picture.paste(PANEL, (0, 0), Image.fromarray(opacity))
 
 

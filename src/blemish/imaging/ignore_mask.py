@@ -22,12 +22,12 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import Size, is_image_name
+from blemish.imaging.formats import is_image_name
 from blemish.imaging.masks import read_mask
+from blemish.imaging.resizing import resize_mask
+from blemish.imaging.types import Mask, Size
 from blemish.io.files import fingerprint
 from blemish.io.text import printable
-
-Mask = npt.NDArray[np.bool_]
 
 
 class Ignore:
@@ -98,22 +98,15 @@ def shrink(mask: Mask, size: Size) -> Mask | None:
 
     For images of the mask's own size this is exact.
     """
-    picture = Image.fromarray(mask.astype(np.float32))
-    reached = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 0
+    reached = resize_mask(mask, size, rule="touched")
     return reached if reached.any() else None
 
 
-def enlarge(mask: Mask, size: Size) -> Mask:
-    """A mask at network size, (H, W), for the image itself of `size` (height, width): each pixel asks the nearest."""
-    rows, columns = (np.arange(side) * cells // side for side, cells in zip(size, mask.shape, strict=True))
-    return mask[np.ix_(rows, columns)]
-
-
-def union(one: Mask | None, other: Mask | None) -> Mask | None:
-    """What either ignores."""
-    if one is None or other is None:
-        return one if other is None else other
-    return one | other
+def union(first: Mask | None, second: Mask | None) -> Mask | None:
+    """What either of two masks ignores; None where neither is there."""
+    if first is None or second is None:
+        return first if second is None else second
+    return first | second
 
 
 def filling(images: npt.NDArray[np.uint8], masks: Mapping[int, Mask], chosen: Sequence[int]) -> npt.NDArray[np.uint8]:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from blemish.imaging.images import ImageError, _in_rgb, _to_8_bit, _wide_values
+from blemish.imaging.errors import ImageError
+from blemish.imaging.modes import in_rgb, to_rgb_or_grey, wide_values
+from blemish.imaging.types import Mask
 
-Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]
 WithoutBlack = Literal["commonest", "darkest"]
 
@@ -106,7 +107,7 @@ def _read(image: Image.Image, name: str) -> _Picture:
     if image.mode == "1":
         return _Picture(np.asarray(image).astype(np.int64), "grey")
     if image.mode.startswith("I"):
-        values = _wide_values(image, name).astype(np.int64)
+        values = wide_values(image, name).astype(np.int64)
         if isinstance(transparent := image.info.get("transparency"), int):
             values[values == transparent] = 0
         return _Picture(values, "grey", full=255 if values.max() <= 255 else 65535)
@@ -116,10 +117,10 @@ def _read(image: Image.Image, name: str) -> _Picture:
         return _read_transparent(np.asarray(image.convert("RGBA")).astype(np.int64))
     if image.mode == "P":
         return _read_palette(image)
-    image = _to_8_bit(image, name=name, background="black")
+    image = to_rgb_or_grey(image, name=name, background="black")
     if image.mode == "L":
         return _Picture(np.asarray(image).astype(np.int64), "grey")
-    return _Picture(_packed(np.asarray(_in_rgb(image)).astype(np.int64)), "colour")
+    return _Picture(_packed(np.asarray(in_rgb(image)).astype(np.int64)), "colour")
 
 
 def _read_transparent(pixels: Numbers) -> _Picture:

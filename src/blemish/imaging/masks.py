@@ -6,18 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from blemish.imaging.annotation_formats import Annotation, draw
-from blemish.imaging.images import _ASPECT_TOLERANCE, ImageError, ImagePath, Size, _read_upright
+from blemish.imaging.errors import ImageError
+from blemish.imaging.images import read_upright
 from blemish.imaging.mask_values import Marked, WithoutBlack, marked
 from blemish.imaging.reading import Reading
+from blemish.imaging.resizing import resize_mask
+from blemish.imaging.types import ImagePath, Size
 from blemish.io.text import printable
 
 MaskSource = Path | tuple[Path, ...] | Annotation
 """Where a mask comes from: a file, several files whose union it is, or an annotation of one image."""
 
-
+# How far the shape of a mask may differ from that of its image.
+MAX_STRETCH = 1.02
 # Small numbers in 16-bit colours are classes too.
 _AS_THEY_ARE = Reading(bits=8)
 
@@ -115,7 +118,7 @@ def _reading(pixels: npt.NDArray[np.bool_], *, lost: bool = False, even: bool = 
 
 def _read_file(path: ImagePath, without_black: WithoutBlack) -> Marked:
     return marked(
-        _read_upright(path, _AS_THEY_ARE), name=printable(path), lossy=_is_lossy(path), without_black=without_black
+        read_upright(path, _AS_THEY_ARE), name=printable(path), lossy=_is_lossy(path), without_black=without_black
     )
 
 
@@ -134,14 +137,12 @@ def _at_size(mask: npt.NDArray[np.bool_], size: Size, *, name: str) -> npt.NDArr
     if (height, width) == size:
         return mask
     stretch = (height * size[1]) / (width * size[0])
-    if max(stretch, 1 / stretch) > 1 + _ASPECT_TOLERANCE:
+    if max(stretch, 1 / stretch) > MAX_STRETCH:
         raise ImageError(
             f"{name}: the mask is {height} x {width} but its image is {size[0]} x {size[1]} "
             "(height x width); save the mask in the image's shape"
         )
-    resized = Image.fromarray(mask.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    nearest = np.array(resized, dtype=bool)
+    nearest = resize_mask(mask, size, rule="nearest")
     if mask.any() and not nearest.any():  # all of it is thinner than a pixel
-        rows, columns = np.nonzero(mask)
-        nearest[rows * size[0] // height, columns * size[1] // width] = True
+        return resize_mask(mask, size, rule="any")
     return nearest

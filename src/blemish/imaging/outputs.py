@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import IMAGE_SUFFIXES
+from blemish.imaging.formats import IMAGE_SUFFIXES
 from blemish.io.storage import is_url
 from blemish.io.text import printable
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from blemish.errors import BlemishError
 
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 # Isolines of a 0/1 field just under 1/2 join pixels that touch at a corner, as eight neighbours do.
 PIXELS_LEVEL = 0.49
 
@@ -68,7 +68,7 @@ def find_regions(anomaly_map: NDArray[Any], threshold: float, *, size: tuple[int
     above = values >= threshold
     if not above.any():  # most images of a line
         return []
-    labels, _ = ndimage.label(above, structure=EIGHT_NEIGHBOURS)
+    labels, _ = ndimage.label(above, structure=EIGHT_CONNECTED)
     regions = []
     for label, window in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[window] == label

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from blemish.errors import BlemishError
+from blemish.imaging.errors import ImageError
 from blemish.imaging.frames import Frame
-from blemish.imaging.images import ImageError, ImageSource
+from blemish.imaging.types import ImageSource
 from blemish.io.arguments import shown
 
 _CHANNELS = (1, 3, 4)  # a last axis of this length holds colours

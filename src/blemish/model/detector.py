@@ -17,13 +17,16 @@ from blemish.conformal.drift import DriftCheck, drift_statistics
 from blemish.conformal.split import Verdict
 from blemish.datasets.network_size import other_shape
 from blemish.errors import BlemishError
+from blemish.imaging.errors import ImageError
 from blemish.imaging.frames import Frame
-from blemish.imaging.heatmaps import HeatmapScale, overlay, upscale
-from blemish.imaging.ignore_mask import Ignore, Mask, enlarge, of_record, union
-from blemish.imaging.images import ImageError, ImageSource, Picture, read_image, read_picture, to_network_size
+from blemish.imaging.heatmaps import HeatmapScale, overlay
+from blemish.imaging.ignore_mask import Ignore, of_record, union
+from blemish.imaging.images import Picture, read_image, read_picture
 from blemish.imaging.reading import Reading
 from blemish.imaging.regions import Region, find_regions
+from blemish.imaging.resizing import resize_mask, to_network_size, upscale
 from blemish.imaging.sources import each_image
+from blemish.imaging.types import ImageSource, Mask
 from blemish.io.arguments import one_path, rate, whole
 from blemish.io.text import printable
 from blemish.model.backends import Graph, open_model
@@ -76,7 +79,7 @@ class ScoredImage:
 
     def full_ignored(self) -> Mask | None:
         """Where the image does not count, bool (height, width) at its own size."""
-        return None if self.ignored is None else enlarge(self.ignored, self.size)
+        return None if self.ignored is None else resize_mask(self.ignored, self.size, rule="corner")
 
 
 @dataclass(frozen=True)

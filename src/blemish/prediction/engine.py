@@ -14,9 +14,10 @@ from threading import Event
 from PIL import Image
 
 from blemish.errors import BlemishError
+from blemish.imaging.errors import ImageError
 from blemish.imaging.frames import Frame
 from blemish.imaging.heatmaps import encode_png, overlay
-from blemish.imaging.images import ImageError, read_image
+from blemish.imaging.images import read_image
 from blemish.imaging.outputs import same_file
 from blemish.imaging.regions import Region
 from blemish.io.files import atomic_write, make_folder

@@ -11,8 +11,10 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from blemish.errors import BlemishError
+from blemish.imaging.errors import ImageError
+from blemish.imaging.formats import is_image_name
 from blemish.imaging.frames import Frame, frame_name
-from blemish.imaging.images import ImageError, count_frames, is_image_name
+from blemish.imaging.opening import count_frames
 from blemish.imaging.results import HEATMAPS, MAPS, Results
 from blemish.imaging.sources import each_path
 from blemish.io.files import read_fault

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blemish.datasets.sampling import evenly
+from blemish.imaging.errors import ImageError
 from blemish.imaging.heatmaps import HeatmapScale, overlay
-from blemish.imaging.ignore_mask import enlarge
-from blemish.imaging.images import ImageError, read_image
+from blemish.imaging.images import read_image
 from blemish.imaging.masks import read_mask
 from blemish.imaging.reading import Reading
+from blemish.imaging.resizing import resize_mask
 from blemish.io.text import printable
 
 if TYPE_CHECKING:
@@ -66,8 +68,7 @@ def choose(images: "list[EvaluatedImage]", most: int) -> "list[EvaluatedImage]":
     alarms = [item for item in ranked if outcome(item) is Outcome.FALSE_ALARM]
     faults = (missed + alarms)[:most]
     rest = [item for item in ranked if outcome(item) in (Outcome.DETECTED, Outcome.PASSED)]
-    places = min(most - len(faults), len(rest))
-    return faults + [rest[index] for index in np.linspace(0, len(rest) - 1, places).round().astype(int)]
+    return faults + evenly(rest, most - len(faults))
 
 
 def outcome(item: "EvaluatedImage") -> Outcome:
@@ -86,7 +87,7 @@ def _card(item: "EvaluatedImage", scale: HeatmapScale, reading: Reading) -> Card
     photograph.thumbnail((SIDE, SIDE))
     mask = None
     if sample.mask is not None:
-        mask = _shrink(read_mask(sample.mask, size=scored.size), photograph.size)
+        mask = resize_mask(read_mask(sample.mask, size=scored.size), (photograph.height, photograph.width), rule="any")
     # The annotation stands beside the heatmap; on it, it would clutter a defect that was found.
     expected = mask if outcome(item) is Outcome.MISSED else None
     return Card(
@@ -115,13 +116,9 @@ def _card(item: "EvaluatedImage", scale: HeatmapScale, reading: Reading) -> Card
 
 
 def _ignored(scored: "ScoredImage", picture: Image.Image) -> NDArray[np.bool_] | None:
-    return None if scored.ignored is None else enlarge(scored.ignored, (picture.height, picture.width))
-
-
-def _shrink(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Keeps every small pixel that holds any of the mask, so that a hairline crack does not vanish."""
-    grey = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(grey.resize(size, Image.Resampling.BOX)) > 0
+    return (
+        None if scored.ignored is None else resize_mask(scored.ignored, (picture.height, picture.width), rule="corner")
+    )
 
 
 def _jpeg(picture: Image.Image) -> str:

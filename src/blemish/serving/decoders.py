@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import ImageError
+from blemish.imaging.errors import ImageError
 from blemish.imaging.reading import Reading
 from blemish.serving.decoding import read_message, write_message
 from blemish.serving.errors import RefusalError

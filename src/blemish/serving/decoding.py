@@ -15,8 +15,10 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from blemish.imaging.images import ImageError, read_content, to_network_size
+from blemish.imaging.errors import ImageError
+from blemish.imaging.images import read_content
 from blemish.imaging.reading import Reading
+from blemish.imaging.resizing import to_network_size
 
 PICTURE_SIDE = 2048  # pixels; a heatmap is to be looked at, and a larger one takes seconds to compress
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import MAX_PIXELS
+from blemish.imaging.limits import MAX_PIXELS
 
 MEGABYTE = 1_000_000
 

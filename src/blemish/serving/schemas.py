@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import BaseModel
 
 from blemish.errors import BlemishError
+from blemish.imaging.errors import ImageError
 from blemish.imaging.heatmaps import encode_png
-from blemish.imaging.images import ImageError
 from blemish.model.backends import watched_runs
 from blemish.model.detector import Detector, FailedImage, ScoredImage
 from blemish.serving.decoders import Decoded, Decoders

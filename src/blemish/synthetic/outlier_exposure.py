@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.errors import BlemishError
-from blemish.imaging.images import ImageError, is_image_name, read_image, to_network_size
+from blemish.imaging.errors import ImageError
+from blemish.imaging.formats import is_image_name
+from blemish.imaging.images import read_image
 from blemish.imaging.reading import Reading
+from blemish.imaging.resizing import to_network_size
 from blemish.imaging.results import Results
 from blemish.io.text import printable
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from blemish.datasets.pixels import Pixels
-from blemish.datasets.splits import evenly
+from blemish.datasets.sampling import evenly
 from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.detector import DetectorNetwork
 from blemish.networks.feature_pyramid import FeaturePyramid

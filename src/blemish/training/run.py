@@ -30,9 +30,9 @@ from blemish.datasets.pixels import Pixels, read_pixels
 from blemish.datasets.splits import Split, fold_nominal, members_of, one_of_each, split_nominal
 from blemish.errors import BlemishError
 from blemish.imaging.bit_depth import check_bits
+from blemish.imaging.headers import upright_sizes
 from blemish.imaging.ignore_mask import Ignore, as_record, filling
 from blemish.imaging.outputs import MODEL, check_overwriting
-from blemish.imaging.sizes import upright_sizes
 from blemish.imaging.survey import survey_depth
 from blemish.io.arguments import GONE, name, one_of, one_path, rate, shown, whole
 from blemish.io.files import check_output_file

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from blemish.datasets.layouts import natural_key
 from blemish.errors import BlemishError
-from blemish.imaging.images import is_image_name
+from blemish.imaging.formats import is_image_name
 from blemish.io.files import read_fault
 from blemish.io.text import printable
 

@@ -11,9 +11,10 @@ from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import class_folders
 from blemish.experiments.data.one_vs_rest import class_number
 from blemish.experiments.data.tasks import Fit, Task, decode
-from blemish.imaging.images import Size, read_image
+from blemish.imaging.images import read_image
 from blemish.imaging.masks import read_mask
 from blemish.imaging.survey import survey_depth
+from blemish.imaging.types import Size
 from blemish.io.text import list_some, printable
 from blemish.process.threads import readers
 

@@ -15,7 +15,7 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from blemish.datasets.pixels import Pixels, keep, kept_images
-from blemish.datasets.splits import evenly
+from blemish.datasets.sampling import evenly
 from blemish.io.files import temporary_file
 from blemish.networks.alignment import (
     CIRCLES,

@@ -13,6 +13,7 @@ from blemish.conformal.drift import LIGHT, drift_statistics
 from blemish.conformal.regions import RegionCalibration
 from blemish.conformal.split import Calibration
 from blemish.datasets.pixels import Pixels
+from blemish.datasets.sampling import every_nth
 from blemish.model.backends import open_graph
 from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
 from blemish.training.onnx_export import to_onnx
@@ -48,7 +49,7 @@ def measure_calibration(
     """Scores the images `held_back` of a network that learned from the images `fit`, and some of those."""
     graph = to_onnx(CalibratedNetwork(network, [0.0]), network.features.size)
     session = open_graph(graph, "onnxruntime", "f32")
-    known = list(fit[:: -(-len(fit) // MAX_FOR_LEVEL)])
+    known = list(every_nth(fit, MAX_FOR_LEVEL))
     chosen = [*held_back, *known]
     maps: list[npt.NDArray[np.float32]] = []
     for start in range(0, len(chosen), BATCH):
@@ -84,6 +85,6 @@ def calibrate(
 
 def drift_reference(pixels: Pixels, good: Sequence[int]) -> dict[str, tuple[float, ...]]:
     """Brightness and sharpness of the good images, which no network has touched, for `blemish.conformal.drift`."""
-    chosen = good[:: -(-len(good) // MAX_WATCHED)]
+    chosen = every_nth(good, MAX_WATCHED)
     found = [drift_statistics(pixels.images[index], 0.0, ignored=pixels.ignored.get(index)) for index in chosen]
     return {name: tuple(round(one[name], 3) for one in found) for name in LIGHT}
