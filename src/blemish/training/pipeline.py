@@ -28,7 +28,7 @@ from blemish.synthetic.augment import ANY
 from blemish.training.anomaly_sources import Anomaly, labelled_anomalies, outlier_anomalies
 from blemish.training.feature_extraction import FeatureExtraction
 from blemish.training.mixstyle import mixstyle
-from blemish.training.steps.alignment import FittedAlignment, fit_alignment, turn
+from blemish.training.steps.alignment import FittedAlignment, turn
 from blemish.training.steps.defect_branch import scale_defect_branch, train_defect_branch
 from blemish.training.steps.gaussian_estimation import MAX_LEFT_OUT, fit_head, fit_projections
 from blemish.training.trainer import Training, coverage
@@ -47,7 +47,7 @@ class TrainingData:
         labelled: indices of labelled defects.
         outliers: a folder for outlier exposure.
         input_mask: what it is to be blind to.
-        align: whether parts are turned upright, where that makes them alike.
+        alignment: how parts are turned upright; None takes them as they are.
         aspect: how high a pixel is over how wide.
     """
 
@@ -57,7 +57,7 @@ class TrainingData:
     labelled: Sequence[int]
     outliers: Path | None
     input_mask: InputMask | None
-    align: bool = True
+    alignment: FittedAlignment | None = None
     aspect: float = 1.0
 
 
@@ -67,7 +67,7 @@ def fit_detector(extractor: TimmCNN, data: TrainingData, training: Training) -> 
     input_mask = None if data.input_mask is None else data.input_mask.to(device)
 
     # 1. Parts turned upright
-    upright = _learn_upright(data, training)
+    upright = data.alignment
     if upright is not None:
         told = partial(training.progress, "turning upright")
         data = replace(data, pixels=turn(data.pixels, upright, progress=told))
@@ -85,17 +85,6 @@ def fit_detector(extractor: TimmCNN, data: TrainingData, training: Training) -> 
         head.defect_branch = _train_defect_branch(network, distances, data, extraction, training)
     alignment = None if upright is None else upright.alignment
     return DetectorNetwork(features, head, input_mask=input_mask, alignment=alignment).eval().to(device)
-
-
-def _learn_upright(data: TrainingData, training: Training) -> FittedAlignment | None:
-    """How parts are turned upright, where they lie in any direction and that is asked for."""
-    upright = fit_alignment(data.pixels.images, data.fit, aspect=data.aspect) if data.align else None
-    if upright is not None:
-        training.notify(
-            "parts lie in any direction on a plain background: each is turned upright, and what lies in the background "
-            "counts for less; --no-align takes images as they are"
-        )
-    return upright
 
 
 def _fit_gaussians(head: Head, data: TrainingData, extraction: FeatureExtraction, training: Training) -> Tensor:

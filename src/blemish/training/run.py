@@ -51,6 +51,7 @@ from blemish.training.onnx_export import export_onnx
 from blemish.training.pipeline import TrainingData, fit_detector
 from blemish.training.resume_key import resume_key
 from blemish.training.seeding import MAX_SEED, generators_restored
+from blemish.training.steps.alignment import FittedAlignment, fit_alignment
 from blemish.training.steps.calibration import CalibrationMeasurement, calibrate, drift_reference, measure_calibration
 from blemish.training.trainer import Training
 
@@ -282,7 +283,7 @@ def train(
             labelled,
             outliers,
             input_mask,
-            align and away is None,
+            _alignment(pixels, fit, aspect, one.notify) if align and away is None else None,
             aspect,
         )
         network = fit_detector(extractor, data_of_fold, one)
@@ -326,6 +327,18 @@ def train(
     remove_checkpoints(output)
     processes.barrier()
     return Detector.load(output)
+
+
+def _alignment(
+    pixels: Pixels, fit: Sequence[int], aspect: float, notify: Callable[[str], None]
+) -> FittedAlignment | None:
+    alignment = fit_alignment(pixels.images, fit, aspect=aspect)
+    if alignment is not None:
+        notify(
+            "parts lie in any direction on a plain background: each is turned upright, and what lies in the background "
+            "counts for less; --no-align takes images as they are"
+        )
+    return alignment
 
 
 def _roles(

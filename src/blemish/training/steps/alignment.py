@@ -5,8 +5,8 @@ it needs far fewer images. It is tried on the silhouettes of the good images alo
 different directions and become alike once they are turned, parts are turned.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,22 +28,12 @@ from blemish.networks.alignment import (
     polar,
     radii_of,
 )
+from blemish.training.config import AlignmentConfig
 
-MOST = 240  # images looked at
-FEWEST = 2
-BATCH = 16
-HIGH = 0.98  # a part is on more of the image than the rest of 1: its contrast is that quantile of the differences
-MIN_CONTRAST = 8.0  # grey levels
-AREA = (0.01, 0.5)  # of the image, that a part may cover
-AT_BORDER = 0.1  # of the image's border, that parts may touch
-ALIKE = 0.8  # correlation of a turned silhouette with the template
-TOGETHER = 0.8  # length of the mean direction, 1 where all are the same: above it parts lie nearly alike as they are
-UNEXPLAINED = 0.5  # what turning leaves of the silhouettes' variation, for it to be worth while
-STARTS, ROUNDS = 5, 8  # images tried as the first template, and rounds of turning all to their mean
-FILL = 0.85  # of the upright picture's side, for the part
-ZOOMS = (0.5, 1.25)
-PART = 0.5  # a pixel belongs to the part if it does in as many images
-MARGIN = 48  # of the side: how much farther the part is taken to reach
+DEFAULTS = AlignmentConfig()
+
+BATCH = 16  # images at a time
+TEMPLATE_PART = 0.2  # of the template's largest weight, from which on it is the part
 
 
 @dataclass(frozen=True)
@@ -54,36 +44,67 @@ class FittedAlignment:
     part: npt.NDArray[np.bool_]
 
 
-def fit_alignment(images: npt.NDArray[np.uint8], fit: Sequence[int], *, aspect: float = 1.0) -> FittedAlignment | None:
-    """How to turn the parts upright; None where there is nothing to turn, or no part is found on a plain background.
+@dataclass(frozen=True)
+class AlignmentDecision:
+    """Whether parts are turned upright, and why.
+
+    Attributes:
+        fitted: how they are; None where they are not.
+        reason: why, in words.
+        figures: what was measured, by name: "contrast" in grey levels, "area" and "border" as shares of the image and
+            of its border, "correlation" of the silhouettes as they lie, "correlation aligned" once they are turned, and
+            "resultant length" of their directions, 1 where all are the same.
+    """
+
+    fitted: FittedAlignment | None
+    reason: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def decide_alignment(
+    images: npt.NDArray[np.uint8], fit: Sequence[int], *, aspect: float = 1.0, config: AlignmentConfig = DEFAULTS
+) -> AlignmentDecision:
+    """Whether parts lie in different directions on a plain background and become alike once they are turned.
 
     Args:
         images: all training images, uint8 (N, H, W, 3).
         fit: indices of the good ones.
         aspect: how high a pixel is over how wide, see `Alignment`.
+        config: the limits.
     """
-    chosen = evenly(fit, MOST)
+    chosen = evenly(fit, config.images)
     size: tuple[int, int] = images.shape[1:3]
-    found = _silhouettes(images, chosen, size) if len(chosen) >= FEWEST else None
+    if len(chosen) < 2:
+        return AlignmentDecision(None, "one image shows one direction")
+    figures: dict[str, float] = {}
+    found, reason = _silhouettes(images, chosen, size, config, figures)
     if found is None:
-        return None
+        return AlignmentDecision(None, reason, figures)
     silhouettes, shapes = found
     centres = centres_of(shapes, silhouettes)
     reach = _reach(shapes, centres, silhouettes.shrink, aspect)
     circles = circle_places(reach, aspect=aspect)
     read = polar(shapes, centres, circles, silhouettes, aspect=aspect).reshape(-1, DIRECTIONS, CIRCLES)
-    template, directions = _template(read)
-    before, after = _agreement(read), _agreement(_turned(read, directions))
-    if after < ALIKE or 1 - after**2 > UNEXPLAINED * (1 - before**2) or _together(directions) > TOGETHER:
-        return None
-    template, frame = _framed(template, reach, size, aspect)
+    template, directions = _template(read, config)
+    before, after, length = _agreement(read), _agreement(_turned(read, directions)), _resultant_length(directions)
+    figures |= {"correlation": before, "correlation aligned": after, "resultant length": length}
+    if after < config.min_correlation or 1 - after**2 > config.max_residual_variance * (1 - before**2):
+        return AlignmentDecision(None, "turning does not make the parts alike", figures)
+    if length > config.max_resultant_length:
+        return AlignmentDecision(None, "parts lie nearly alike as they are", figures)
+    template, frame = _framed(template, reach, size, aspect, config)
     alignment = Alignment(silhouettes, template, reach=reach, size=size, frame=frame, aspect=aspect)
-    shown = torch.zeros(size)
-    for some in shapes.split(BATCH):
-        shown += (alignment.upright_silhouettes(some, alignment.poses_of(some)) > 0).sum(0)
-    part = (shown >= PART * len(chosen)).numpy()
-    margin = max(1, min(size) // MARGIN)
-    return FittedAlignment(alignment, binary_dilation(part, iterations=margin))
+    part = _part(alignment, shapes, config)
+    return AlignmentDecision(
+        FittedAlignment(alignment, part), "parts lie in any direction on a plain background", figures
+    )
+
+
+def fit_alignment(
+    images: npt.NDArray[np.uint8], fit: Sequence[int], *, aspect: float = 1.0, config: AlignmentConfig = DEFAULTS
+) -> FittedAlignment | None:
+    """How to turn the parts upright; None where `decide_alignment`, which takes the same arguments, is against it."""
+    return decide_alignment(images, fit, aspect=aspect, config=config).fitted
 
 
 def turn(pixels: Pixels, upright: FittedAlignment, *, progress: Callable[[int, int], None]) -> Pixels:
@@ -110,21 +131,49 @@ def _batches(images: npt.NDArray[np.uint8], chosen: Sequence[int]) -> Iterator[T
 
 
 def _silhouettes(
-    images: npt.NDArray[np.uint8], chosen: Sequence[int], size: tuple[int, int]
-) -> tuple[Silhouettes, Tensor] | None:
-    """Finds parts that lie within the image on a plain background, and their shapes (n, h, w); None: there are none."""
+    images: npt.NDArray[np.uint8],
+    chosen: Sequence[int],
+    size: tuple[int, int],
+    config: AlignmentConfig,
+    figures: dict[str, float],
+) -> tuple[tuple[Silhouettes, Tensor] | None, str]:
+    """Finds parts that lie within the image on a plain background, and their shapes (n, h, w); or why there are none.
+
+    What is measured is added to the figures.
+    """
     trial = Silhouettes(size, 1.0)
-    high = torch.cat([trial.differences(some).flatten(1).quantile(HIGH, dim=1) for some in _batches(images, chosen)])
+    high = torch.cat(
+        [
+            trial.differences(batch).flatten(1).quantile(config.contrast_quantile, dim=1)
+            for batch in _batches(images, chosen)
+        ]
+    )
     contrast = float(high.median()) / 2
-    if contrast < MIN_CONTRAST:
-        return None
+    figures["contrast"] = contrast
+    if contrast < config.min_contrast:
+        return None, "no part stands out from a plain background"
     silhouettes = Silhouettes(size, contrast)
-    shapes = torch.cat([silhouettes(some) for some in _batches(images, chosen)])
+    shapes = torch.cat([silhouettes(batch) for batch in _batches(images, chosen)])
     found = (shapes > 0).float()
-    border = torch.cat([found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1]], dim=1).mean(1)
-    area = found.mean((1, 2))
-    inside = bool(border.quantile(0.9) <= AT_BORDER)
-    return (silhouettes, shapes) if inside and AREA[0] <= area.median() <= AREA[1] else None
+    border = torch.cat([found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1]], dim=1).mean(1).quantile(0.9)
+    area = found.mean((1, 2)).median()
+    figures |= {"area": float(area), "border": float(border)}
+    if not border <= config.max_border:
+        return None, "parts reach the border of the image, or the background is not plain"
+    if not config.part_area[0] <= area <= config.part_area[1]:
+        return None, "what stands out from the background is too small or too large for a part"
+    return (silhouettes, shapes), ""
+
+
+def _part(alignment: Alignment, shapes: Tensor, config: AlignmentConfig) -> npt.NDArray[np.bool_]:
+    """Where the part lies in the upright picture, with a margin, bool (H, W), by the silhouettes (n, h, w)."""
+    shown = torch.zeros(alignment.size)
+    for batch in shapes.split(BATCH):
+        shown += (alignment.upright_silhouettes(batch, alignment.poses_of(batch)) > 0).sum(0)
+    part = (shown >= config.part_share * len(shapes)).numpy()
+    margin = max(1, min(alignment.size) // config.margin)
+    grown: npt.NDArray[np.bool_] = binary_dilation(part, iterations=margin)
+    return grown
 
 
 def _reach(shapes: Tensor, centres: Tensor, shrink: int, aspect: float) -> float:
@@ -135,12 +184,12 @@ def _reach(shapes: Tensor, centres: Tensor, shrink: int, aspect: float) -> float
     return float((radii * (shapes > 0)).flatten(1).amax(1).median()) * 1.05
 
 
-def _template(read: Tensor) -> tuple[Tensor, Tensor]:
+def _template(read: Tensor, config: AlignmentConfig) -> tuple[Tensor, Tensor]:
     """The mean (DIRECTIONS, CIRCLES) of silhouettes (n, DIRECTIONS, CIRCLES) all turned alike, and their turns (n,)."""
     best, template, directions = -1.0, read[0], torch.zeros(len(read), dtype=torch.int64)
-    for start in evenly(range(len(read)), STARTS):
+    for start in evenly(range(len(read)), config.starts):
         mean, shifts = read[start], directions
-        for _ in range(ROUNDS):
+        for _ in range(config.rounds):
             shifts = _shifts(read, mean)
             mean = _turned(read, shifts).mean(0)
         if (agreement := _agreement(_turned(read, shifts))) > best:
@@ -153,7 +202,8 @@ def _turned(read: Tensor, directions: Tensor) -> Tensor:
     return torch.stack([one.roll(-int(by), 0) for one, by in zip(read, directions, strict=True)])
 
 
-def _together(directions: Tensor) -> float:
+def _resultant_length(directions: Tensor) -> float:
+    """Length of the mean of unit vectors in these directions (n,)."""
     angles = directions * (2 * torch.pi / DIRECTIONS)
     return float(torch.hypot(angles.cos().mean(), angles.sin().mean()))
 
@@ -172,11 +222,13 @@ def _agreement(read: Tensor) -> float:
     return float(torch.cosine_similarity(flat, others).median())
 
 
-def _framed(template: Tensor, reach: float, size: tuple[int, int], aspect: float) -> tuple[Tensor, Frame]:
+def _framed(
+    template: Tensor, reach: float, size: tuple[int, int], aspect: float, config: AlignmentConfig
+) -> tuple[Tensor, Frame]:
     """The template turned so that the part fits into the smallest picture, and that picture's frame."""
     places = circle_places(reach, aspect=aspect).reshape(DIRECTIONS, CIRCLES, 2)
     weights = template / radii_of(places, aspect).sqrt()
-    part = weights > 0.2 * weights.max()
+    part = weights > TEMPLATE_PART * weights.max()
     best: tuple[float, int, Tensor] | None = None
     for step in range(DIRECTIONS):
         inside = places[part.roll(step, 0)]
@@ -186,5 +238,5 @@ def _framed(template: Tensor, reach: float, size: tuple[int, int], aspect: float
             best = need, step, (low + high) / 2
     assert best is not None
     need, step, middle = best
-    zoom = min(max(need / FILL, ZOOMS[0]), ZOOMS[1])
+    zoom = min(max(need / config.fill, config.zoom[0]), config.zoom[1])
     return template.roll(step, 0), Frame(float(middle[0]), float(middle[1]), zoom)
