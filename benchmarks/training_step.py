@@ -52,7 +52,7 @@ class Way:
     name: str
     fused: bool = True
     matrices: bool = True
-    batch_norm_moves: bool = False
+    update_bn_stats: bool = False
     channels_last: bool = False
     bfloat16: bool = False
     cached: bool = False
@@ -69,7 +69,7 @@ CASES = (
 UPSAMPLING = "upsampling"  # of 16 maps from 28 x 28 to 224 x 224, forward
 UPSAMPLING_ELSEWHERE = "51 to 95"
 
-REFERENCE = Way("reference", fused=False, matrices=False, batch_norm_moves=True)
+REFERENCE = Way("reference", fused=False, matrices=False, update_bn_stats=True)
 FLOAT32 = Way("float32")
 CHANNELS_LAST = replace(FLOAT32, name="channels-last", channels_last=True)
 BFLOAT16 = replace(CHANNELS_LAST, name="+ bfloat16", bfloat16=True)
@@ -163,7 +163,7 @@ def network_of(case: Case, way: Way) -> nn.Module:
         if case.network == "vgg11-f":  # timing needs no pretrained weights, but the network wants a file of them
             weights = Path(folder) / "vgg11.pt"
             torch.save({f"features.{name}": value for name, value in random_trunk().state_dict().items()}, weights)
-        return build(case.network, weights=weights, batch_norm_moves=way.batch_norm_moves)
+        return build(case.network, weights=weights, update_bn_stats=way.update_bn_stats)
 
 
 def cut(network: nn.Module) -> tuple[nn.Module, nn.Module]:

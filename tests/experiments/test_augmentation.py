@@ -169,7 +169,7 @@ def test_half_of_mvtecs_images_are_cropped_and_half_resized_as_pillow_does(side)
 
 def test_soundly_resized_images_are_averaged_as_pillow_does():
     image = photographs(1, 240, 240)[0]
-    prepared = preparation(224, mode="sound", crop_or_resize=True)
+    prepared = preparation(224, mode="corrected", crop_or_resize=True)
     picture = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((224, 224), Image.Resampling.BILINEAR)
     difference = levels(prepared.test(image)) - np.asarray(picture).astype(int).transpose(2, 0, 1)
     assert np.abs(difference).max() <= 1

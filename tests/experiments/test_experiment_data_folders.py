@@ -16,7 +16,7 @@ from blemish.errors import BlemishError
 from blemish.experiments.data import fashion_mnist
 from blemish.experiments.data.imagenet import SYNSETS
 from blemish.experiments.data.sources import open_outliers, open_source
-from blemish.experiments.data.tasks import ArrayImages, Fit, Selected, choose, select
+from blemish.experiments.data.tasks import ArrayImages, ResizeSpec, Selected, choose, select
 from helpers.images import noise, save_image
 
 SHARED = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -303,7 +303,7 @@ def test_unknown_names_are_answered_with_the_known_ones(tmp_path, call, says):
 def test_the_short_side_is_as_torchvision_resizes_it(height, width, size):
     image = Image.new("RGB", (width, height))
     expected = torchvision.transforms.Resize(size)(image).size
-    pixels = Fit(3, size).pixels(image)
+    pixels = ResizeSpec(3, size).pixels(image)
     assert (pixels.shape[2], pixels.shape[1]) == expected
 
 

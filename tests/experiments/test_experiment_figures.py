@@ -161,11 +161,11 @@ def test_a_measure_that_some_runs_lack_is_left_out():
     assert [list(row.figures) for row in rows] == [["image_auroc"], ["image_auroc", "pixel_auroc"], ["image_auroc"]]
 
 
-def test_every_method_stands_beside_its_own_figures_and_the_closed_form_beside_fcdds():
-    results = [Result("bird", 0, 0.9, method=method) for method in ("closed-form", "autoencoder", "hsc", "fcdd")]
+def test_every_method_stands_beside_its_own_figures_and_the_gaussians_beside_fcdds():
+    results = [Result("bird", 0, 0.9, method=method) for method in ("gaussian", "autoencoder", "hsc", "fcdd")]
     rows = table(results, classes=("bird",), published=published("cifar10"))
     figures = {row.method: headed(row)["paper", "image_auroc"] for row in rows}
-    assert figures == {"closed-form": 0.91, "autoencoder": 0.49, "hsc": 0.93, "fcdd": 0.91}
+    assert figures == {"gaussian": 0.91, "autoencoder": 0.49, "hsc": 0.93, "fcdd": 0.91}
 
 
 def test_csv_holds_fractions_and_leaves_what_is_unknown_empty(tmp_path):

@@ -281,7 +281,7 @@ def test_only_what_is_missing_is_added(plan):
 
 CHANGES: dict[str, Callable[[Plan], Plan]] = {
     "epochs": lambda plan: replace(plan, settings=replace(plan.settings, epochs=1)),
-    "mode": lambda plan: replace(plan, settings=replace(plan.settings, mode="sound")),
+    "mode": lambda plan: replace(plan, settings=replace(plan.settings, mode="corrected")),
     "precision": lambda plan: replace(plan, settings=replace(plan.settings, precision="bf16-mixed")),
     "recipe": lambda plan: replace(plan, recipe=plan.recipe.with_setting("training.batch", 6)),
     "outliers": lambda plan: replace(plan, outliers=str(plan.data)),
@@ -368,7 +368,7 @@ def test_a_run_whose_files_are_half_replaced_is_not_taken_for_the_former(plan, m
 
 def read(plan: Plan) -> list[int]:
     """How many different foreign images the recipe's runs could draw, by opening them."""
-    bench = runner._Bench(plan)
+    bench = runner._Experiment(plan)
     images = bench._outliers(plan.recipe, bench._task("cat"), 0)
     assert images.read(0).shape == (3, 32, 32)
     return [int(images.read(k).sum()) for k in range(len(images))]
@@ -397,7 +397,7 @@ def test_without_foreign_images_the_current_folder_is_not_taken(plan, foreign, m
         make(replace(plan, outliers=None))
 
 
-@pytest.mark.parametrize("method", ["autoencoder", "closed-form"])
+@pytest.mark.parametrize("method", ["autoencoder", "gaussian"])
 def test_who_learns_from_nominal_images_alone_needs_no_foreign_ones(plan, method):
     recipe = plan.recipe.with_setting("supervision.outliers", "cifar100")  # not there
     make(replace(plan, recipe=recipe, outliers=None, methods=(method,)))
@@ -530,7 +530,7 @@ class Corner:
         return torch.ones(4, 4, dtype=torch.bool) if index else torch.zeros(4, 4, dtype=torch.bool)
 
 
-@pytest.mark.parametrize("order", [("closed-form", "autoencoder", "hsc", "fcdd"), ("hsc", "fcdd", "autoencoder")])
+@pytest.mark.parametrize("order", [("gaussian", "autoencoder", "hsc", "fcdd"), ("hsc", "fcdd", "autoencoder")])
 @pytest.mark.parametrize("masks", [Corner(), None], ids=["masks", "no masks"])
 def test_rows_of_pictures_are_in_the_papers_order_and_of_the_smallest_seed(tmp_path, monkeypatch, order, masks):
     images = ArrayImages(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
@@ -550,7 +550,7 @@ def test_rows_of_pictures_are_in_the_papers_order_and_of_the_smallest_seed(tmp_p
 
     monkeypatch.setattr(summary, "combined_picture", caught)
     summary._pictures(made[0][0].recipe, made, tmp_path)
-    labels = {"fcdd": "FCDD", "hsc": "gradient (HSC)", "autoencoder": "autoencoder", "closed-form": "closed form"}
+    labels = {"fcdd": "FCDD", "hsc": "gradient (HSC)", "autoencoder": "autoencoder", "gaussian": "Gaussian"}
     expected = ["input", *(label for method, label in labels.items() if method in order)]
     assert {tuple(rows) for rows, _ in seen} == {(*expected, *(["ground truth"] if masks else []))}
     for method in order:
@@ -625,7 +625,7 @@ def test_an_ablation_runs_every_value(experiment, tmp_path):
     ("arguments", "named"),
     [
         (["cifar11"], ["no experiment 'cifar11'", "cifar10"]),
-        (["tiny", "--method", "fcdd,gan"], ["no method gan", "closed-form"]),
+        (["tiny", "--method", "fcdd,gan"], ["no method gan", "gaussian"]),
         (["tiny", "--method", ","], ["no method", "fcdd"]),
         (["tiny", "--classes", "cat,cow"], ["no class 'cow'", "cat, dog, eel"]),
         (["tiny", "--data", "nowhere"], ["no train in nowhere", "train/<class>/<image>"]),
@@ -637,12 +637,12 @@ def test_an_ablation_runs_every_value(experiment, tmp_path):
         (["tiny", "--masks", "1"], ["no masks", "--masks"]),
         (["mvtec-semi", "--outliers", None, "--outliers-limit", "3"], ["no outliers", "--outliers-limit"]),
         (["parts"], ["no outliers", "--outliers"]),
-        (["parts", "--outliers", None, "--every-outlier"], ["no outliers", "--every-outlier"]),
+        (["parts", "--outliers", None, "--full-outlier-epochs"], ["no outliers", "--full-outlier-epochs"]),
         (["how-many", "--outliers-limit", "3"], ["varies supervision.limit itself"]),
         (["tiny", "-o", "taken"], ["taken", "a file is in its place"]),
         (["tiny", "-o", "taken/below"], ["taken", "a file is in its place"]),
         (["tiny", "--epochs", "0"], ["--epochs"]),
-        (["tiny", "--mode", "best"], ["paper", "sound"]),
+        (["tiny", "--mode", "best"], ["paper", "corrected"]),
         (["tiny", "--data", None], ["--data"]),
     ],
     ids=[

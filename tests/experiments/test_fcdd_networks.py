@@ -374,7 +374,7 @@ def test_weights_of_something_else(change, message: str, tmp_path: Path, vgg11_s
 
 
 def a_frozen(name: str, vgg11_file: Path, *, moves: bool) -> nn.Module:
-    return build(name, weights=vgg11_file if name == "vgg11-f" else None, batch_norm_moves=moves)
+    return build(name, weights=vgg11_file if name == "vgg11-f" else None, update_bn_stats=moves)
 
 
 def statistics(network: nn.Module) -> list[Tensor]:

@@ -79,9 +79,9 @@ class Outcome:
 def experiment(request, voc, foreign, tmp_path_factory) -> tuple[bool, Outcome]:
     """The recipe as it is or without the swap, but with a small network, small images and few epochs."""
     recipe = Recipe.load("pascal-voc")
-    assert recipe.swapped
+    assert recipe.swap_roles
     smaller = {"network": "cnn32-s", "size": SIDE, "reading.size": SIDE, "sigma": 2.0}
-    for setting, value in (smaller | {"training.batch": 8, "training.passes": 16, "swapped": request.param}).items():
+    for setting, value in (smaller | {"training.batch": 8, "training.passes": 16, "swap_roles": request.param}).items():
         recipe = recipe.with_setting(setting, value)
     folder = tmp_path_factory.mktemp("out")
     settings = Settings(epochs=3, device="cpu", points=1)

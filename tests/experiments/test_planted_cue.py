@@ -361,7 +361,7 @@ def test_a_run_shows_each_dog_in_both_versions_and_says_how_it_was_made(bench, m
     ("change", "fault"),
     [
         ({"methods": ("autoencoder",)}, "not for autoencoder.*use fcdd or hsc"),
-        ({"methods": ("fcdd", "closed-form")}, "not for closed-form"),
+        ({"methods": ("fcdd", "gaussian")}, "not for gaussian"),
         ({"methods": ()}, "no method"),
         ({"classes": ("cat",)}, "leave --classes out"),
         ({"outliers": "elsewhere"}, "leave --outliers out"),

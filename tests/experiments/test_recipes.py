@@ -113,7 +113,7 @@ def test_images_go_through_the_papers_pipeline(name):
 def test_anomalies_and_objective_are_the_papers(name, supervision, passes, pixel_wise, swapped):
     recipe = Recipe.load(name)
     assert recipe.supervision == supervision
-    assert (recipe.training.passes, recipe.pixel_wise, recipe.swapped) == (passes, pixel_wise, swapped)
+    assert (recipe.training.passes, recipe.pixel_wise, recipe.swap_roles) == (passes, pixel_wise, swapped)
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -221,7 +221,7 @@ def test_what_a_file_does_not_say_is_switched_off():
     recipe = Recipe.from_toml(MINIMAL, name="mine")
     assert recipe.augmentation == Augmentation()
     assert (recipe.training.decay, recipe.training.drops, recipe.training.passes) == (1, (), 1)
-    assert (recipe.pixel_wise, recipe.swapped, recipe.classes, recipe.vary) == (False, False, (), None)
+    assert (recipe.pixel_wise, recipe.swap_roles, recipe.classes, recipe.vary) == (False, False, (), None)
     assert recipe.training.rate(0) == recipe.training.rate(10_000) == 1e-2
 
 

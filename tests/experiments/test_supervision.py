@@ -17,7 +17,7 @@ from blemish.experiments.augmentation import Normalisation, Preparation
 from blemish.experiments.data.tasks import ArrayImages, Task
 from blemish.experiments.noise import NOISES
 from blemish.experiments.recipe import Augmentation, Supervision
-from blemish.experiments.supervision import Draws, Labelled, Noise, Outliers, set_labelled_aside
+from blemish.experiments.supervision import EpochDataset, Labelled, Noise, Outliers, set_labelled_aside
 
 SIDE = 6
 AS_IT_IS = Preparation(SIDE, Augmentation(), Normalisation.none(), "paper")
@@ -31,11 +31,11 @@ def numbered(count: int, *, first: int = 0) -> ArrayImages:
     return ArrayImages(values[:, None, None, None].expand(count, 1, SIDE, SIDE))
 
 
-def of_epoch(nominal, anomalies, *, supervision=ONLINE, passes=1, seed=(0, 0), preparation=AS_IT_IS) -> Draws:
-    return Draws.of_epoch(nominal, anomalies, preparation, supervision=supervision, passes=passes, seed=seed)
+def of_epoch(nominal, anomalies, *, supervision=ONLINE, passes=1, seed=(0, 0), preparation=AS_IT_IS) -> EpochDataset:
+    return EpochDataset.of_epoch(nominal, anomalies, preparation, supervision=supervision, passes=passes, seed=seed)
 
 
-def numbers(draws: Draws) -> list[tuple[int, bool, bool]]:
+def numbers(draws: EpochDataset) -> list[tuple[int, bool, bool]]:
     """Of every draw the image's number, whether its mask is full, and whether it is called anomalous."""
     found = []
     for index in range(len(draws)):
@@ -105,8 +105,8 @@ def test_every_outlier_and_every_nominal_image(passes):
 # Determinism
 
 
-def busy() -> Draws:
-    """Draws with everything random in them."""
+def busy() -> EpochDataset:
+    """A data set in which everything is random."""
     augmentation = Augmentation(padding=1, flip=True, noise=0.05, relative_noise=0.1, jitter=((0.1,) * 4,))
     pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (23, 3, SIDE, SIDE), dtype=np.uint8))
     prepared = Preparation(SIDE, augmentation, Normalisation.none(), "paper")

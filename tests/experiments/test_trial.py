@@ -14,11 +14,10 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from blemish.errors import BlemishError
-from blemish.experiments import methods as approaches
-from blemish.experiments import trial
+from blemish.experiments import methods, trial
 from blemish.experiments.augmentation import Normalisation, Preparation
 from blemish.experiments.data.tasks import ArrayImages, Task
-from blemish.experiments.methods import build_approach
+from blemish.experiments.methods import build_method
 from blemish.experiments.recipe import Augmentation, Recipe
 from blemish.experiments.supervision import Outliers
 from blemish.experiments.trial import Settings, Trial, checkpoint_in
@@ -91,32 +90,32 @@ def literal_loss(distance: float, anomalous: bool) -> float:
     return -math.log(1 - math.exp(-distance)) if anomalous else distance
 
 
-def built(method: str, recipe: Recipe = RECIPE, *, mode: str = "paper") -> approaches.Approach:
+def built(name: str, recipe: Recipe = RECIPE, *, mode: str = "paper") -> methods.Method:
     torch.manual_seed(0)
-    approach = build_approach(method, recipe, mode=mode)
-    approach.network.eval()
-    return approach
+    method = build_method(name, recipe, mode=mode)
+    method.network.eval()
+    return method
 
 
 def test_fcdd_is_equation_2_and_scores_by_the_mean_of_the_map():
-    approach, (inputs, masks, anomalous) = built("fcdd"), batch()
-    phi = approach.network(inputs)
+    method, (inputs, masks, anomalous) = built("fcdd"), batch()
+    phi = method.network(inputs)
     assert phi.shape == (4, 1, 7, 7)
     distances = [sum(literal_huber(x * x) for x in image.flatten().tolist()) / 49 for image in phi]
     expected = sum(map(literal_loss, distances, anomalous.tolist())) / 4
-    assert approach.loss(approach.network, inputs, masks, anomalous).item() == pytest.approx(expected, rel=1e-5)
-    assert approach.scores(inputs).tolist() == pytest.approx(distances, rel=1e-5)
+    assert method.loss(method.network, inputs, masks, anomalous).item() == pytest.approx(expected, rel=1e-5)
+    assert method.scores(inputs).tolist() == pytest.approx(distances, rel=1e-5)
 
 
 def test_fcdd_with_masks_is_equation_3_on_the_upsampled_map():
-    approach, (inputs, masks, anomalous) = built("fcdd", RECIPE.with_setting("pixel_wise", True)), batch()
-    phi = approach.network(inputs)[:, 0].detach().numpy().astype(np.float64)
+    method, (inputs, masks, anomalous) = built("fcdd", RECIPE.with_setting("pixel_wise", True)), batch()
+    phi = method.network(inputs)[:, 0].detach().numpy().astype(np.float64)
     maps = by_transposed_convolution(np.sqrt(phi**2 + 1) - 1)
-    np.testing.assert_allclose(approach.maps(inputs).detach(), maps, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(method.maps(inputs).detach(), maps, rtol=1e-4, atol=1e-7)
     y = masks.numpy()
     terms = [(maps[k][~y[k]].sum() / 784, maps[k][y[k]].sum() / 784) for k in range(4)]
     expected = sum(nominal + (literal_loss(bad, True) if bad else 0) for nominal, bad in terms) / 4
-    assert approach.loss(approach.network, inputs, masks, anomalous).item() == pytest.approx(expected, rel=1e-4)
+    assert method.loss(method.network, inputs, masks, anomalous).item() == pytest.approx(expected, rel=1e-4)
 
 
 def by_transposed_convolution(cells: np.ndarray) -> np.ndarray:
@@ -130,26 +129,26 @@ def by_transposed_convolution(cells: np.ndarray) -> np.ndarray:
     return canvas[:, 16:44, 16:44]
 
 
-@pytest.mark.parametrize(("mode", "gain"), [("paper", 0.251), ("sound", 1.0)])
-def test_the_papers_upsampling_has_a_gain_and_the_sound_one_has_none(mode, gain):
+@pytest.mark.parametrize(("mode", "gain"), [("paper", 0.251), ("corrected", 1.0)])
+def test_the_papers_upsampling_has_a_gain_and_the_corrected_one_has_none(mode, gain):
     upsampled = built("fcdd", mode=mode).upsample(torch.ones(1, 7, 7))[0]
     assert float(upsampled[12:16, 12:16].mean()) == pytest.approx(gain, abs=5e-4)
 
 
 def test_hsc_is_its_formula_on_vectors():
-    approach, (inputs, masks, anomalous) = built("hsc"), batch()
-    vectors = approach.network(inputs)
+    method, (inputs, masks, anomalous) = built("hsc"), batch()
+    vectors = method.network(inputs)
     assert vectors.ndim == 2
     distances = [literal_huber(sum(x * x for x in vector)) for vector in vectors.tolist()]
     expected = sum(map(literal_loss, distances, anomalous.tolist())) / 4
-    assert approach.loss(approach.network, inputs, masks, anomalous).item() == pytest.approx(expected, rel=1e-5)
-    assert approach.scores(inputs).tolist() == pytest.approx(distances, rel=1e-5)
-    assert (approach.kernel, approach.sigma) == (17, 1.2)  # the least odd size that holds FCDD's field of 16
+    assert method.loss(method.network, inputs, masks, anomalous).item() == pytest.approx(expected, rel=1e-5)
+    assert method.scores(inputs).tolist() == pytest.approx(distances, rel=1e-5)
+    assert (method.kernel, method.sigma) == (17, 1.2)  # the least odd size that holds FCDD's field of 16
 
 
 def test_hscs_heatmap_is_the_blurred_slope_of_the_score():
-    approach, inputs = built("hsc"), batch(2)[0]
-    approach.network.double()
+    method, inputs = built("hsc"), batch(2)[0]
+    method.network.double()
     inputs = inputs.double()
     slopes = np.zeros((28, 28))
     for row, column in [(0, 0), (14, 14), (20, 7)]:
@@ -157,46 +156,46 @@ def test_hscs_heatmap_is_the_blurred_slope_of_the_score():
         nudged[0], nudged[1] = inputs[0], inputs[0]
         nudged[0, 0, row, column] += 1e-5
         nudged[1, 0, row, column] -= 1e-5
-        up, down = (literal_huber(sum(x * x for x in vector)) for vector in approach.network(nudged).tolist())
+        up, down = (literal_huber(sum(x * x for x in vector)) for vector in method.network(nudged).tolist())
         slopes[row, column] = abs(up - down) / 2e-5
-    sharp = replace(approach, kernel=1)
+    sharp = replace(method, kernel=1)
     found = sharp.maps(inputs)[0]
     for row, column in [(0, 0), (14, 14), (20, 7)]:
         assert float(found[row, column]) == pytest.approx(slopes[row, column], rel=1e-3, abs=1e-7)
-    assert float(approach.maps(inputs)[0].std()) < float(found.std())
+    assert float(method.maps(inputs)[0].std()) < float(found.std())
 
 
 def test_the_autoencoder_is_the_mean_squared_error():
-    approach, (inputs, masks, anomalous) = built("autoencoder"), batch()
-    errors = (approach.network(inputs) - inputs).detach().numpy().astype(np.float64) ** 2
-    assert approach.loss(approach.network, inputs, masks, anomalous).item() == pytest.approx(errors.mean(), rel=1e-5)
-    assert approach.scores(inputs).tolist() == pytest.approx(errors.mean((1, 2, 3)).tolist(), rel=1e-5)
-    np.testing.assert_allclose(approach.maps(inputs).detach(), errors.mean(1), rtol=1e-4, atol=1e-7)
+    method, (inputs, masks, anomalous) = built("autoencoder"), batch()
+    errors = (method.network(inputs) - inputs).detach().numpy().astype(np.float64) ** 2
+    assert method.loss(method.network, inputs, masks, anomalous).item() == pytest.approx(errors.mean(), rel=1e-5)
+    assert method.scores(inputs).tolist() == pytest.approx(errors.mean((1, 2, 3)).tolist(), rel=1e-5)
+    np.testing.assert_allclose(method.maps(inputs).detach(), errors.mean(1), rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", ["fcdd", "hsc", "autoencoder"])
 def test_a_score_is_of_its_own_image_alone(method):
-    approach, inputs = built(method), batch(3)[0]
-    alone = torch.cat([approach.scores(inputs[k : k + 1]) for k in range(3)])
-    torch.testing.assert_close(approach.scores(inputs), alone, rtol=1e-4, atol=1e-7)
+    method, inputs = built(method), batch(3)[0]
+    alone = torch.cat([method.scores(inputs[k : k + 1]) for k in range(3)])
+    torch.testing.assert_close(method.scores(inputs), alone, rtol=1e-4, atol=1e-7)
 
 
-# Training
+# TrainingSchedule
 
 
 def test_the_first_step_is_nesterovs_with_weight_decay(machine):
     """v = g + d w, and the weights move by rate (g + d w + 0.9 v)."""
     recipe = RECIPE.with_setting("augmentation", Augmentation()).with_setting("training.weight_decay", 0.5)
     recipe = recipe.with_setting("training.batch", 40).with_setting("training.epochs", 1)
-    result, approach, preparation = machine.trial(recipe=recipe, method="autoencoder", epochs=1).run()
+    result, method, preparation = machine.trial(recipe=recipe, method="autoencoder", epochs=1).run()
     torch.manual_seed(0)
-    network = build_approach("autoencoder", recipe, mode="paper").network.train()
+    network = build_method("autoencoder", recipe, mode="paper").network.train()
     inputs = torch.stack([preparation.test(TASK.nominal.read(k)) for k in range(40)])
     loss = ((network(inputs) - inputs) ** 2).mean()
     loss.backward()
     assert result.curve[0].loss == pytest.approx(loss.item(), rel=1e-4)
     with torch.no_grad():
-        for before, after in zip(network.parameters(), approach.network.parameters(), strict=True):
+        for before, after in zip(network.parameters(), method.network.parameters(), strict=True):
             slope = before.grad + 0.5 * before
             torch.testing.assert_close(after, before - 1e-2 * (slope + 0.9 * slope), rtol=1e-3, atol=1e-6)
 
@@ -254,13 +253,13 @@ def test_the_recipes_epochs_are_run_unless_others_are_asked_for(machine):
 
 
 def test_a_run_learns_and_its_figures_are_those_of_its_scores(machine):
-    result, approach, _ = machine.trial(epochs=12).run()
+    result, method, _ = machine.trial(epochs=12).run()
     assert result.image_auroc > 0.9
     assert result.image_auroc == pytest.approx(roc_auc_score(TASK.anomalous, result.scores))
     assert result.scores.dtype == np.float32
     assert result.anomalous.tolist() == TASK.anomalous.tolist()
     assert (result.kinds, result.pixel_auroc) == (TASK.kinds, None)
-    assert not approach.network.training
+    assert not method.network.training
     assert [point.epoch for point in result.curve] == list(range(1, 13))
     assert result.curve[-1].loss < result.curve[0].loss
     assert result.seconds == pytest.approx(sum(point.seconds for point in result.curve))
@@ -300,7 +299,7 @@ def dropping(name, **_) -> nn.Module:
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, method, optimiser, workers):
     if method == "dropout":
         method = "hsc"
-        monkeypatch.setattr(approaches, "build_hsc", dropping)
+        monkeypatch.setattr(methods, "build_hsc", dropping)
     options = {"recipe": RECIPE.with_setting("training.optimiser", optimiser), "method": method, "workers": workers}
     whole = Machine(tmp_path / "whole").trial(**options).run()[0]
     with pytest.raises(KilledError):
@@ -334,7 +333,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed_from(tmp_path):
 
 
 class Recorder:
-    """An approach that writes down what it is given."""
+    """A method that writes down what it is given."""
 
     def __init__(self) -> None:
         self.network = nn.Conv2d(1, 1, 1)
@@ -360,7 +359,7 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr(trial, "build_approach", lambda *_, **__: recorder)
+    monkeypatch.setattr(trial, "build_method", lambda *_, **__: recorder)
     return recorder
 
 
@@ -382,7 +381,7 @@ def test_a_last_batch_of_one_image_is_left_out(machine, recorder, count, sizes):
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_swapped_roles_make_the_class_of_interest_anomalous(machine, recorder, swapped):
-    run = machine.trial(recipe=PLAIN.with_setting("swapped", swapped), epochs=1)
+    run = machine.trial(recipe=PLAIN.with_setting("swap_roles", swapped), epochs=1)
     result, _, _ = replace(run, anomalies=BRIGHT).run()
     # Only the foreign images are white all over: their darkest pixel is their brightest.
     foreign = [[value > 0.9 for value in values] for values in recorder.darkest]
@@ -435,7 +434,7 @@ def test_a_test_set_of_one_label_is_refused_before_the_training(machine, label, 
 
 
 class Shown:
-    """An approach whose heatmap is the image itself."""
+    """A method whose heatmap is the image itself."""
 
     supervised = False
     network = nn.Identity()
@@ -465,7 +464,7 @@ def alternating(images: torch.Tensor, masks: list[np.ndarray] | None) -> trial.T
 @settings(max_examples=15, deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(8, 61), st.integers(8, 61)), min_size=2, max_size=5),
-    mode=st.sampled_from(["paper", "sound"]), seed=st.integers(0, 1000),
+    mode=st.sampled_from(["paper", "corrected"]), seed=st.integers(0, 1000),
 )  # fmt: skip
 def test_pixel_auroc_is_scikit_learns_on_heatmaps_at_the_masks_sizes(sizes, mode, seed):
     rng = np.random.default_rng(seed)
@@ -511,11 +510,11 @@ def test_a_part_of_the_test_images_has_both_labels(labels, at_most):
     assert len(trial.Tester(task, prepared, CPU, at_most=count).indices) == count
 
 
-def test_the_closed_form_is_fitted_without_an_epoch(machine):
+def test_gaussians_are_fitted_without_an_epoch(machine):
     task = replace(
         first(12), test=ArrayImages(TASK.test.pixels[6:18]), anomalous=TASK.anomalous[6:18], kinds=("a",) * 12
     )
-    result, _, _ = machine.trial(method="closed-form", task=task).run()
+    result, _, _ = machine.trial(method="gaussian", task=task).run()
     assert result.image_auroc > 0.9
     assert result.curve == ()
     assert result.seconds > 0

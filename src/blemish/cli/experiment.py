@@ -7,13 +7,20 @@ import click
 
 from blemish.cli.common import FILE, device_option, emit, json_option, open_screen, threads_option
 from blemish.errors import BlemishError
+from blemish.experiments.former_names import METHODS as FORMER_METHODS
+from blemish.experiments.former_names import MODES as FORMER_MODES
 from blemish.imaging.outputs import check_folder_name
 
 if TYPE_CHECKING:
     from blemish.experiments.recipe import Recipe
 
 # What a recipe must learn from for an option to mean something.
-NEEDED_KINDS = {"outliers": "outliers", "outliers_limit": "outliers", "every_outlier": "outliers", "masks": "masks"}
+NEEDED_KINDS = {
+    "outliers": "outliers",
+    "outliers_limit": "outliers",
+    "full_outlier_epochs": "outliers",
+    "masks": "masks",
+}
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -26,6 +33,31 @@ class Names(click.ParamType[tuple[str, ...]]):
         return tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
 
 
+class Methods(Names):
+    """Names of methods; those of the release before are replaced."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
+        """The present names."""
+        names = super().convert(value, parameter, context)
+        for name in FORMER_METHODS.keys() & set(names):
+            _notify_of_new_name(f"--method {name}", f"--method {FORMER_METHODS[name]}")
+        return tuple(dict.fromkeys(FORMER_METHODS.get(name, name) for name in names))
+
+
+class ModeChoice(click.Choice[str]):
+    """A mode; that of the release before is replaced."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        """The present name."""
+        if value in FORMER_MODES:
+            _notify_of_new_name(f"--mode {value}", f"--mode {FORMER_MODES[value]}")
+        return super().convert(FORMER_MODES.get(value, value), parameter, context)
+
+
+def _notify_of_new_name(former: str, present: str) -> None:
+    click.echo(f"{former} is now called {present}; the old name goes with the next release", err=True)
+
+
 @click.command("experiment")
 @click.argument("name")
 @click.option("--data", type=FILE, required=True, metavar="DIR", help="The folder with the data set's files.")
@@ -33,11 +65,11 @@ class Names(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--method",
     "methods",
-    type=Names(),
+    type=Methods(),
     default="fcdd",
     show_default=True,
     metavar="A,B",
-    help="Any of fcdd, hsc, autoencoder, closed-form.",
+    help="Any of fcdd, hsc, autoencoder, gaussian.",
 )
 @click.option("--classes", type=Names(), default="", metavar="A,B", help="Nominal classes.  [default: all]")
 @click.option("--seeds", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Repetitions.")
@@ -54,10 +86,11 @@ class Names(click.ParamType[tuple[str, ...]]):
 )
 @click.option("--outliers-limit", type=click.IntRange(1), metavar="N", help="Use N random outliers only.")
 @click.option(
-    "--every-outlier",
+    "--full-outlier-epochs",
     is_flag=True,
     help="All outliers and all nominal images every epoch, instead of half of the draws replaced.",
 )
+@click.option("--every-outlier", is_flag=True, hidden=True)
 @click.option(
     "--masks", type=click.IntRange(1), metavar="N", help="Masks of each defect type to learn from, in mvtec-semi."
 )
@@ -66,10 +99,10 @@ class Names(click.ParamType[tuple[str, ...]]):
 @click.option("--download", is_flag=True, help="Let torchvision fetch them.")
 @click.option(
     "--mode",
-    type=click.Choice(["paper", "sound"]),
+    type=ModeChoice(["paper", "corrected"]),
     default="paper",
     show_default=True,
-    help="As the paper's code computes, or with its questionable choices mended.",
+    help="As the paper's code computes, or with its questionable choices corrected.",
 )
 @click.option(
     "--precision",
@@ -101,6 +134,9 @@ def command(name: str, as_json: bool, **options: Any) -> None:
     """
     from blemish.experiments.recipe import Recipe
 
+    if options.pop("every_outlier"):
+        _notify_of_new_name("--every-outlier", "--full-outlier-epochs")
+        options["full_outlier_epochs"] = True
     recipe = _adapted(Recipe.load(name), options)
     if options["output"] is not None:
         check_folder_name(options["output"])
@@ -136,12 +172,12 @@ def _adapted(recipe: "Recipe", options: dict[str, Any]) -> "Recipe":
     for option, kind in NEEDED_KINDS.items():
         if options[option] and recipe.supervision.kind != kind:
             raise BlemishError(f"{recipe.name} learns from no {kind}; leave out --{option.replace('_', '-')}")
-    said = {
+    given = {
         "network": options["network"],
-        "supervision.every": options["every_outlier"],
+        "supervision.every": options["full_outlier_epochs"],
         "supervision.limit": options["masks"] or options["outliers_limit"],
     }
-    for setting, value in said.items():
+    for setting, value in given.items():
         if value and recipe.vary is not None and recipe.vary.setting == setting:
             raise BlemishError(f"{recipe.name} varies {setting} itself; leave out the option that sets it")
         recipe = recipe.with_setting(setting, value) if value else recipe

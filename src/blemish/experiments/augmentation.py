@@ -81,7 +81,7 @@ class Preparation:
         size: side of the network's input.
         augmentation: what training images go through.
         normalisation: what every image goes through.
-        mode: "paper" resizes with the nearest pixel, as the reference does; "sound" averages.
+        mode: "paper" resizes with the nearest pixel, as the reference does; "corrected" averages.
     """
 
     size: int

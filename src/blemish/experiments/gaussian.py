@@ -48,8 +48,8 @@ class FrozenNetwork(nn.Module):
         return maps
 
 
-class ClosedForm:
-    """The Gaussians as an approach, see `blemish.experiments.methods.Approach`.
+class Gaussian:
+    """Gaussians on frozen features, a `blemish.experiments.methods.FittedMethod`.
 
     Args:
         size: side S of the images.
@@ -65,18 +65,18 @@ class ClosedForm:
         self._size = size
 
     def to(self, device: torch.device) -> None:
-        """Moves what is computed with to a device."""
+        """Moves the network and its upsampling to a device."""
         self.network.to(device)
         self.upsample.to(device)
 
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Fits the head to batches of nominal images (N, C, S, S) in 0..1."""
+        """Fits the head to batches of nominal images (N, C, S, S), pixels in 0..1."""
         self.network.eval()
         features = self._frozen.features
         with torch.inference_mode():
-            maps = [self._frozen.extract(images) for images in batches]
+            maps = [self._frozen.extract(images) for images in batches]  # each (N, C, h, w) a stride
             fit_projections(features, maps)
-            fit_head(self._frozen.head, (features.to_levels(some) for some in maps))
+            fit_head(self._frozen.head, (features.to_levels(batch) for batch in maps))
 
     def scores(self, inputs: Tensor) -> Tensor:
         """The largest value of the map where anomalies are local, else its mean, as in FCDD."""
@@ -88,7 +88,3 @@ class ClosedForm:
         with torch.inference_mode():
             maps = self.upsample(self.network(inputs))
         return F.interpolate(maps[:, None], size=(self._size, self._size), mode="bilinear", antialias=True)[:, 0]
-
-    def loss(self, network: nn.Module, inputs: Tensor, masks: Tensor, anomalous: Tensor) -> Tensor:
-        """There is none to minimise."""
-        raise NotImplementedError("Gaussians are fitted, not trained")

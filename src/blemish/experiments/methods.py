@@ -1,36 +1,34 @@
 """FCDD and the paper's baselines: what each minimises, how it scores an image and where its heatmap comes from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from blemish.experiments.baseline_heatmaps import blur, gradient_maps, reconstruction_maps
-from blemish.experiments.gaussian import ClosedForm
+from blemish.experiments.gaussian import Gaussian
 from blemish.experiments.networks.baselines import build_autoencoder, build_hsc
 from blemish.experiments.networks.fcdd import build, field
-from blemish.experiments.recipe import Method, Mode, Recipe
+from blemish.experiments.recipe import MethodName, Mode, Recipe
 from blemish.networks.losses import hypersphere_distance, image_loss, pixel_loss, pseudo_huber
 from blemish.networks.upsampling import Resample, gaussian_upsampling
 
 
-class Approach(Protocol):
-    """A way to detect anomalies with a network.
+class Method(Protocol):
+    """A way to detect anomalies with a network: either a `TrainedMethod` or a `FittedMethod`.
 
     Attributes:
-        network: what is trained.
+        network: what maps and scores are computed with.
     """
 
     @property
     def network(self) -> nn.Module: ...  # noqa: D102
 
     def to(self, device: torch.device) -> None:
-        """Moves what is computed with to a device."""
-
-    def loss(self, network: nn.Module, inputs: Tensor, masks: Tensor, anomalous: Tensor) -> Tensor:
-        """The objective on inputs (N, C, S, S), masks bool (N, S, S), labels bool (N,), run through `network`."""
+        """Moves the network and its upsampling to a device."""
 
     def scores(self, inputs: Tensor) -> Tensor:
         """Anomaly scores (N,) of inputs (N, C, S, S); higher is more anomalous."""
@@ -39,9 +37,29 @@ class Approach(Protocol):
         """Heatmaps (N, S, S) of inputs (N, C, S, S)."""
 
 
+class TrainedMethod(Method, Protocol):
+    """A method whose network is trained by gradient descent on normalised and augmented images."""
+
+    def loss(self, network: nn.Module, inputs: Tensor, masks: Tensor, anomalous: Tensor) -> Tensor:
+        """The objective on inputs (N, C, S, S), masks bool (N, S, S), labels bool (N,), run through `network`."""
+
+
+@runtime_checkable
+class FittedMethod(Method, Protocol):
+    """A method without a training step: it is fitted to the nominal images, whose pixels it takes in 0..1."""
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fits to batches of nominal images (N, C, S, S)."""
+
+
 @dataclass
 class Fcdd:
-    """The paper's method: the network's output is the heatmap.
+    """The paper's method (section 3): the network's output phi gives the heatmap, A(X) = sqrt(phi(X)^2 + 1) - 1.
+
+    It minimises equation 2, with labels y, or equation 3, with masks Y of m pixels and the upsampled map A':
+
+        (1-y) a - y log(1 - exp(-a)), a = ||A||_1 / (u v),
+        (1/m) sum_j (1-Y_j) A'_j - log(1 - exp(-(1/m) sum_j Y_j A'_j)).
 
     Attributes:
         upsample: the Gaussian upsampling to the input's size.
@@ -53,12 +71,12 @@ class Fcdd:
     pixel_wise: bool
 
     def to(self, device: torch.device) -> None:
-        """See `Approach.to`."""
+        """See `Method.to`."""
         self.network.to(device)
         self.upsample.to(device)
 
     def loss(self, network: nn.Module, inputs: Tensor, masks: Tensor, anomalous: Tensor) -> Tensor:
-        """See `Approach.loss`."""
+        """See `Method.loss`."""
         maps = pseudo_huber(network(inputs)[:, 0].float())  # (N, u, v)
         return pixel_loss(self.upsample(maps), masks) if self.pixel_wise else image_loss(maps, anomalous)
 
@@ -74,7 +92,11 @@ class Fcdd:
 
 @dataclass
 class Hypersphere:
-    """Hypersphere classification (HSC): one vector an image; its heatmap is the gradient of the score, blurred.
+    """Hypersphere classification (HSC, equation 1): a vector phi for each image, with the loss of labels y
+
+        (1-y) a - y log(1 - exp(-a)), a = sqrt(||phi(X)||^2 + 1) - 1.
+
+    Its heatmap is the gradient of the score a, blurred (section 4).
 
     Attributes:
         kernel: side in pixels of the blur's window: the extent of the matching FCDD network's receptive field.
@@ -86,11 +108,11 @@ class Hypersphere:
     sigma: float
 
     def to(self, device: torch.device) -> None:
-        """See `Approach.to`."""
+        """See `Method.to`."""
         self.network.to(device)
 
     def loss(self, network: nn.Module, inputs: Tensor, masks: Tensor, anomalous: Tensor) -> Tensor:
-        """See `Approach.loss`."""
+        """See `Method.loss`."""
         return image_loss(hypersphere_distance(network(inputs).float())[:, None], anomalous)
 
     def scores(self, inputs: Tensor) -> Tensor:
@@ -109,7 +131,7 @@ class Autoencoder:
     network: nn.Module
 
     def to(self, device: torch.device) -> None:
-        """See `Approach.to`."""
+        """See `Method.to`."""
         self.network.to(device)
 
     def loss(self, network: nn.Module, inputs: Tensor, masks: Tensor, anomalous: Tensor) -> Tensor:
@@ -125,23 +147,31 @@ class Autoencoder:
         return reconstruction_maps(self.network, inputs)
 
 
-def build_approach(
-    method: Method, recipe: Recipe, *, mode: Mode, weights: Path | None = None, download: bool = False
-) -> Approach:
+def build_method(
+    name: MethodName, recipe: Recipe, *, mode: Mode, weights: Path | None = None, download: bool = False
+) -> TrainedMethod | FittedMethod:
     """A method with a fresh network for a recipe; initialised from torch's global generator.
 
-    Raises BlemishError where the network needs pretrained weights that are not to be had.
+    Args:
+        name: of the method.
+        recipe: gives the network's name, the size of its input and the standard deviation of the upsampling.
+        mode: "paper", or "corrected" for a normalised kernel and frozen batch normalisation.
+        weights: a file of pretrained weights, for the networks that need them.
+        download: let those weights be fetched where no file is given.
+
+    Raises:
+        BlemishError: the network needs pretrained weights that are not to be had.
     """
     size = (recipe.size, recipe.size)
-    origin: dict[str, Any] = {"weights": weights, "download": download, "batch_norm_moves": mode == "paper"}
-    if method == "closed-form":
-        return ClosedForm(recipe.size, local=recipe.pixel_wise)
-    if method == "autoencoder":
+    origin: dict[str, Any] = {"weights": weights, "download": download, "update_bn_stats": mode == "paper"}
+    if name == "gaussian":
+        return Gaussian(recipe.size, local=recipe.pixel_wise)
+    if name == "autoencoder":
         return Autoencoder(build_autoencoder(recipe.network, **origin))
     network = build(recipe.network, **origin)
     grid = field(network, size)
-    if method == "hsc":
+    if name == "hsc":
         hsc = build_hsc(recipe.network, **origin)
         return Hypersphere(hsc, kernel=grid.vertical.extent | 1, sigma=recipe.sigma)
-    upsample = gaussian_upsampling(grid, size=size, sigma=recipe.sigma, normalised=mode == "sound")
+    upsample = gaussian_upsampling(grid, size=size, sigma=recipe.sigma, normalised=mode == "corrected")
     return Fcdd(network, upsample, recipe.pixel_wise)

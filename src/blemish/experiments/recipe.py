@@ -6,11 +6,12 @@ from importlib.resources import files
 from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from blemish.errors import BlemishError
+from blemish.experiments.former_names import SETTINGS, present_name
 
-Method = Literal["fcdd", "hsc", "autoencoder", "closed-form"]
-SUPERVISED: tuple[Method, ...] = ("fcdd", "hsc")  # the others learn from nominal images alone
-METHODS: tuple[Method, ...] = get_args(Method)
-Mode = Literal["paper", "sound"]
+MethodName = Literal["fcdd", "hsc", "autoencoder", "gaussian"]
+SUPERVISED: tuple[MethodName, ...] = ("fcdd", "hsc")  # the others learn from nominal images alone
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
+Mode = Literal["paper", "corrected"]
 Kind = Literal["none", "outliers", "masks", "confetti", "gaussian", "uniform", "blob", "mixed_blob", "solid"]
 
 _FOLDER = files("blemish.experiments") / "recipes"
@@ -32,7 +33,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSchedule:
     """Optimiser and schedule.
 
     Attributes:
@@ -148,7 +149,7 @@ class Recipe:
             (the nominal images' mean and deviation) or "imagenet".
         sigma: standard deviation in pixels of the upsampling Gaussian.
         pixel_wise: the objective with masks (equation 3) instead of the one with labels (equation 2).
-        swapped: the class of interest takes the anomalous side, the foreign images the nominal one.
+        swap_roles: the class of interest takes the anomalous side, the foreign images the nominal one.
         quantile: share of a picture's heatmap values below the end of the colour scale.
         published: the tables of the paper that hold its figures, see `blemish.experiments.published`.
         seeds: repetitions in the paper.
@@ -163,11 +164,11 @@ class Recipe:
     normalisation: Literal["lcn", "standard", "imagenet"]
     sigma: float
     quantile: float
-    training: Training
+    training: TrainingSchedule
     classes: tuple[str, ...] = ()
     seeds: int = 5
     pixel_wise: bool = False
-    swapped: bool = False
+    swap_roles: bool = False
     published: str | None = None
     reading: Reading = field(default_factory=Reading)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -192,7 +193,9 @@ class Recipe:
             if "base" in table:  # an ablation: another recipe, with a few settings of its own
                 base = (_FOLDER / f"{table.pop('base')}.toml").read_text("utf-8")
                 table = tomllib.loads(base) | {"published": name} | table
-            recipe: Self = _record(cls, {"name": name} | table)
+            recipe: Self = _record(
+                cls, {"name": name} | {present_name(key, SETTINGS): value for key, value in table.items()}
+            )
             recipe.variants()
         except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError, BlemishError) as error:
             raise BlemishError(f"the recipe {name} cannot be read: {error}") from error
@@ -209,7 +212,7 @@ class Recipe:
 
         Raises BlemishError where there is no such setting, or it cannot be set to this.
         """
-        head, _, rest = path.partition(".")
+        head, _, rest = present_name(path, SETTINGS).partition(".")
         try:
             return replace(self, **{head: replace(getattr(self, head), **{rest: value}) if rest else value})
         except (AttributeError, TypeError) as error:
@@ -223,7 +226,7 @@ def names() -> list[str]:
 
 _TABLES = {
     "reading": Reading,
-    "training": Training,
+    "training": TrainingSchedule,
     "augmentation": Augmentation,
     "supervision": Supervision,
     "vary": Ablation,

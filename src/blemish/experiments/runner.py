@@ -1,6 +1,5 @@
 """Runs an experiment: every method, class and seed once, each finished run kept, then the tables and plots."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,11 +11,13 @@ from safetensors.torch import save
 from blemish.errors import BlemishError
 from blemish.experiments.data.sources import open_outliers, open_source
 from blemish.experiments.data.tasks import Images, Task
+from blemish.experiments.former_names import METHODS as FORMER_METHODS
+from blemish.experiments.former_names import MODES, former_name, present_name, run_key
 from blemish.experiments.pictures import pick
-from blemish.experiments.recipe import METHODS, SUPERVISED, Method, Recipe, Supervision
+from blemish.experiments.recipe import METHODS, SUPERVISED, MethodName, Recipe, Supervision
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
 from blemish.experiments.summary import summarise
-from blemish.experiments.supervision import Anomalies, Noise, Outliers, set_labelled_aside
+from blemish.experiments.supervision import AnomalySource, Noise, Outliers, set_labelled_aside
 from blemish.experiments.trial import Result, Settings, Tester, Trial, checkpoint_in
 from blemish.io.files import atomic_write, folder_state, make_folder
 from blemish.io.text import printable
@@ -42,13 +43,17 @@ class Plan:
     """
 
     recipe: Recipe
-    methods: tuple[Method, ...]
+    methods: tuple[MethodName, ...]
     classes: tuple[str, ...]
     seeds: int
     data: Path
     outliers: str | None
     output: Path
     settings: Settings
+
+    def __post_init__(self) -> None:
+        methods = tuple(present_name(method, FORMER_METHODS) for method in self.methods)
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(methods)))
 
 
 def run_experiment(
@@ -69,20 +74,20 @@ def run_experiment(
     """
     check_methods(plan.methods)
     require_device(plan.settings.device)
-    bench = _Bench(plan)
+    experiment = _Experiment(plan)
     make_folder(plan.output)
-    made, state = [], _state(plan)
-    for run in bench.runs():
+    completed, state = [], _state(plan)
+    for run in experiment.runs():
         folder, key = run.folder(plan.output), _key(plan, run, state)
         result = load_result(folder, key=key)
         if result is None:
-            result = bench.make(run, folder, key, partial(progress, str(run)))
+            result = experiment.make(run, folder, key, partial(progress, str(run)))
             notify(f"{run}: {_figures(result)} in {result.seconds:.0f} s")
-        made.append((run, result))
-    return summarise(plan.recipe, made, classes=bench.all_classes, output=plan.output)
+        completed.append((run, result))
+    return summarise(plan.recipe, completed, classes=experiment.all_classes, output=plan.output)
 
 
-class _Bench:
+class _Experiment:
     """The data of a plan, opened once, and the making of single runs."""
 
     def __init__(self, plan: Plan) -> None:
@@ -93,7 +98,7 @@ class _Bench:
             plan.data,
             size=reading.size,
             square=reading.square,
-            antialias=plan.settings.mode == "sound",
+            antialias=plan.settings.mode == "corrected",
         )
         self.all_classes = self._source.classes
         self._classes = plan.classes or plan.recipe.classes or self.all_classes
@@ -126,7 +131,7 @@ class _Bench:
             checkpoint=checkpoint_in(folder, key=key),
             progress=progress,
         )
-        result, approach, preparation = trial.run()
+        result, method, preparation = trial.run()
         indices = pick(
             result.anomalous,
             result.kinds,
@@ -134,10 +139,10 @@ class _Bench:
             anomalous_count=PICTURED_ANOMALOUS,
             seed=run.seed,
         )
-        tester = Tester(task, preparation, next(approach.network.parameters()).device)
-        save_pictured(folder, task, indices, tester.maps(approach, indices), visible=preparation.visible)
+        tester = Tester(task, preparation, next(method.network.parameters()).device)
+        save_pictured(folder, task, indices, tester.maps(method, indices), visible=preparation.visible)
         with atomic_write(folder / "network.safetensors") as file:
-            file.write(save({n: t.cpu().contiguous() for n, t in approach.network.state_dict().items()}))
+            file.write(save({n: t.cpu().contiguous() for n, t in method.network.state_dict().items()}))
         result = replace(result, notes=self._notes(run))
         save_result(folder, result, key=key)
         return result
@@ -147,7 +152,7 @@ class _Bench:
             self._tasks = (nominal_class, self._source.task(nominal_class))
         return self._tasks[1]
 
-    def _supervised(self, run: Run) -> tuple[Task, Anomalies | None]:
+    def _supervised(self, run: Run) -> tuple[Task, AnomalySource | None]:
         """The task and the source of its anomalies; labelled images leave the test set for every method alike."""
         task, how = self._task(run.nominal_class), run.recipe.supervision
         if how.kind == "none":
@@ -209,19 +214,18 @@ def _state(plan: Plan) -> tuple[str, ...]:
 def _key(plan: Plan, run: Run, state: tuple[str, ...]) -> str:
     """A digest of what a run depends on."""
     settings = plan.settings
-    said = (
+    return run_key(
         run.recipe,
-        run.method,
+        former_name(run.method, FORMER_METHODS),
         run.nominal_class,
         run.seed,
         plan.outliers,
-        settings.mode,
+        former_name(settings.mode, MODES),
         settings.epochs,
         settings.precision,
         plan.data.resolve().name,
         state,
     )
-    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 
 def _figures(result: Result) -> str:

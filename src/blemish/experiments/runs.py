@@ -13,7 +13,8 @@ from torch import Tensor
 
 from blemish.errors import BlemishError
 from blemish.experiments.data.tasks import Task
-from blemish.experiments.recipe import Method, Recipe
+from blemish.experiments.former_names import METHODS, MODES, former_name
+from blemish.experiments.recipe import MethodName, Recipe
 from blemish.experiments.trial import Point, Result, checkpoint_in
 from blemish.io.files import atomic_write
 from blemish.io.text import printable
@@ -27,13 +28,15 @@ class Run:
 
     recipe: Recipe
     variant: str
-    method: Method
+    method: MethodName
     nominal_class: str
     seed: int
 
     def folder(self, output: Path) -> Path:
-        """Where its results go."""
-        return output / "runs" / self.method / file_name(self.nominal_class) / self.variant / f"seed-{self.seed}"
+        """Where its results go, or already lie under the method's former name."""
+        place = Path(file_name(self.nominal_class), self.variant, f"seed-{self.seed}")
+        present, former = (output / "runs" / name / place for name in (self.method, former_name(self.method, METHODS)))
+        return former if former.exists() and not present.exists() else present
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.method, self.nominal_class, self.variant, f"seed {self.seed}")))
@@ -52,6 +55,8 @@ def load_result(folder: Path, *, key: str) -> Result | None:
             return None
         with open(folder / "scores.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
+        record["method"] = METHODS.get(record["method"], record["method"])
+        record["notes"] = {name: MODES.get(value, value) for name, value in record["notes"].items()}
         return Result(
             **record | {"curve": tuple(Point(**point) for point in record["curve"])},
             anomalous=np.array([row["anomalous"] == "1" for row in rows]),

@@ -12,29 +12,31 @@ from PIL import Image
 from blemish.experiments import plots
 from blemish.experiments.pictures import combined_picture
 from blemish.experiments.published import Measure, Published, published
-from blemish.experiments.recipe import Ablation, Method, Recipe
+from blemish.experiments.recipe import Ablation, MethodName, Recipe
 from blemish.experiments.runs import Run, file_name
 from blemish.experiments.tables import MEASURE_NAMES, METHOD_NAMES, markdown, seed_means, table, write_csv
 from blemish.experiments.trial import Result
 from blemish.io.files import atomic_write, make_folder
 
-Made = Sequence[tuple[Run, Result]]
+CompletedRuns = Sequence[tuple[Run, Result]]
 SCALES: tuple[Literal["local", "global"], ...] = ("local", "global")
 # In the order of the paper's pictures.
-PICTURE_ROWS: dict[Method, str] = {
+PICTURE_ROWS: dict[MethodName, str] = {
     "fcdd": "FCDD",
     "hsc": "gradient (HSC)",
     "autoencoder": "autoencoder",
-    "closed-form": "closed form",
+    "gaussian": "Gaussian",
 }
 
 
-def summarise(recipe: Recipe, made: Made, *, classes: Sequence[str], output: Path) -> tuple[dict[str, str], str]:
+def summarise(
+    recipe: Recipe, completed: CompletedRuns, *, classes: Sequence[str], output: Path
+) -> tuple[dict[str, str], str]:
     """Writes table.csv, table.md, the plots and the pictures of the runs at hand.
 
     Args:
         recipe: the experiment.
-        made: runs and their results.
+        completed: runs and their results.
         classes: all classes of the data set, in order.
         output: the folder to write to.
 
@@ -43,8 +45,8 @@ def summarise(recipe: Recipe, made: Made, *, classes: Sequence[str], output: Pat
     """
     figures = published(recipe.published or recipe.name)
     if recipe.vary is not None:
-        return _ablation(recipe, made, figures, output)
-    results = [result for _, result in made]
+        return _ablation(recipe, completed, figures, output)
+    results = [result for _, result in completed]
     rows = table(results, classes=classes, published=figures)
     text = f"{markdown(rows, figures)}\n{_conditions(results)}"
     write_csv(rows, output / "table.csv")
@@ -56,7 +58,7 @@ def summarise(recipe: Recipe, made: Made, *, classes: Sequence[str], output: Pat
         plots.save(plots.class_rocs(some), output / f"roc-{method}.png")
         if any(result.curve for result in some):
             plots.save(plots.training_curves(some), output / f"training-{method}.png")
-    _pictures(recipe, made, output)
+    _pictures(recipe, completed, output)
     return written_to(output), text
 
 
@@ -66,22 +68,22 @@ def written_to(output: Path) -> dict[str, str]:
 
 
 def _conditions(results: Sequence[Result]) -> str:
-    """How the runs were made, a line a method: what a reader must know to judge the figures."""
+    """How the runs were completed, a line a method: what a reader must know to judge the figures."""
     lines = dict.fromkeys(
         f"* {METHOD_NAMES[result.method]}: {', '.join(f'{name} {value}' for name, value in result.notes.items())}."
         for result in results
     )
-    return "\n".join(["How these runs were made:", "", *lines]) + "\n"
+    return "\n".join(["How these runs were completed:", "", *lines]) + "\n"
 
 
-def _ablation(recipe: Recipe, made: Made, figures: Published, output: Path) -> tuple[dict[str, str], str]:
+def _ablation(recipe: Recipe, completed: CompletedRuns, figures: Published, output: Path) -> tuple[dict[str, str], str]:
     """Of each method and measure a curve over the values of the setting that the recipe varies."""
     assert recipe.vary is not None
     text = [f"# {recipe.title}", "", f"| {recipe.vary.title} | method | measure | AUROC | published |"]
     text.append("| ---: | --- | --- | ---: | ---: |")
-    for method in dict.fromkeys(run.method for run, _ in made):
+    for method in dict.fromkeys(run.method for run, _ in completed):
         for measure, name in MEASURE_NAMES.items():
-            found = _by_setting(recipe.vary, [pair for pair in made if pair[0].method == method], measure)
+            found = _by_setting(recipe.vary, [pair for pair in completed if pair[0].method == method], measure)
             if not found:
                 continue
             # The paper varies FCDD only. What was not read in print is in the plot, as such, and in no table.
@@ -92,29 +94,29 @@ def _ablation(recipe: Recipe, made: Made, figures: Published, output: Path) -> t
             for x, aurocs in found.items():
                 cells = (f"{x:g}", METHOD_NAMES[method], name, f"{np.mean(aurocs):.4f}", known.get(x, ""))
                 text.append(f"| {' | '.join(cells)} |")
-    _write_runs(made, output / "table.csv")
+    _write_runs(completed, output / "table.csv")
     with atomic_write(output / "table.md", mode="w") as file:
         file.write("\n".join(text) + "\n")
     return written_to(output), "\n".join(text)
 
 
-def _write_runs(made: Made, path: Path) -> None:
+def _write_runs(completed: CompletedRuns, path: Path) -> None:
     """A line a run; an empty field where there is no figure."""
     with atomic_write(path, mode="w") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["setting", "method", "class", "seed", *MEASURE_NAMES])
-        for run, result in made:
+        for run, result in completed:
             figures = [getattr(result, measure) for measure in MEASURE_NAMES]
             rounded = ["" if figure is None else f"{figure:.6f}" for figure in figures]
             lines.writerow([run.variant, run.method, run.nominal_class, run.seed, *rounded])
 
 
-def _by_setting(vary: Ablation, made: Made, measure: Measure) -> dict[float, list[float]]:
+def _by_setting(vary: Ablation, completed: CompletedRuns, measure: Measure) -> dict[float, list[float]]:
     """Of every value of the setting one method's AUROC of each seed that all classes have, averaged over them."""
     found = {}
     for value in vary.settings():
         by_class: dict[str, list[Result]] = {}
-        for run, result in made:
+        for run, result in completed:
             if run.variant == value.label:
                 by_class.setdefault(run.nominal_class, []).append(result)
         measured = all(getattr(result, measure) is not None for some in by_class.values() for result in some)
@@ -123,12 +125,12 @@ def _by_setting(vary: Ablation, made: Made, measure: Measure) -> dict[float, lis
     return found
 
 
-def _pictures(recipe: Recipe, made: Made, output: Path) -> None:
+def _pictures(recipe: Recipe, completed: CompletedRuns, output: Path) -> None:
     """Two pictures a class, of the smallest seed at hand: heatmaps in colours of their own, and in common ones."""
     folder = output / "pictures"
     make_folder(folder)
-    for name in dict.fromkeys(run.nominal_class for run, _ in made):
-        of_class = [(run, result) for run, result in made if run.nominal_class == name]
+    for name in dict.fromkeys(run.nominal_class for run, _ in completed):
+        of_class = [(run, result) for run, result in completed if run.nominal_class == name]
         seed = min(run.seed for run, _ in of_class)
         by_method = {run.method: (run.folder(output), result) for run, result in of_class if run.seed == seed}
         rows = _rows({method: run_folder for method, (run_folder, _) in by_method.items()})
@@ -147,7 +149,7 @@ def _pictures(recipe: Recipe, made: Made, output: Path) -> None:
                 picture.save(file, format="PNG")
 
 
-def _rows(folders: Mapping[Method, Path]) -> dict[str, Sequence[NDArray[Any]]]:
+def _rows(folders: Mapping[MethodName, Path]) -> dict[str, Sequence[NDArray[Any]]]:
     """The rows of a picture in the paper's order: input, the heatmaps of the methods at hand, masks."""
     rows: dict[str, Sequence[NDArray[Any]]] = {"input": ()}  # all methods show the same images
     masks: Sequence[NDArray[Any]] = ()

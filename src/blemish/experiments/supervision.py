@@ -18,7 +18,7 @@ from blemish.io.text import printable
 from blemish.synthetic.confetti import add_noise, confetti_noise
 
 
-class Anomalies(Protocol):
+class AnomalySource(Protocol):
     """Makes anomalous training images."""
 
     def draw(self, nominal: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -32,7 +32,7 @@ class Outliers:
     images: Images
 
     def draw(self, nominal: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """See `Anomalies.draw`."""
+        """See `AnomalySource.draw`."""
         return everywhere(self.images.read(int(rng.integers(len(self.images)))))
 
 
@@ -49,7 +49,7 @@ class Noise:
     changed: bool
 
     def draw(self, nominal: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """See `Anomalies.draw`."""
+        """See `AnomalySource.draw`."""
         pixels = nominal.permute(1, 2, 0).numpy()
         size = (pixels.shape[0], pixels.shape[1])
         noise = confetti_noise(size, rng) if self.name == "confetti" else NOISES[self.name](size, rng, pixels.shape[2])
@@ -65,7 +65,7 @@ class Labelled:
     masks: Sequence[Tensor]  # bool (H, W) at the images' size
 
     def draw(self, nominal: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """See `Anomalies.draw`."""
+        """See `AnomalySource.draw`."""
         index = int(rng.integers(len(self.images)))
         return self.images.read(index), self.masks[index]
 
@@ -121,7 +121,7 @@ def _at_size_of(mask: Tensor, image: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Draws(Dataset[tuple[Tensor, Tensor, bool]]):
+class EpochDataset(Dataset[tuple[Tensor, Tensor, bool]]):
     """The training images of one epoch, drawn and augmented: input (C, S, S), mask (S, S), whether anomalous.
 
     Every draw has a generator of its own, so that neither batch size nor worker processes change what is drawn.
@@ -133,7 +133,7 @@ class Draws(Dataset[tuple[Tensor, Tensor, bool]]):
     """
 
     nominal: Images
-    anomalies: Anomalies | None
+    anomalies: AnomalySource | None
     preparation: Preparation
     order: Sequence[int]
     replaced: float
@@ -143,13 +143,13 @@ class Draws(Dataset[tuple[Tensor, Tensor, bool]]):
     def of_epoch(
         cls,
         nominal: Images,
-        anomalies: Anomalies | None,
+        anomalies: AnomalySource | None,
         preparation: Preparation,
         *,
         supervision: Supervision,
         passes: int,
         seed: tuple[int, ...],
-    ) -> "Draws":
+    ) -> "EpochDataset":
         """The draws of the epoch that `seed` = (seed, epoch) names."""
         rng = np.random.default_rng(seed)
         order = np.concatenate([rng.permutation(len(nominal)) for _ in range(passes)])

@@ -14,10 +14,10 @@ from blemish.io.files import atomic_write
 if TYPE_CHECKING:
     from blemish.experiments.trial import Result
 
-METHOD_NAMES = {"fcdd": "FCDD", "hsc": "HSC", "autoencoder": "autoencoder", "closed-form": "closed form"}
+METHOD_NAMES = {"fcdd": "FCDD", "hsc": "HSC", "autoencoder": "autoencoder", "gaussian": "Gaussian"}
 MEASURE_NAMES: dict[Measure, str] = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}
-# FCDD with a fixed linear head has no published figures of its own; FCDD's are what it is measured against.
-COMPARED_WITH = {"closed-form": "fcdd"}
+# Gaussians on frozen features are FCDD with a fixed linear head: its published figures are what they are measured by.
+COMPARED_WITH = {"gaussian": "fcdd"}
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _source_notes(rows: Sequence[Row]) -> list[str]:
         for column in row.published
     )
     if any(row.method in COMPARED_WITH and row.published for row in rows):
-        notes["* The published figures beside the closed form are FCDD's."] = None
+        notes["* The published figures beside the Gaussians are FCDD's."] = None
     return ["\n".join(notes)] if notes else []
 
 

@@ -18,10 +18,10 @@ from blemish.errors import BlemishError
 from blemish.evaluation.metrics import PixelMetrics, auroc
 from blemish.experiments.augmentation import Normalisation, Preparation
 from blemish.experiments.data.tasks import Task
-from blemish.experiments.gaussian import ClosedForm
-from blemish.experiments.methods import Approach, build_approach
-from blemish.experiments.recipe import SUPERVISED, Method, Mode, Recipe, Training
-from blemish.experiments.supervision import Anomalies, Draws
+from blemish.experiments.former_names import MODES, present_name
+from blemish.experiments.methods import FittedMethod, Method, TrainedMethod, build_method
+from blemish.experiments.recipe import SUPERVISED, MethodName, Mode, Recipe, TrainingSchedule
+from blemish.experiments.supervision import AnomalySource, EpochDataset
 from blemish.imaging.resizing import upscale
 from blemish.io.text import printable
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
@@ -35,7 +35,7 @@ class Settings:
     """How runs are made, beside what the recipe says.
 
     Attributes:
-        mode: "paper", or "sound" for a normalised kernel, frozen batch norms that stay and averaged resizing.
+        mode: "paper", or "corrected" for a normalised kernel, frozen batch norms that stay and averaged resizing.
         epochs: instead of the recipe's.
         device: an accelerator's name for Fabric, or "auto".
         precision: "32-true" or "bf16-mixed".
@@ -53,6 +53,9 @@ class Settings:
     download: bool = False
     workers: int = 0
     points: int = 10
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", present_name(self.mode, MODES))
 
     def in_words(self, recipe: Recipe) -> dict[str, str]:
         """What a reader must know to judge the figures of a recipe run this way."""
@@ -91,7 +94,7 @@ class Result:
     """
 
     recipe: str
-    method: Method
+    method: MethodName
     nominal_class: str
     seed: int
     image_auroc: float
@@ -116,16 +119,16 @@ class Trial:
     """
 
     recipe: Recipe
-    method: Method
+    method: MethodName
     nominal_class: str
     seed: int
     settings: Settings
     task: Task
-    anomalies: Anomalies | None
+    anomalies: AnomalySource | None
     checkpoint: Checkpoint
     progress: Callable[[int, int], None]
 
-    def run(self) -> tuple[Result, Approach, Preparation]:
+    def run(self) -> tuple[Result, Method, Preparation]:
         """Trains, going on where a killed run stopped, and tests.
 
         The checkpoint stays until the result is saved. Raises BlemishError where the test images are all of one label
@@ -134,37 +137,38 @@ class Trial:
         self._refuse_one_label()
         started = time.perf_counter()
         fabric = Fabric(accelerator=self.settings.device, devices=1, precision=self.settings.precision)
-        preparation = self._preparation()
         torch.manual_seed(self.seed)
-        approach = build_approach(
+        method = build_method(
             self.method,
             self.recipe,
             mode=self.settings.mode,
             weights=self.settings.weights,
             download=self.settings.download,
         )
-        approach.to(fabric.device)
+        method.to(fabric.device)
         curve: tuple[Point, ...] = ()
-        if isinstance(approach, ClosedForm):
-            approach.fit(self._nominal_batches(preparation, fabric))
+        if isinstance(method, FittedMethod):
+            preparation = self._preparation(Normalisation.none())
+            method.fit(self._nominal_batches(preparation, fabric))
         else:
-            curve = self._train(approach, preparation, fabric)
-        tester = Tester(self.task, preparation, fabric.device, swapped=self.recipe.swapped)
-        scores = tester.scores(approach)
+            preparation = self._preparation(Normalisation.fit(self.recipe, self.task.nominal))
+            curve = self._train(method, preparation, fabric)
+        tester = Tester(self.task, preparation, fabric.device, swap_roles=self.recipe.swap_roles)
+        scores = tester.scores(method)
         result = Result(
             recipe=self.recipe.name,
             method=self.method,
             nominal_class=self.nominal_class,
             seed=self.seed,
             image_auroc=auroc(tester.anomalous, scores),
-            pixel_auroc=tester.pixel_auroc(approach, mode=self.settings.mode),
+            pixel_auroc=tester.pixel_auroc(method, mode=self.settings.mode),
             anomalous=tester.anomalous,
             scores=scores,
             kinds=self.task.kinds,
             curve=curve,
             seconds=sum(point.seconds for point in curve) or time.perf_counter() - started,
         )
-        return result, approach, preparation
+        return result, method, preparation
 
     def _refuse_one_label(self) -> None:
         anomalous = int(self.task.anomalous.sum())
@@ -175,11 +179,7 @@ class Trial:
                 "add images of the other, or choose another class"
             )
 
-    def _preparation(self) -> Preparation:
-        if self.method == "closed-form":  # its backbone has a normalisation of its own
-            normalisation = Normalisation.none()
-        else:
-            normalisation = Normalisation.fit(self.recipe, self.task.nominal)
+    def _preparation(self, normalisation: Normalisation) -> Preparation:
         return Preparation(self.recipe.size, self.recipe.augmentation, normalisation, self.settings.mode)
 
     def _nominal_batches(self, preparation: Preparation, fabric: Fabric) -> Iterator[Tensor]:
@@ -193,7 +193,7 @@ class Trial:
         self.progress(count, count)
 
     @property
-    def _training(self) -> Training:
+    def _training(self) -> TrainingSchedule:
         return self.recipe.training
 
     @property
@@ -201,12 +201,12 @@ class Trial:
         """Epochs of this run."""
         return self.settings.epochs or self._training.epochs
 
-    def _train(self, approach: Approach, preparation: Preparation, fabric: Fabric) -> tuple[Point, ...]:
-        network = approach.network.to(memory_format=torch.channels_last)
+    def _train(self, method: TrainedMethod, preparation: Preparation, fabric: Fabric) -> tuple[Point, ...]:
+        network = method.network.to(memory_format=torch.channels_last)
         optimiser = _optimiser(self._training, network)
         curve = _resume(self.checkpoint, network, optimiser)
         wrapped, optimiser = fabric.setup(network, optimiser)
-        tester = Tester(self.task, preparation, fabric.device, swapped=self.recipe.swapped, at_most=CURVE_IMAGES)
+        tester = Tester(self.task, preparation, fabric.device, swap_roles=self.recipe.swap_roles, at_most=CURVE_IMAGES)
         every = max(1, self.epochs // self.settings.points)
         self.progress(len(curve), self.epochs)
         while (epoch := len(curve)) < self.epochs:
@@ -221,7 +221,7 @@ class Trial:
             for batch in self._batches(preparation, epoch):
                 inputs, masks, anomalous = (fabric.to_device(part) for part in batch)
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-                loss = approach.loss(wrapped, inputs, masks, anomalous ^ self.recipe.swapped)
+                loss = method.loss(wrapped, inputs, masks, anomalous ^ self.recipe.swap_roles)
                 optimiser.zero_grad()
                 fabric.backward(loss)
                 optimiser.step()
@@ -230,8 +230,8 @@ class Trial:
             if (epoch + 1) % every == 0:
                 point = replace(
                     point,
-                    image_auroc=tester.image_auroc(approach),
-                    pixel_auroc=tester.pixel_auroc(approach, mode=self.settings.mode),
+                    image_auroc=tester.image_auroc(method),
+                    pixel_auroc=tester.pixel_auroc(method, mode=self.settings.mode),
                 )
             curve.append(point)
             _save(self.checkpoint, network, optimiser, curve)
@@ -239,7 +239,7 @@ class Trial:
         return tuple(curve)
 
     def _batches(self, preparation: Preparation, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        draws = Draws.of_epoch(
+        draws = EpochDataset.of_epoch(
             self.task.nominal,
             self.anomalies if self.method in SUPERVISED else None,
             preparation,
@@ -265,7 +265,7 @@ class Tester:
     Args:
         at_most: every k-th image of each label only, so that about these are scored; None for all. Where there are
             masks all are.
-        swapped: the class of interest is on the anomalous side.
+        swap_roles: the class of interest is on the anomalous side.
 
     Attributes:
         anomalous: bool (T,) labels of the images scored.
@@ -277,45 +277,45 @@ class Tester:
         preparation: Preparation,
         device: torch.device,
         *,
-        swapped: bool = False,
+        swap_roles: bool = False,
         at_most: int | None = None,
     ) -> None:
         self._task, self._preparation, self._device = task, preparation, device
         step = 1 if at_most is None or task.masks is not None else -(-len(task.test) // at_most)
         by_label = (torch.nonzero(task.anomalous == label).flatten().tolist() for label in (False, True))
         self.indices = sorted(index for indices in by_label for index in indices[::step])
-        self.anomalous: NDArray[np.bool_] = task.anomalous[self.indices].numpy() ^ swapped
+        self.anomalous: NDArray[np.bool_] = task.anomalous[self.indices].numpy() ^ swap_roles
 
-    def image_auroc(self, approach: Approach) -> float:
+    def image_auroc(self, method: Method) -> float:
         """Image-level AUROC."""
-        return auroc(self.anomalous, self.scores(approach))
+        return auroc(self.anomalous, self.scores(method))
 
-    def scores(self, approach: Approach) -> NDArray[np.float32]:
+    def scores(self, method: Method) -> NDArray[np.float32]:
         """Scores (T,), float32."""
-        approach.network.eval()
+        method.network.eval()
         with torch.inference_mode():
-            found = [approach.scores(inputs).float().cpu() for _, inputs in self._inputs()]
+            found = [method.scores(inputs).float().cpu() for _, inputs in self._inputs()]
         return torch.cat(found).numpy()
 
     @torch.no_grad()
-    def maps(self, approach: Approach, indices: list[int]) -> NDArray[np.float32]:
+    def maps(self, method: Method, indices: list[int]) -> NDArray[np.float32]:
         """Heatmaps (n, S, S) of some test images."""
-        approach.network.eval()
-        found = [approach.maps(inputs).float().cpu() for _, inputs in self._inputs(indices)]
+        method.network.eval()
+        found = [method.maps(inputs).float().cpu() for _, inputs in self._inputs(indices)]
         return torch.cat(found).numpy()
 
     @torch.no_grad()
-    def pixel_auroc(self, approach: Approach, *, mode: Mode) -> float | None:
+    def pixel_auroc(self, method: Method, *, mode: Mode) -> float | None:
         """Pixel-level AUROC over all test images at the masks' own sizes; None where there are no masks.
 
         The heatmaps are enlarged bilinearly; in the mode "paper" with the nearest pixel, as the reference does.
         """
         if self._task.masks is None:
             return None
-        approach.network.eval()
+        method.network.eval()
         with PixelMetrics() as metrics:
             for indices, inputs in self._inputs():
-                for index, heatmap in zip(indices, approach.maps(inputs).float().cpu().numpy(), strict=True):
+                for index, heatmap in zip(indices, method.maps(inputs).float().cpu().numpy(), strict=True):
                     mask = self._task.masks.read(index).numpy()
                     metrics.update(_enlarge(heatmap, mask.shape, mode), mask)
             return metrics.compute().auroc
@@ -329,13 +329,13 @@ class Tester:
 
 
 def _enlarge(heatmap: NDArray[np.float32], size: tuple[int, ...], mode: Mode) -> NDArray[np.float32]:
-    if mode == "sound":
+    if mode == "corrected":
         return upscale(heatmap, (size[0], size[1]))
     enlarged: NDArray[np.float32] = F.interpolate(torch.from_numpy(heatmap)[None, None], size=size)[0, 0].numpy()
     return enlarged
 
 
-def _optimiser(training: Training, network: nn.Module) -> torch.optim.Optimizer:
+def _optimiser(training: TrainingSchedule, network: nn.Module) -> torch.optim.Optimizer:
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     common: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay, "fused": True}
     if training.optimiser == "sgd":

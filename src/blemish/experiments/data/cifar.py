@@ -17,14 +17,14 @@ from blemish.errors import BlemishError
 from blemish.experiments.data.checksums import check
 from blemish.experiments.data.lookup import find
 from blemish.experiments.data.one_vs_rest import OneVsRest
-from blemish.experiments.data.tasks import ArrayImages, Fit, choose, refit
+from blemish.experiments.data.tasks import ArrayImages, ResizeSpec, choose, resized
 from blemish.io.files import read_fault
 from blemish.io.text import printable
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def open_cifar10(root: Path, fit: Fit) -> OneVsRest:
+def open_cifar10(root: Path, spec: ResizeSpec) -> OneVsRest:
     """CIFAR-10 from cifar-10-python.tar.gz or its folder cifar-10-batches-py in `root`.
 
     Raises BlemishError where neither is there or a file is not as published.
@@ -35,14 +35,14 @@ def open_cifar10(root: Path, fit: Fit) -> OneVsRest:
     *train, test = (_unpickled(path, content, labels=b"labels", classes=10) for path, content in files)
     return OneVsRest(
         CLASSES,
-        refit(np.concatenate([images for images, _ in train]), fit),
+        resized(np.concatenate([images for images, _ in train]), spec),
         torch.tensor([label for _, labels in train for label in labels]),
-        refit(test[0], fit),
+        resized(test[0], spec),
         torch.tensor(test[1]),
     )
 
 
-def open_cifar100_outliers(root: Path, fit: Fit, *, limit: int | None, seed: int) -> ArrayImages:
+def open_cifar100_outliers(root: Path, spec: ResizeSpec, *, limit: int | None, seed: int) -> ArrayImages:
     """The training images of CIFAR-100, or `limit` of them chosen by `seed`.
 
     They are read from cifar-100-python.tar.gz or its folder cifar-100-python in `root`. Raises as `open_cifar10`.
@@ -50,7 +50,7 @@ def open_cifar100_outliers(root: Path, fit: Fit, *, limit: int | None, seed: int
     place = _find(root, folder="cifar-100-python", archive="cifar-100-python.tar.gz")
     [(path, content)] = _files(place, "cifar-100-python", ["train"])
     images, _ = _unpickled(path, content, labels=b"fine_labels", classes=100)
-    return refit(images[choose(len(images), limit=limit, seed=seed)], fit)
+    return resized(images[choose(len(images), limit=limit, seed=seed)], spec)
 
 
 def _find(root: Path, *, folder: str, archive: str) -> Path:

@@ -9,31 +9,31 @@ from torch import Tensor
 from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import class_folders, find, image_files
 from blemish.experiments.data.one_vs_rest import OneVsRest
-from blemish.experiments.data.tasks import ArrayImages, Fit, choose, decode
+from blemish.experiments.data.tasks import ArrayImages, ResizeSpec, choose, decode
 from blemish.imaging.survey import survey_depth
 from blemish.io.text import printable
 
 _LAYOUT = "lay images out as train/<class>/<image> and test/<class>/<image>"
 
 
-def open_class_folders(root: Path, fit: Fit) -> OneVsRest:
+def open_class_folders(root: Path, spec: ResizeSpec) -> OneVsRest:
     """All images of both splits, in memory. Raises BlemishError where a split is missing or sizes differ."""
     train, test = _files(root, "train"), _files(root, "test")
     classes = tuple(dict.fromkeys([*train, *test]))
     reading = survey_depth(_flat(train)).reading
     return OneVsRest(
         classes,
-        decode(_flat(train), fit, reading=reading),
+        decode(_flat(train), spec, reading=reading),
         _labels(train, classes),
-        decode(_flat(test), fit, reading=reading),
+        decode(_flat(test), spec, reading=reading),
         _labels(test, classes),
     )
 
 
-def open_class_folder_outliers(root: Path, fit: Fit, *, limit: int | None, seed: int) -> ArrayImages:
+def open_class_folder_outliers(root: Path, spec: ResizeSpec, *, limit: int | None, seed: int) -> ArrayImages:
     """The images of train/ from all classes, or `limit` of them chosen by `seed`, in memory."""
     paths = _flat(_files(root, "train"))
-    return decode([paths[index] for index in choose(len(paths), limit=limit, seed=seed)], fit)
+    return decode([paths[index] for index in choose(len(paths), limit=limit, seed=seed)], spec)
 
 
 def _files(root: Path, split: str) -> dict[str, list[Path]]:

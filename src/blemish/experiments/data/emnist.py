@@ -4,13 +4,13 @@ from pathlib import Path
 
 from blemish.experiments.data.idx import read_images
 from blemish.experiments.data.lookup import find
-from blemish.experiments.data.tasks import ArrayImages, Fit, choose, refit
+from blemish.experiments.data.tasks import ArrayImages, ResizeSpec, choose, resized
 from blemish.io.text import printable
 
 _NAME = "emnist-letters-train-images-idx3-ubyte"
 
 
-def open_emnist_outliers(root: Path, fit: Fit, *, limit: int | None, seed: int) -> ArrayImages:
+def open_emnist_outliers(root: Path, spec: ResizeSpec, *, limit: int | None, seed: int) -> ArrayImages:
     """The training letters, upright, or `limit` of them chosen by `seed`.
 
     They are read from `root`, `root`/emnist or the folder gzip of the publisher's archive, plain or .gz. Raises
@@ -23,4 +23,4 @@ def open_emnist_outliers(root: Path, fit: Fit, *, limit: int | None, seed: int) 
         f"and unzip it in {printable(root)}",
     )
     images = read_images(path, data_set="emnist").transpose(0, 2, 1)  # published lying on their side
-    return refit(images[choose(len(images), limit=limit, seed=seed)], fit)
+    return resized(images[choose(len(images), limit=limit, seed=seed)], spec)

@@ -9,7 +9,7 @@ from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import class_folders, find, image_files
 from blemish.experiments.data.one_vs_rest import OneVsRest
 from blemish.experiments.data.outlier_folder import open_folder_outliers
-from blemish.experiments.data.tasks import FileImages, Fit
+from blemish.experiments.data.tasks import FileImages, ResizeSpec
 from blemish.io.text import printable
 
 # Name and synset, the name of the folder in ImageNet, of each class.
@@ -53,7 +53,7 @@ _WAY_OUT = (
 )
 
 
-def open_imagenet30(root: Path, fit: Fit) -> OneVsRest:
+def open_imagenet30(root: Path, spec: ResizeSpec) -> OneVsRest:
     """The thirty classes from train/ and val/ in `root`, or from the folders one_class_train/ and one_class_test/.
 
     Class folders bear a name or synset of `SYNSETS`; others, such as the rest of ImageNet-1k, are left aside. Images
@@ -61,20 +61,20 @@ def open_imagenet30(root: Path, fit: Fit) -> OneVsRest:
     """
     train = find(("train", "one_class_train"), (root, root / "imagenet"), otherwise=_WAY_OUT)
     test = find(("val", "test", "one_class_test"), (root, root / "imagenet"), otherwise=_WAY_OUT)
-    return OneVsRest(CLASSES, *_split(train, fit), *_split(test, fit))
+    return OneVsRest(CLASSES, *_split(train, spec), *_split(test, spec))
 
 
-def open_imagenet_outliers(root: Path, fit: Fit, *, limit: int | None, seed: int) -> FileImages:
+def open_imagenet_outliers(root: Path, spec: ResizeSpec, *, limit: int | None, seed: int) -> FileImages:
     """The images in `root`/imagenet/train, `root`/imagenet or `root`/train, but for what is to be told from them.
 
     These are the classes of ImageNet-30 and the horses of Pascal VOC. Otherwise as `open_folder_outliers`.
     """
     folder = find(("imagenet/train", "imagenet", "train"), (root,), otherwise=_WAY_OUT)
     known = {*SYNSETS, *SYNSETS.values(), _HORSES}
-    return open_folder_outliers(folder, fit, limit=limit, seed=seed, exclude=known)
+    return open_folder_outliers(folder, spec, limit=limit, seed=seed, exclude=known)
 
 
-def _split(folder: Path, fit: Fit) -> tuple[FileImages, Tensor]:
+def _split(folder: Path, spec: ResizeSpec) -> tuple[FileImages, Tensor]:
     paths: list[Path] = []
     labels: list[int] = []
     folders = {inner.name.lower(): inner for inner in class_folders(folder)}
@@ -85,4 +85,4 @@ def _split(folder: Path, fit: Fit) -> tuple[FileImages, Tensor]:
             raise BlemishError(f"{printable(folder)}: no images in a folder {name} or {synset}; {_WAY_OUT}")
         paths += files
         labels += [label] * len(files)
-    return FileImages(paths, fit), torch.tensor(labels)
+    return FileImages(paths, spec), torch.tensor(labels)

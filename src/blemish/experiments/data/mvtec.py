@@ -10,11 +10,10 @@ from blemish.datasets.layouts import DataSet, Sample, read_data_set
 from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import class_folders
 from blemish.experiments.data.one_vs_rest import class_number
-from blemish.experiments.data.tasks import Fit, Task, decode
+from blemish.experiments.data.tasks import ResizeSpec, Task, decode
 from blemish.imaging.images import read_image
 from blemish.imaging.masks import read_mask
 from blemish.imaging.survey import survey_depth
-from blemish.imaging.types import Size
 from blemish.io.text import list_some, printable
 from blemish.process.threads import readers
 
@@ -26,12 +25,12 @@ class MvtecAd:
     Attributes:
         classes: their names.
         folders: their places, in the same order.
-        fit: how images are brought to size; masks keep theirs.
+        spec: how images are brought to size; masks keep theirs.
     """
 
     classes: tuple[str, ...]
     folders: tuple[Path, ...]
-    fit: Fit
+    spec: ResizeSpec
 
     def task(self, nominal_class: str) -> Task:
         """Nominal is train/good of the class; anomalous are the defects of its test folder.
@@ -47,8 +46,8 @@ class MvtecAd:
             )
         reading = survey_depth(nominal).reading
         return Task(
-            nominal=decode(nominal, self.fit, threads=readers(), reading=reading),
-            test=decode([sample.path for sample in data_set.test], self.fit, threads=readers(), reading=reading),
+            nominal=decode(nominal, self.spec, threads=readers(), reading=reading),
+            test=decode([sample.path for sample in data_set.test], self.spec, threads=readers(), reading=reading),
             anomalous=torch.tensor([sample.anomalous for sample in data_set.test]),
             kinds=tuple(sample.defect or "good" for sample in data_set.test),
             masks=_masks(data_set),
@@ -73,20 +72,20 @@ class FileMasks:
         return torch.from_numpy(read_mask(sample.mask, size=self._sizes[index]))
 
 
-def open_mvtec(root: Path, fit: Fit) -> MvtecAd:
+def open_mvtec(root: Path, spec: ResizeSpec) -> MvtecAd:
     """The classes from `root`/<class>/train/good, or the one class that `root` itself is the folder of.
 
     Raises BlemishError where there is neither.
     """
     if _is_class(root):
-        return MvtecAd((root.resolve().name,), (root,), fit)
+        return MvtecAd((root.resolve().name,), (root,), spec)
     folders = tuple(folder for folder in class_folders(root) if _is_class(folder)) if root.is_dir() else ()
     if not folders:
         raise BlemishError(
             f"there is no <class>/train/good in {printable(root)}; download MVTec AD from "
             f"https://www.mvtec.com/company/research/datasets/mvtec-ad and unpack it into {printable(root)}"
         )
-    return MvtecAd(tuple(folder.name for folder in folders), folders, fit)
+    return MvtecAd(tuple(folder.name for folder in folders), folders, spec)
 
 
 def _is_class(folder: Path) -> bool:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import image_files
-from blemish.experiments.data.tasks import FileImages, Fit, choose
+from blemish.experiments.data.tasks import FileImages, ResizeSpec, choose
 from blemish.io.text import printable
 
 
 def open_folder_outliers(
-    root: Path, fit: Fit, *, limit: int | None, seed: int, exclude: Collection[str] = ()
+    root: Path, spec: ResizeSpec, *, limit: int | None, seed: int, exclude: Collection[str] = ()
 ) -> FileImages:
     """All images below `root`, or `limit` of them chosen by `seed`, read when they are asked for.
 
@@ -23,7 +23,7 @@ def open_folder_outliers(
     if not paths:
         but = " but of excluded classes" if exclude else ""
         raise BlemishError(f"{printable(root)}: holds no images{but}; give a folder of other images")
-    return FileImages([paths[index] for index in choose(len(paths), limit=limit, seed=seed)], fit)
+    return FileImages([paths[index] for index in choose(len(paths), limit=limit, seed=seed)], spec)
 
 
 def _is_excluded(path: Path, exclude: Collection[str]) -> bool:

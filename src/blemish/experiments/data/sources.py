@@ -27,7 +27,7 @@ from blemish.experiments.data.fashion_mnist import open_fashion_mnist
 from blemish.experiments.data.imagenet import open_imagenet30, open_imagenet_outliers
 from blemish.experiments.data.mvtec import open_mvtec
 from blemish.experiments.data.outlier_folder import open_folder_outliers
-from blemish.experiments.data.tasks import Fit, Images, Task
+from blemish.experiments.data.tasks import Images, ResizeSpec, Task
 from blemish.experiments.data.voc import open_pascal_voc
 
 
@@ -44,7 +44,7 @@ class Source(Protocol):
         ...
 
 
-_SOURCES: dict[str, Callable[[Path, Fit], Source]] = {
+_SOURCES: dict[str, Callable[[Path, ResizeSpec], Source]] = {
     "fashion-mnist": open_fashion_mnist,
     "cifar10": open_cifar10,
     "imagenet30": open_imagenet30,
@@ -76,7 +76,7 @@ def open_source(
     read = _SOURCES[name]
     if name in SMALL_SETS and all((root / split).is_dir() for split in ("train", "test")):
         read = open_class_folders
-    return read(root, Fit(1 if name == "fashion-mnist" else 3, size, square, antialias))
+    return read(root, ResizeSpec(1 if name == "fashion-mnist" else 3, size, square, antialias))
 
 
 def open_outliers(
@@ -95,4 +95,4 @@ def open_outliers(
     """
     if name not in _OUTLIERS:
         raise BlemishError(f"there are no outliers {name}; there are {', '.join(_OUTLIERS)}")
-    return _OUTLIERS[name](root, Fit(channels, size, square), limit=limit, seed=seed)
+    return _OUTLIERS[name](root, ResizeSpec(channels, size, square), limit=limit, seed=seed)

@@ -54,7 +54,7 @@ class ArrayImages:
 
 
 @dataclass(frozen=True)
-class Fit:
+class ResizeSpec:
     """How an image is brought to size: the options of `open_source` that all readers share.
 
     Attributes:
@@ -93,7 +93,7 @@ class FileImages:
     """Image files, each read anew whenever it is asked for."""
 
     paths: Sequence[Path]
-    fit: Fit
+    spec: ResizeSpec
 
     def __len__(self) -> int:
         """The number of files."""
@@ -101,7 +101,7 @@ class FileImages:
 
     def read(self, index: int) -> Tensor:
         """One image, uint8 (C, H, W). Raises ImageError where the file cannot be read."""
-        return torch.from_numpy(self.fit.pixels(read_image(self.paths[index])))
+        return torch.from_numpy(self.spec.pixels(read_image(self.paths[index])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,23 +158,23 @@ def choose(count: int, *, limit: int | None, seed: int) -> list[int]:
     return sorted(np.random.default_rng(seed).choice(count, size=limit, replace=False).tolist())
 
 
-def refit(pixels: NDArray[np.uint8], fit: Fit) -> ArrayImages:
+def resized(pixels: NDArray[np.uint8], spec: ResizeSpec) -> ArrayImages:
     """Images uint8 (N, H, W) or (N, H, W, 3) that are in memory already, brought to size."""
-    same_channels = pixels.ndim == (3 if fit.channels == 1 else 4)
-    if same_channels and (fit.size is None or pixels.shape[1:3] == (fit.size, fit.size)):
-        channels_first = pixels[:, np.newaxis] if fit.channels == 1 else pixels.transpose(0, 3, 1, 2)
+    same_channels = pixels.ndim == (3 if spec.channels == 1 else 4)
+    if same_channels and (spec.size is None or pixels.shape[1:3] == (spec.size, spec.size)):
+        channels_first = pixels[:, np.newaxis] if spec.channels == 1 else pixels.transpose(0, 3, 1, 2)
         return ArrayImages(torch.from_numpy(channels_first.copy()))
-    return ArrayImages(_stack((fit.pixels(Image.fromarray(image)) for image in pixels), len(pixels)))
+    return ArrayImages(_stack((spec.pixels(Image.fromarray(image)) for image in pixels), len(pixels)))
 
 
-def decode(paths: Sequence[Path], fit: Fit, *, threads: int = 1, reading: Reading | None = None) -> ArrayImages:
+def decode(paths: Sequence[Path], spec: ResizeSpec, *, threads: int = 1, reading: Reading | None = None) -> ArrayImages:
     """Image files, all read into memory by `reading`. Raises BlemishError where one cannot be read or has another size.
 
     Several threads pay for large files only: over files of a few kilobytes they mostly wait for one another.
     """
 
     def read(path: Path) -> NDArray[np.uint8]:
-        return fit.pixels(read_image(path, reading))
+        return spec.pixels(read_image(path, reading))
 
     if threads == 1:
         return ArrayImages(_stack(map(read, paths), len(paths), names=paths))

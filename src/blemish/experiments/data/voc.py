@@ -9,7 +9,7 @@ import torch
 from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import find
 from blemish.experiments.data.one_vs_rest import class_number
-from blemish.experiments.data.tasks import FileImages, Fit, Task
+from blemish.experiments.data.tasks import FileImages, ResizeSpec, Task
 from blemish.io.files import read_fault
 from blemish.io.text import printable
 
@@ -34,7 +34,7 @@ class PascalVoc:
 
     train: tuple[_Photograph, ...]
     val: tuple[_Photograph, ...]
-    fit: Fit
+    spec: ResizeSpec
     classes: tuple[str, ...] = CLASSES
 
     def task(self, nominal_class: str) -> Task:
@@ -47,8 +47,8 @@ class PascalVoc:
         nominal = [photograph.path for photograph in self.train if nominal_class in photograph.objects]
         shown = [nominal_class in photograph.objects for photograph in self.val]
         return Task(
-            nominal=FileImages(nominal, self.fit),
-            test=FileImages([photograph.path for photograph in self.val], self.fit),
+            nominal=FileImages(nominal, self.spec),
+            test=FileImages([photograph.path for photograph in self.val], self.spec),
             anomalous=~torch.tensor(shown, dtype=torch.bool),
             kinds=tuple(
                 nominal_class if nominal_class in photograph.objects else photograph.objects[0]
@@ -57,7 +57,7 @@ class PascalVoc:
         )
 
 
-def open_pascal_voc(root: Path, fit: Fit) -> PascalVoc:
+def open_pascal_voc(root: Path, spec: ResizeSpec) -> PascalVoc:
     """The data set from VOCdevkit/VOC2007 or VOC2007 in `root`, or from `root` itself.
 
     Images are read when they are asked for. Raises BlemishError where a list or an annotation is missing or damaged.
@@ -67,7 +67,7 @@ def open_pascal_voc(root: Path, fit: Fit) -> PascalVoc:
         (root,),
         otherwise=_WAY_OUT + printable(root),
     )
-    return PascalVoc(_photographs(lists / "train.txt"), _photographs(lists / "val.txt"), fit)
+    return PascalVoc(_photographs(lists / "train.txt"), _photographs(lists / "val.txt"), spec)
 
 
 def _photographs(listing: Path) -> tuple[_Photograph, ...]:

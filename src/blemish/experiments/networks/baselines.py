@@ -24,7 +24,7 @@ LITE0_EMBEDDING = 64
 
 
 def build_hsc(
-    name: str, *, weights: Path | None = None, download: bool = False, batch_norm_moves: bool = False
+    name: str, *, weights: Path | None = None, download: bool = False, update_bn_stats: bool = False
 ) -> nn.Module:
     """The HSC network that goes with an FCDD network: float32 (N, C, H, W) to vectors (N, D).
 
@@ -34,16 +34,16 @@ def build_hsc(
         name: one of `HSC_NETWORKS`.
         weights: see `blemish.experiments.networks.fcdd.build`, as are the others.
         download: let the weights be fetched where no file is given.
-        batch_norm_moves: what batch normalisation does in frozen layers.
+        update_bn_stats: what batch normalisation does in frozen layers.
 
     Raises:
         BlemishError: an unknown name, or weights that cannot be had or do not fit.
     """
-    return choose(HSC_NETWORKS, name)(Pretraining(weights, download, batch_norm_moves))
+    return choose(HSC_NETWORKS, name)(Pretraining(weights, download, update_bn_stats))
 
 
 def build_autoencoder(
-    name: str, *, weights: Path | None = None, download: bool = False, batch_norm_moves: bool = False
+    name: str, *, weights: Path | None = None, download: bool = False, update_bn_stats: bool = False
 ) -> nn.Module:
     """The autoencoder that goes with an FCDD network: float32 (N, C, H, W) to its reconstruction (N, C, H, W).
 
@@ -53,12 +53,12 @@ def build_autoencoder(
         name: one of `AUTOENCODERS`.
         weights: see `blemish.experiments.networks.fcdd.build`, as are the others; they are the encoder's.
         download: let the weights be fetched where no file is given.
-        batch_norm_moves: what batch normalisation does in frozen layers.
+        update_bn_stats: what batch normalisation does in frozen layers.
 
     Raises:
         BlemishError: an unknown name, or weights that cannot be had or do not fit.
     """
-    return choose(AUTOENCODERS, name)(Pretraining(weights, download, batch_norm_moves))
+    return choose(AUTOENCODERS, name)(Pretraining(weights, download, update_bn_stats))
 
 
 def _hsc28(first: int, second: int) -> nn.Sequential:
@@ -122,12 +122,12 @@ def _hsc224() -> nn.Sequential:
 
 def _hsc_vgg11_frozen(pretraining: Pretraining) -> nn.Module:
     network = pretrained_embedding(pretraining)
-    network.features = frozen_below(network.features, batch_norm_moves=pretraining.batch_norm_moves)
+    network.features = frozen_below(network.features, update_bn_stats=pretraining.update_bn_stats)
     return network
 
 
 def _hsc_lite0_frozen(pretraining: Pretraining) -> nn.Sequential:
-    features = Lite0Features(batch_norm_moves=pretraining.batch_norm_moves)
+    features = Lite0Features(update_bn_stats=pretraining.update_bn_stats)
     pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return nn.Sequential(features, *hidden_layers(features.channels), *pool, nn.Linear(HIDDEN, LITE0_EMBEDDING))
 

@@ -30,7 +30,7 @@ Builder = Callable[[Pretraining], nn.Module]
 
 
 def build(
-    name: str, *, weights: Path | None = None, download: bool = False, batch_norm_moves: bool = False
+    name: str, *, weights: Path | None = None, download: bool = False, update_bn_stats: bool = False
 ) -> nn.Module:
     """A network of the paper, or of this package in its place: float32 (N, C, H, W) to phi (N, 1, u, v).
 
@@ -38,13 +38,13 @@ def build(
         name: one of `NETWORKS`.
         weights: a file of torchvision's ImageNet weights, for vgg11 and vgg11-f; the others do without.
         download: let those weights be fetched where no file is given.
-        batch_norm_moves: whether batch normalisation in frozen layers follows the training images, as in the authors'
+        update_bn_stats: whether batch normalisation in frozen layers follows the training images, as in the authors'
             code, or keeps its pretrained statistics. Only vgg11-f and lite0-f have frozen layers.
 
     Raises:
         BlemishError: an unknown name, or weights that cannot be had or do not fit.
     """
-    return choose(NETWORKS, name)(Pretraining(weights, download, batch_norm_moves))
+    return choose(NETWORKS, name)(Pretraining(weights, download, update_bn_stats))
 
 
 def field(network: nn.Module, size: tuple[int, int]) -> ReceptiveField:
@@ -125,11 +125,11 @@ def _vgg11(pretraining: Pretraining) -> nn.Sequential:
 
 def _vgg11_frozen(pretraining: Pretraining) -> nn.Sequential:
     trunk = pretrained_trunk(pretraining)
-    return _with_phi(frozen_below(trunk, batch_norm_moves=pretraining.batch_norm_moves))
+    return _with_phi(frozen_below(trunk, update_bn_stats=pretraining.update_bn_stats))
 
 
 def _lite0_frozen(pretraining: Pretraining) -> Lite0:
-    return Lite0(batch_norm_moves=pretraining.batch_norm_moves)
+    return Lite0(update_bn_stats=pretraining.update_bn_stats)
 
 
 def untrained(network: Callable[[], nn.Module]) -> Builder:

@@ -13,17 +13,17 @@ class Frozen(nn.Sequential):
 
     Args:
         layers: the layers, in order.
-        batch_norm_moves: True leaves batch normalisation in training mode: it normalises by the batch, and its running
+        update_bn_stats: True leaves batch normalisation in training mode: it normalises by the batch, and its running
             statistics follow the training images, as in the authors' code. False (ours) keeps the pretrained
             statistics, so that frozen means the same in training and in testing.
     """
 
-    def __init__(self, *layers: nn.Module, batch_norm_moves: bool) -> None:
+    def __init__(self, *layers: nn.Module, update_bn_stats: bool) -> None:
         super().__init__(*layers)
-        self.batch_norm_moves = batch_norm_moves
+        self.update_bn_stats = update_bn_stats
         self.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode as usual, but without `batch_norm_moves` always to evaluation."""
-        return super().train(mode and self.batch_norm_moves)
+        """Sets the mode as usual, but without `update_bn_stats` always to evaluation."""
+        return super().train(mode and self.update_bn_stats)

@@ -21,14 +21,14 @@ class Lite0Features(nn.Module):
     """Frozen features of three depths, brought to the stride-8 grid of the cut VGG11.
 
     Args:
-        batch_norm_moves: see `Frozen`.
+        update_bn_stats: see `Frozen`.
     """
 
-    def __init__(self, *, batch_norm_moves: bool = False) -> None:
+    def __init__(self, *, update_bn_stats: bool = False) -> None:
         super().__init__()
         backbone = TimmCNN(strides=STRIDES)
         self.channels = sum(backbone.channels)
-        self.trunk = Frozen(backbone, batch_norm_moves=batch_norm_moves)
+        self.trunk = Frozen(backbone, update_bn_stats=update_bn_stats)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, 176, h, w) of images (N, 3, H, W) whose values lie about 0..1, h = ceil(H / 8)."""
@@ -45,12 +45,12 @@ class Lite0(nn.Module):
     but reach the trunk with three to five times the contrast it was trained with.
 
     Args:
-        batch_norm_moves: see `Frozen`.
+        update_bn_stats: see `Frozen`.
     """
 
-    def __init__(self, *, batch_norm_moves: bool = False) -> None:
+    def __init__(self, *, update_bn_stats: bool = False) -> None:
         super().__init__()
-        self.features = Lite0Features(batch_norm_moves=batch_norm_moves)
+        self.features = Lite0Features(update_bn_stats=update_bn_stats)
         self.head = nn.Sequential(*hidden_layers(self.features.channels), nn.Conv2d(HIDDEN, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:

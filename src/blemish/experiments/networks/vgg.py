@@ -27,12 +27,12 @@ class Pretraining:
     Attributes:
         weights: a state dict saved by torch or as .safetensors.
         download: let them be fetched where `weights` is None.
-        batch_norm_moves: see `Frozen`.
+        update_bn_stats: see `Frozen`.
     """
 
     weights: Path | None = None
     download: bool = False
-    batch_norm_moves: bool = False
+    update_bn_stats: bool = False
 
 
 def random_trunk() -> nn.Sequential:
@@ -47,9 +47,9 @@ def pretrained_trunk(pretraining: Pretraining) -> nn.Sequential:
     return trunk
 
 
-def frozen_below(layers: nn.Sequential, *, batch_norm_moves: bool) -> nn.Sequential:
+def frozen_below(layers: nn.Sequential, *, update_bn_stats: bool) -> nn.Sequential:
     """Freezes everything up to the third pool; the rest stays trainable."""
-    frozen = Frozen(*layers[:FROZEN_LAYERS], batch_norm_moves=batch_norm_moves)
+    frozen = Frozen(*layers[:FROZEN_LAYERS], update_bn_stats=update_bn_stats)
     return nn.Sequential(frozen, *layers[FROZEN_LAYERS:])
 
 

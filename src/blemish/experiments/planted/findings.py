@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from blemish.evaluation.metrics import auroc
 from blemish.experiments.planted.photographs import DOG, MARKED_DOG, MARKED_OTHER, OTHER
-from blemish.experiments.recipe import Method
+from blemish.experiments.recipe import MethodName
 from blemish.experiments.tables import METHOD_NAMES
 from blemish.experiments.trial import Result
 from blemish.io.files import atomic_write
@@ -41,7 +41,7 @@ class Finding:
         auroc_watermark: foreign photographs with it against the same without it.
     """
 
-    method: Method
+    method: MethodName
     share: float
     seed: int
     marked: int

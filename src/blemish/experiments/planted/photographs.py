@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import image_files
-from blemish.experiments.data.tasks import ArrayImages, Fit, Images, Task, decode
+from blemish.experiments.data.tasks import ArrayImages, Images, ResizeSpec, Task, decode
 from blemish.experiments.planted.watermark import Watermark
 from blemish.io.text import printable
 
@@ -49,9 +49,9 @@ class Photographs:
                 f"{printable(root)}: {len(dogs)} photographs of dogs and {len(others)} others, told by names such as "
                 f"n02085620_Chihuahua.jpg; give a folder of ImageNet photographs with {LEAST} or more of each"
             )
-        fit = Fit(3, side, square=True, antialias=antialias)
+        spec = ResizeSpec(3, side, square=True, antialias=antialias)
         names = tuple(SYNSET.sub("", path.stem).replace("_", " ") for path in dogs)
-        return cls(decode(dogs, fit).pixels, decode(others, fit).pixels, names)
+        return cls(decode(dogs, spec).pixels, decode(others, spec).pixels, names)
 
     def plant(self, watermark: Watermark, *, share: float, limit: int | None, seed: int) -> "Planted":
         """Splits both sides half and half, and puts the watermark on a share of the dogs to learn from.

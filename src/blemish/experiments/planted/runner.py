@@ -1,6 +1,5 @@
 """Makes the detectors of the planted cue, a share of watermarked training photographs each, and shows them."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.errors import BlemishError
+from blemish.experiments.former_names import MODES, former_name, run_key
 from blemish.experiments.pictures import combined_picture
 from blemish.experiments.planted.findings import Finding, Masses, markdown, mass_inside, measure, write_csv
 from blemish.experiments.planted.photographs import DOG, MARKED_DOG, Photographs, Planted
@@ -38,20 +38,20 @@ def run_planted(
     photographs, which gives the foreign ones too.
     """
     _refuse_unfit(plan)
-    bench = _Bench(plan)
+    experiment = _Experiment(plan)
     make_folder(plan.output)
     findings, notes = [], dict[str, str]()
     for run, share in _runs(plan, seeds=range(plan.seeds), shares=SHARES):
-        planted, folder, key = bench.plant(share, run.seed), run.folder(plan.output), _key(plan, run)
+        planted, folder, key = experiment.plant(share, run.seed), run.folder(plan.output), _key(plan, run)
         finished = _load(folder, key)
-        result, masses = finished or bench.make(run, planted, folder, key, partial(progress, str(run)))
-        finding = measure(result, masses, share=share, marked=planted.count, chance=bench.watermark.area)
+        result, masses = finished or experiment.make(run, planted, folder, key, partial(progress, str(run)))
+        finding = measure(result, masses, share=share, marked=planted.count, chance=experiment.watermark.area)
         if finished is None:
             notify(f"{run}: {_figures(finding)} in {result.seconds:.0f} s")
         findings.append(finding)
         notes = result.notes
     for run, share in _runs(plan, seeds=[0], shares=(min(SHARES), max(SHARES))):
-        _save_picture(plan, run, bench.plant(share, run.seed))
+        _save_picture(plan, run, experiment.plant(share, run.seed))
     text = markdown(findings, notes)
     write_csv(findings, plan.output / "table.csv")
     with atomic_write(plan.output / "table.md", mode="w") as file:
@@ -65,13 +65,13 @@ def _runs(plan: Plan, *, seeds: Iterable[int], shares: Iterable[float]) -> Itera
         yield Run(plan.recipe, f"watermark-{share:g}", method, CLASS, seed), share
 
 
-class _Bench:
+class _Experiment:
     """The photographs of a plan, read once, and what is done with them."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         side = plan.recipe.size
-        self._photographs = Photographs.read(plan.data, side=side, antialias=plan.settings.mode == "sound")
+        self._photographs = Photographs.read(plan.data, side=side, antialias=plan.settings.mode == "corrected")
         self.watermark = Watermark.of_size(side)
 
     def plant(self, share: float, seed: int) -> Planted:
@@ -84,7 +84,7 @@ class _Bench:
     ) -> tuple[Result, Masses]:
         """Makes one run and writes its folder."""
         make_folder(folder)
-        result, approach, preparation = Trial(
+        result, method, preparation = Trial(
             recipe=run.recipe,
             method=run.method,
             nominal_class=run.nominal_class,
@@ -95,9 +95,9 @@ class _Bench:
             checkpoint=checkpoint_in(folder, key=key),
             progress=progress,
         ).run()
-        tester = Tester(planted.task, preparation, next(approach.network.parameters()).device)
+        tester = Tester(planted.task, preparation, next(method.network.parameters()).device)
         without, marked = planted.indices(DOG), planted.indices(MARKED_DOG)
-        maps, marked_maps = tester.maps(approach, without), tester.maps(approach, marked)
+        maps, marked_maps = tester.maps(method, without), tester.maps(method, marked)
         chosen = np.random.default_rng(run.seed).permutation(len(without))[:PICTURED]
         pictured = [indices[dog] for indices in (without, marked) for dog in chosen]
         save_pictured(folder, planted.task, pictured, np.concatenate([maps[chosen], marked_maps[chosen]]))
@@ -157,8 +157,8 @@ def _load(folder: Path, key: str) -> tuple[Result, Masses] | None:
 def _key(plan: Plan, run: Run) -> str:
     """A digest of what a run depends on; files are taken by their folder, not their bytes."""
     settings = plan.settings
-    said = (run, settings.mode, settings.epochs, settings.precision, plan.data.resolve().name)
-    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+    mode = former_name(settings.mode, MODES)
+    return run_key(run, mode, settings.epochs, settings.precision, plan.data.resolve().name)
 
 
 def _figures(finding: Finding) -> str:
