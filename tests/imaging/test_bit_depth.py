@@ -22,7 +22,7 @@ from blemish.datasets.layouts import Sample, read_data_set
 from blemish.datasets.pixels import read_pixels
 from blemish.errors import BlemishError
 from blemish.experiments.data.mvtec import open_mvtec
-from blemish.experiments.data.tasks import Fit
+from blemish.experiments.data.tasks import ResizeSpec
 from blemish.faithfulness.inpainting import Nominal
 from blemish.imaging.bit_depth import check_bits, depth_of, to_8_bit
 from blemish.imaging.errors import ImageError
@@ -506,7 +506,7 @@ def test_the_server_answers_the_same(model, parts, wide):
 
 
 def test_the_papers_experiments_read_their_sets_by_the_depth(parts, wide):
-    tasks = [open_mvtec(root, Fit(channels=3)).task("parts") for root in (parts, wide)]
+    tasks = [open_mvtec(root, ResizeSpec(channels=3)).task("parts") for root in (parts, wide)]
     assert (tasks[0].nominal.pixels == tasks[1].nominal.pixels).all()
     assert (tasks[0].test.pixels == tasks[1].test.pixels).all()
 

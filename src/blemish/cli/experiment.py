@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blemish.cli.aliases import renamed_option
 from blemish.cli.common import FILE, device_option, emit, json_option, open_screen, threads_option
 from blemish.errors import BlemishError
 from blemish.experiments.former_names import METHODS as FORMER_METHODS
@@ -55,7 +56,7 @@ class ModeChoice(click.Choice[str]):
 
 
 def _notify_of_new_name(former: str, present: str) -> None:
-    click.echo(f"{former} is now called {present}; the old name goes with the next release", err=True)
+    click.echo(f"warning: {former} is now called {present}; the old name goes with the next release", err=True)
 
 
 @click.command("experiment")
@@ -85,12 +86,12 @@ def _notify_of_new_name(former: str, present: str) -> None:
     help="Outlier exposure: a folder of images, or cifar100, emnist or imagenet below --data.",
 )
 @click.option("--outliers-limit", type=click.IntRange(1), metavar="N", help="Use N random outliers only.")
-@click.option(
+@renamed_option(
     "--full-outlier-epochs",
+    old="--every-outlier",
     is_flag=True,
     help="All outliers and all nominal images every epoch, instead of half of the draws replaced.",
 )
-@click.option("--every-outlier", is_flag=True, hidden=True)
 @click.option(
     "--masks", type=click.IntRange(1), metavar="N", help="Masks of each defect type to learn from, in mvtec-semi."
 )
@@ -134,9 +135,6 @@ def command(name: str, as_json: bool, **options: Any) -> None:
     """
     from blemish.experiments.recipe import Recipe
 
-    if options.pop("every_outlier"):
-        _notify_of_new_name("--every-outlier", "--full-outlier-epochs")
-        options["full_outlier_epochs"] = True
     recipe = _adapted(Recipe.load(name), options)
     if options["output"] is not None:
         check_folder_name(options["output"])
