@@ -1,6 +1,6 @@
 """MVTec AD (Bergmann et al. 2019), and any other folders in its layout: good parts, defects, masks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from blemish.errors import BlemishError
 from blemish.experiments.data.lookup import class_folders
 from blemish.experiments.data.one_vs_rest import class_number
 from blemish.experiments.data.tasks import ResizeSpec, Task, decode
-from blemish.imaging.images import read_image
+from blemish.imaging.headers import upright_size
 from blemish.imaging.masks import read_mask
 from blemish.imaging.survey import survey_depth
 from blemish.io.text import list_some, printable
@@ -59,17 +59,16 @@ class FileMasks:
     """The masks of test images, each read anew whenever it is asked for."""
 
     samples: tuple[Sample, ...]
-    _sizes: dict[int, Size] = field(default_factory=dict)  # decoding an image takes longer than its mask
 
     def read(self, index: int) -> Tensor:
-        """The mask of one image, bool (H, W) at the image's own size. Raises ImageError where it cannot be read."""
+        """The mask of one image, bool (H, W) at the image's own size. Raises BlemishError where it cannot be read."""
         sample = self.samples[index]
-        if index not in self._sizes:
-            image = read_image(sample.path)
-            self._sizes[index] = image.height, image.width
+        size = upright_size(sample.path)
+        if size is None:
+            raise BlemishError(f"{printable(sample.path)}: can no longer be read; put the image back")
         if sample.mask is None:
-            return torch.zeros(self._sizes[index], dtype=torch.bool)
-        return torch.from_numpy(read_mask(sample.mask, size=self._sizes[index]))
+            return torch.zeros(size, dtype=torch.bool)
+        return torch.from_numpy(read_mask(sample.mask, size=size))
 
 
 def open_mvtec(root: Path, spec: ResizeSpec) -> MvtecAd:
