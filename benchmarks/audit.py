@@ -284,7 +284,9 @@ class Bench:
             pixels = [read(path) for path in paths]
             pixels = [CUES[case.cue](one, rng) if marked else one for one in pixels]
             small = np.stack([load(one, (self._size, self._size))[0] for one in pixels])
-            return np.concatenate([detector.run(small[start : start + 16])[0] for start in range(0, len(small), 16)])
+            return np.concatenate(
+                [detector.forward(small[start : start + 16])[0] for start in range(0, len(small), 16)]
+            )
 
         good, marked = (maps(source.test_good, marked=marked) for marked in (False, True))
         bad, bad_marked = (maps(bad_paths, marked=marked) for marked in (False, True))

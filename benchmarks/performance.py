@@ -166,8 +166,8 @@ def print_way(side: int, runs: int) -> None:
             {
                 "plain": running(plain, pixels),
                 "trunk": running(trunk, pixels),
-                "graph": lambda: detector.run(pixels),
-                "way": lambda: list(detector.stream([photograph])),
+                "graph": lambda: detector.forward(pixels),
+                "way": lambda: list(detector.predict_iter([photograph])),
             },
             runs,
             percentile=50,

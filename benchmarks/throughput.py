@@ -18,7 +18,8 @@ from blemish.imaging.heatmaps import encode_png, overlay
 from blemish.imaging.images import read_image
 from blemish.imaging.resizing import to_network_size
 from blemish.io.files import atomic_write
-from blemish.model.detector import BATCH_SIZE, ScoredImage
+from blemish.model.detector import BATCH_SIZE
+from blemish.model.scored_image import ScoredImage
 from blemish.prediction import find_images, predict
 from blemish.prediction.engine import CHUNK
 
@@ -51,7 +52,7 @@ def parts(detector: Detector, files: list[str]) -> dict[str, float]:
     size = detector.metadata.size
     images = [read_image(file) for file in files]
     pixels = [to_network_size(image, size) for image in images]
-    scored = [one for one in detector.stream(files) if isinstance(one, ScoredImage)]
+    scored = [one for one in detector.predict_iter(files) if isinstance(one, ScoredImage)]
     regions = [detector.regions(one) for one in scored]
     pictures = [
         overlay(image, one.anomaly_map, detector.scale, regions=found)

@@ -86,4 +86,4 @@ def alarms(
     p = np.array([calibration.p_value(score) for score in scores])
     found = np.array([calibration.verdict(score) == "anomalous" for score in scores])
     realised = {name: float((p[~anomalous] <= rate + SLACK).mean()) for name, rate in RATES.items()}
-    return {"promised": calibration.held_rate, "detection": float(found[anomalous].mean()), **realised}
+    return {"promised": calibration.effective_rate, "detection": float(found[anomalous].mean()), **realised}

@@ -55,7 +55,7 @@ def fit_blemish(data: DataSet, *, seed: int) -> Fitted:
         megabytes = file.stat().st_size / 1e6
 
     def score(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], float]:
-        maps, scores, _ = detector.run(pixels)
+        maps, scores, _ = detector.forward(pixels)
         return maps[0], float(scores[0])
 
     return Fitted(score, seconds, megabytes, detector.calibration)

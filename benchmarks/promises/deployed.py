@@ -44,7 +44,7 @@ def as_deployed(material: Material, rng: np.random.Generator, *, first: bool) ->
 def false_alarms(calibration: np.ndarray, new: np.ndarray, rate: float) -> str:
     held = Calibration(calibration, rate)
     text = f"{(new >= held.threshold).mean():.3f}, most {most_alarms(held, len(new)):.3f}"
-    return text if held.held_rate == rate else f"{text}, holds {held.held_rate:.3f}"
+    return text if held.effective_rate == rate else f"{text}, holds {held.effective_rate:.3f}"
 
 
 def most_alarms(calibration: Calibration, images: int) -> float:
@@ -53,7 +53,7 @@ def most_alarms(calibration: Calibration, images: int) -> float:
     The rate of one calibration set is drawn from a Beta distribution, and the alarms among so many images from it.
     """
     n = calibration.images
-    k = int(calibration.held_rate * (n + 1) + 1e-9)
+    k = int(calibration.effective_rate * (n + 1) + 1e-9)
     return float(betabinom.ppf(0.95, images, k, n + 1 - k)) / images
 
 

@@ -28,7 +28,7 @@ def planted(material: Material, rng: np.random.Generator, *, first: bool) -> Non
             f"{LENGTH} changed ones or each once as it is\n"
         )
         header("data", "watched", "calibration", *(f"{name}: fired, median image" for name in DRIFTS))
-    watched = {"score": material.calibration.tolist()} | dict(material.detector.metadata.watched)
+    watched = {"score": material.calibration.tolist()} | dict(material.detector.metadata.drift_reference)
     for name, statistics in WATCHED.items():
         calibration = {one: watched[one] for one in statistics}
         cells = []

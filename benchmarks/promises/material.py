@@ -11,7 +11,8 @@ from PIL import Image, ImageFilter
 from blemish.datasets.layouts import DataSet, Sample
 from blemish.errors import BlemishError
 from blemish.imaging.images import read_image
-from blemish.model.detector import Detector, FailedImage
+from blemish.model.detector import Detector
+from blemish.model.scored_image import FailedImage
 from blemish.training.run import train
 from draws import link
 
@@ -99,12 +100,12 @@ def keep_away(data: DataSet, *, seed: int) -> tuple[list[Sample], DataSet]:
 def score(detector: Detector, paths: Sequence[Path], change: Change = lambda image: image) -> Scored:
     results = []
     for path in paths:
-        (result,) = detector.stream([change(read_image(path))])
+        (result,) = detector.predict_iter([change(read_image(path))])
         if isinstance(result, FailedImage):
             raise BlemishError(result.reason)
         results.append(result)
     return Scored(
         scores=np.array([one.score for one in results], np.float32),
         maps=np.stack([one.anomaly_map for one in results]),
-        light={name: np.array([one.light[name] for one in results]) for name in ("brightness", "sharpness")},
+        light={name: np.array([one.drift_features[name] for one in results]) for name in ("brightness", "sharpness")},
     )

@@ -9,13 +9,19 @@ from blemish.process.privacy import keep_quiet
 keep_quiet()  # before any library that would send something is imported
 
 if TYPE_CHECKING:
-    from blemish.model.detector import Detector, Scores
+    from blemish.model.detector import Detector
+    from blemish.model.predictions import Predictions, Scores
     from blemish.training.run import train
 
 __version__ = "0.1.0"
-__all__ = ["BlemishError", "Detector", "Scores", "__version__", "train"]
+__all__ = ["BlemishError", "Detector", "Predictions", "Scores", "__version__", "train"]
 
-_HOMES = {"Detector": "blemish.model.detector", "Scores": "blemish.model.detector", "train": "blemish.training.run"}
+_HOMES = {
+    "Detector": "blemish.model.detector",
+    "Predictions": "blemish.model.predictions",
+    "Scores": "blemish.model.predictions",
+    "train": "blemish.training.run",
+}
 
 
 def __getattr__(name: str) -> Any:

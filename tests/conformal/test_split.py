@@ -34,10 +34,10 @@ def test_the_threshold_is_the_smallest_anomalous_float32(scores: list[float], ra
     calibration = Calibration(tuple(scores), rate)
     threshold = np.float32(calibration.threshold)
     assert float(threshold) == calibration.threshold
-    assert calibration.p_value(calibration.threshold) <= calibration.held_rate + 1e-9
+    assert calibration.p_value(calibration.threshold) <= calibration.effective_rate + 1e-9
     if threshold > np.finfo(np.float32).min:
         below = float(np.nextafter(threshold, np.float32(-np.inf)))
-        assert calibration.p_value(below) > calibration.held_rate
+        assert calibration.p_value(below) > calibration.effective_rate
         assert calibration.verdict(below) != "anomalous"
     assert calibration.unsure_threshold <= calibration.threshold
 
@@ -51,7 +51,7 @@ def test_false_alarms_stay_below_the_held_rate(n: int, rate: float) -> None:
         drawn = rng.gumbel(size=n + 50).astype(np.float32)
         calibration = Calibration(tuple(drawn[:n].tolist()), rate)
         alarms.append(np.mean(drawn[n:] >= calibration.threshold))
-    held = calibration.held_rate
+    held = calibration.effective_rate
     error = np.std(alarms) / np.sqrt(len(alarms))
     assert np.mean(alarms) <= held + 3 * error
     assert np.mean(alarms) >= held - 1 / (n + 1) - 3 * error  # exact up to the step of 1/(n+1): not needlessly strict
@@ -70,7 +70,7 @@ def test_the_statement_is_honest_about_too_few_images() -> None:
     few = Calibration(tuple(float(i) for i in range(64)), 0.01)
     assert "64 calibration images can promise 1.5 %" in few.statement()
     assert "99 would give 1 %" in few.statement()
-    assert Calibration(tuple(float(i) for i in range(99)), 0.01).held_rate == 0.01
+    assert Calibration(tuple(float(i) for i in range(99)), 0.01).effective_rate == 0.01
     assert images_needed(0.01) == 99
     assert images_needed(0.05) == 19
 

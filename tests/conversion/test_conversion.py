@@ -279,9 +279,9 @@ def test_openvino_answers_many_threads_at_once(model: Path, data: Path, tmp_path
     export(model, data, tmp_path / "export.onnx", target="openvino")
     detector = Detector.load(tmp_path / "export.onnx", threads=1)
     images = [noise(seed)[None] for seed in range(24)]
-    alone = [detector.run(image)[0] for image in images]
+    alone = [detector.forward(image)[0] for image in images]
     with ThreadPoolExecutor(8) as pool:
-        for one, together in zip(alone, pool.map(lambda image: detector.run(image)[0], images), strict=True):
+        for one, together in zip(alone, pool.map(lambda image: detector.forward(image)[0], images), strict=True):
             np.testing.assert_array_equal(one, together)
 
 

@@ -283,7 +283,7 @@ def test_training_holds_whole_groups_back_and_says_so(photographs: Path, tmp_pat
     calibrate = metadata.data["calibration_images"]
     assert calibrate == len(metadata.roles["calibration"]) == 1
     assert metadata.data["train_images"] == len(metadata.roles["fit"]) in (11, 12)
-    assert len(metadata.watched["brightness"]) == 7
+    assert len(metadata.drift_reference["brightness"]) == 7
     card = run("info", output)
     assert "Good images came in 7 groups (by (\\d)[ab]\\.png)" in card.out
     assert json.loads(run("info", output, "--json").out)["settings"]["groups"]["number"] == 7

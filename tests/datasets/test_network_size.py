@@ -291,7 +291,7 @@ def test_a_scored_image_of_another_shape_is_said(
 ) -> None:
     detector = Detector.load(tiny_model)
     detector.metadata = replace(detector.metadata, settings={**detector.metadata.settings, "image_ratio": ratio})
-    (scored,) = detector.stream([save_image(tmp_path / "a.png", noise(1, size=size))])
+    (scored,) = detector.predict_iter([save_image(tmp_path / "a.png", noise(1, size=size))])
     assert len(scored.remarks) == (words is not None)
     assert words is None or f"a.png: {words}: " in scored.remarks[0]
 

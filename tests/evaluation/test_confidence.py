@@ -12,7 +12,7 @@ from blemish.datasets.layouts import Sample
 from blemish.evaluation.confidence import _draw, intervals
 from blemish.evaluation.metrics import PixelMetrics
 from blemish.evaluation.run import EvaluatedImage
-from blemish.model.detector import ScoredImage
+from blemish.model.scored_image import ScoredImage
 from helpers.images import save_image
 
 

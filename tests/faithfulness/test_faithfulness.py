@@ -164,7 +164,9 @@ def test_models_with_more_in_their_graphs_can_be_differentiated(align: bool, tmp
     pixels = images[:1, ::2, ::2]
     grey = torch.from_numpy(pixels).float().requires_grad_()
     anomaly_map = differentiable(tmp_path / "m.onnx")(grey)
-    np.testing.assert_allclose(anomaly_map.detach().numpy(), detector.run(pixels)[0], atol=1e-3 * detector.scale.high)
+    np.testing.assert_allclose(
+        anomaly_map.detach().numpy(), detector.forward(pixels)[0], atol=1e-3 * detector.scale.high
+    )
     anomaly_map.max().backward()
     assert grey.grad is not None
     assert grey.grad.isfinite().all()
@@ -173,7 +175,7 @@ def test_models_with_more_in_their_graphs_can_be_differentiated(align: bool, tmp
 
 def test_the_differentiable_module_scores_as_the_file(torch_model: Callable, tiny_model: Path) -> None:
     for pixels in (noise(1), stained(2)):
-        expected = Detector.load(tiny_model).run(pixels[None])[1]
+        expected = Detector.load(tiny_model).forward(pixels[None])[1]
         with torch.no_grad():
             found = torch_model(torch.from_numpy(pixels.astype(np.float32))[None])
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3)
@@ -201,14 +203,14 @@ def test_references_are_those_of_the_formulas(torch_model: Callable, tiny_model:
     scale = np.abs(literal).max()
     np.testing.assert_allclose(explainers["integrated gradients"](pixels, fill), literal, atol=1e-3 * scale)
 
-    score = detector.run(pixels[None])[1][0]
+    score = detector.forward(pixels[None])[1][0]
     total, count = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE))
     for top in range(0, SIDE - 7, 4):
         for left in range(0, SIDE - 7, 4):
             covered = pixels.copy()
             window = (slice(top, top + 8), slice(left, left + 8))
             covered[window] = fill[window]
-            total[window] += score - detector.run(covered[None])[1][0]
+            total[window] += score - detector.forward(covered[None])[1][0]
             count[window] += 1
     literal = smooth(total / count)
     found = explainers["occlusion"](pixels, fill)
@@ -228,11 +230,11 @@ def test_evaluate_prints_the_table_and_its_figures_are_those_of_the_maps(
     assert (result["images"], result["masks"], result["filled_from"]) == (2, 2, 7)
     assert list(result["methods"]) == ["blemish", "gradient", "integrated gradients", "occlusion"]
     images = np.stack([stained(400), stained(401)])
-    maps, masks = Detector.load(tiny_model).run(images)[0], (images == 0).all(3)
+    maps, masks = Detector.load(tiny_model).forward(images)[0], (images == 0).all(3)
     ours = result["methods"]["blemish"]
     assert ours["pixel_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()))
     assert ours["pointing"] == np.mean([mask.ravel()[one.argmax()] for one, mask in zip(maps, masks, strict=True)])
-    good = Detector.load(tiny_model).run(np.stack([noise(300 + number) for number in range(3)]))[0]
+    good = Detector.load(tiny_model).forward(np.stack([noise(300 + number) for number in range(3)]))[0]
     excess = np.maximum(maps.astype(float) - np.quantile(good, 0.95), 0)
     literal = np.mean([one[mask].sum() / one.sum() for one, mask in zip(excess, masks, strict=True)])
     assert ours["mass_inside"] == pytest.approx(literal, rel=1e-4)
@@ -252,7 +254,7 @@ def test_what_cannot_be_studied_is_refused(parts: Path, tiny_model: Path, tmp_pa
         study(tiny_model, detector, good, images=3)
     save_image(tmp_path / "mask.png", np.eye(SIDE, dtype=np.uint8) * 255)
     with pytest.raises(BlemishError, match="leave out --ignore"):
-        study(tiny_model, Detector.load(tiny_model, ignore=tmp_path / "mask.png"), data, images=3)
+        study(tiny_model, Detector.load(tiny_model, ignore_mask=tmp_path / "mask.png"), data, images=3)
 
 
 def test_the_report_has_the_table(parts: Path, tiny_model: Path, tmp_path: Path, run: Callable) -> None:

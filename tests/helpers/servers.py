@@ -33,9 +33,9 @@ class Gated(Detector):
 
     gate: threading.Event
 
-    def stream(self, *args: Any, **options: Any) -> Iterator[Any]:
+    def predict_iter(self, *args: Any, **options: Any) -> Iterator[Any]:
         assert self.gate.wait(20)
-        yield from super().stream(*args, **options)
+        yield from super().predict_iter(*args, **options)
 
 
 @contextmanager

@@ -424,7 +424,7 @@ def test_scores_arrays_and_pictures_are_those_of_8_bits(model, parts, wide):
     array = np.asarray(Image.open(narrow_file)).astype(np.uint16) << 4
     for source in (wide_file, array, array[None], Image.open(wide_file)):
         assert detector.score(source).scores.tolist() == expected.scores.tolist()
-    (scored,) = detector.stream(narrow_file)
+    (scored,) = detector.predict_iter(narrow_file)
     pictures = [np.asarray(detector.explain(source, scored)) for source in (narrow_file, wide_file, array)]
     np.testing.assert_array_equal(pictures[0], pictures[1])
     np.testing.assert_array_equal(pictures[0], pictures[2])
@@ -557,7 +557,7 @@ def test_training_finds_the_depth_and_keeps_it(tmp_path):
     image = np.random.default_rng(99).integers(1400, 2600, (64, 64)).astype(np.uint16)
     eight = (image >> 4).astype(np.uint8)
     assert wide.score(image).scores.tolist() == wide.score(eight).scores.tolist() == narrow.score(eight).scores.tolist()
-    (result,) = narrow.stream(image)
+    (result,) = narrow.predict_iter(image)
     assert "trained on 8-bit images" in result.remarks[0]
 
 

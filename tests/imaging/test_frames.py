@@ -280,7 +280,7 @@ def test_the_detector_scores_frames(tiny_model, stack):
     np.testing.assert_allclose(both.scores, detector.score([noise(2), stained(3)]).scores)
     one = detector.score(Frame(str(stack / "a.tif"), 2))
     np.testing.assert_allclose(one.scores, both.scores[1:], rtol=1e-5)
-    first, second = detector.stream(frames_of(stack / "a.tif"))
+    first, second = detector.predict_iter(frames_of(stack / "a.tif"))
     assert (first.source, second.source) == (f"{stack}/a.tif#1", f"{stack}/a.tif#2")
     assert detector.explain(Frame(str(stack / "a.tif"), 2), second).size[0] >= 64
 

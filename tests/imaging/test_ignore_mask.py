@@ -19,7 +19,8 @@ from blemish.evaluation.run import evaluate
 from blemish.imaging.ignore_mask import Ignore, filling, shrink
 from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
-from blemish.model.detector import Detector, FailedImage
+from blemish.model.detector import Detector
+from blemish.model.scored_image import FailedImage
 from blemish.networks.detector import CalibratedNetwork
 from blemish.networks.input_mask import InputMask
 from blemish.training.onnx_export import to_onnx
@@ -164,7 +165,7 @@ def fill_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_training_is_blind_to_what_lies_under_the_mask(blind: dict[str, Path]) -> None:
     one, other = (Detector.load(blind["root"] / f"{name}.onnx") for name in ("half", "none"))
     pixels = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), np.uint8)
-    for here, there in zip(one.run(pixels), other.run(pixels), strict=True):
+    for here, there in zip(one.forward(pixels), other.forward(pixels), strict=True):
         np.testing.assert_array_equal(here, there)
     assert one.calibration == other.calibration
 
@@ -198,7 +199,7 @@ def test_it_still_finds_what_is_elsewhere_and_says_what_it_ignores(blind: dict[s
     mask = shrink(read_mask(blind["mask"]), SIZE)
     assert mask is not None
     assert result["ignored"] == pytest.approx(mask.mean())
-    (scored,) = detector.stream([noise(0)])
+    (scored,) = detector.predict_iter([noise(0)])
     np.testing.assert_array_equal(scored.ignored, mask)
     assert detector.metadata.ignored["mask"] == "mask.png"
     assert "ignored" in run("evaluate", blind["root"] / "half.onnx", blind["root"] / "half").out
@@ -235,10 +236,10 @@ def test_masks_for_single_images_keep_what_they_cover_from_teaching(tmp_path: Pa
     for name, share in (("half", 2), ("fourth", 4)):
         parts = write_parts(tmp_path / name, marked=lambda number, share=share: number % share == 0)
         detector = train(parts, tmp_path / "m.onnx", size=SIZE, ignore=tmp_path / "masks")
-        found.append(detector.run(pixels)[0])
+        found.append(detector.forward(pixels)[0])
     np.testing.assert_array_equal(*found)
     assert detector.metadata.ignored == {"mask": "masks", "everywhere": False, "share": None, "png": None}
-    detector = Detector.load(tmp_path / "m.onnx", ignore=tmp_path / "masks")
+    detector = Detector.load(tmp_path / "m.onnx", ignore_mask=tmp_path / "masks")
     assert evaluate(detector, read_data_set(parts)).metrics["image_auroc"] == 1.0
 
 
@@ -256,10 +257,10 @@ def test_scores_are_the_maximum_outside_the_mask(tiny_model: Path, tmp_path: Pat
     mask = np.zeros((64, 64), np.uint8)
     mask[10:40, 10:60] = 255
     save_image(tmp_path / "mask.png", mask)
-    plain, ignoring = Detector.load(tiny_model), Detector.load(tiny_model, ignore=tmp_path / "mask.png")
+    plain, ignoring = Detector.load(tiny_model), Detector.load(tiny_model, ignore_mask=tmp_path / "mask.png")
     images = [noise(1), stained(2), stained(3)]
-    bare, _, _ = plain.run(np.stack(images))
-    for one, other, whole in zip(plain.stream(images), ignoring.stream(images), bare, strict=True):
+    bare, _, _ = plain.forward(np.stack(images))
+    for one, other, whole in zip(plain.predict_iter(images), ignoring.predict_iter(images), bare, strict=True):
         assert other.score == whole[~other.ignored].max()
         assert not other.anomaly_map[other.ignored].any()
         np.testing.assert_array_equal(other.ignored, shrink(mask > 0, (64, 64)))
@@ -277,8 +278,8 @@ def test_predict_and_evaluate_with_masks(parts: Path, tiny_model: Path, tmp_path
     outcome = run("predict", tiny_model, parts / "test/stain", "-o", tmp_path / "out", "--ignore", tmp_path / "masks")
     assert outcome.status == 0
     first, second = csv.DictReader((tmp_path / "out/scores.csv").open())
-    expected = Detector.load(tiny_model, ignore=tmp_path / "masks")
-    scored, failed = expected.stream([parts / "test/stain/0.png", parts / "test/stain/1.png"])
+    expected = Detector.load(tiny_model, ignore_mask=tmp_path / "masks")
+    scored, failed = expected.predict_iter([parts / "test/stain/0.png", parts / "test/stain/1.png"])
     assert float(first["score"]) == pytest.approx(scored.score)
     assert isinstance(failed, FailedImage)
     assert second["verdict"] == "unreadable"
@@ -293,7 +294,7 @@ def test_predict_and_evaluate_with_masks(parts: Path, tiny_model: Path, tmp_path
     detector = Detector.load(tiny_model)
     maps, truth = [], []
     for path, stain in ((parts / "test/stain/1.png", True), *((parts / f"test/good/{n}.png", False) for n in range(3))):
-        (one,) = detector.stream([path])
+        (one,) = detector.predict_iter([path])
         counts = np.ones((64, 64), bool)
         if stain:
             counts[:21] = False  # one row more than the mask where it is resized; here it is not, so see below
@@ -319,9 +320,9 @@ def test_a_picture_shows_what_does_not_count(tiny_model: Path, tmp_path: Path) -
     mask = np.zeros((64, 64), np.uint8)
     mask[:32] = 255
     save_image(tmp_path / "mask.png", mask)
-    detector = Detector.load(tiny_model, ignore=tmp_path / "mask.png")
+    detector = Detector.load(tiny_model, ignore_mask=tmp_path / "mask.png")
     image = Image.fromarray(noise(0, size=(256, 256)))
-    (scored,) = detector.stream([image])
+    (scored,) = detector.predict_iter([image])
     picture = np.asarray(detector.explain(image, scored).convert("L"), dtype=float)[:256, :256]
     assert picture[:120].mean() < 0.7 * picture[136:].mean()
     assert scored.full_ignored()[:120].all()

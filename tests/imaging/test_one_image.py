@@ -11,7 +11,8 @@ from PIL import Image
 from blemish.errors import BlemishError
 from blemish.imaging.errors import ImageError
 from blemish.imaging.sources import each_image, each_path
-from blemish.model.detector import Detector, FailedImage
+from blemish.model.detector import Detector
+from blemish.model.scored_image import FailedImage
 from blemish.prediction import find_images, predict
 from helpers.images import noise, save_image, stained
 
@@ -47,7 +48,7 @@ def test_one_image_is_one_image(detector, tmp_path, kind):
     scores = detector.score(ONE[kind](tmp_path, pixels))
     assert scores.scores.tolist() == expected.scores.tolist()
     assert [one.shape for one in scores.maps] == [pixels.shape[:2]]
-    (result,) = detector.stream(ONE[kind](tmp_path, pixels))
+    (result,) = detector.predict_iter(ONE[kind](tmp_path, pixels))
     assert result.score == expected.scores[0]
     assert detector.explain(ONE[kind](tmp_path, pixels), result).size[0] >= pixels.shape[1]
 
@@ -108,7 +109,7 @@ NO_IMAGES = [
 
 @pytest.mark.parametrize(("images", "says"), NO_IMAGES)
 def test_what_holds_no_image_is_refused_at_once(detector, images, says):
-    for ask in (detector.score, detector.stream):
+    for ask in (detector.predict, detector.predict_iter):
         with pytest.raises(ImageError) as caught:
             ask(images)
         assert says in str(caught.value)
@@ -131,7 +132,7 @@ def test_what_holds_no_image_is_refused_at_once(detector, images, says):
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else None,
 )
 def test_an_element_that_is_no_image_fails_alone(detector, image, says):
-    first, second = detector.stream([image, noise(2)])
+    first, second = detector.predict_iter([image, noise(2)])
     assert isinstance(first, FailedImage)
     assert says in first.reason
     assert second.score > 0
@@ -160,7 +161,7 @@ def test_a_batch_size_below_one_is_refused(detector, size):
 @pytest.mark.parametrize("pixels", [noise(1), noise(1)[None].astype(np.uint16), noise(1, size=(32, 32))[None], [1]])
 def test_the_bare_graph_takes_batches_alone(detector, pixels):
     with pytest.raises(BlemishError, match=r"uint8 pixels \('N', 64, 64, 3\)"):
-        detector.run(pixels)
+        detector.forward(pixels)
 
 
 # ---- paths --------------------------------------------------------------------------------------------
@@ -225,11 +226,11 @@ def test_train_takes_one_path_each(parts, tmp_path, arguments, says):
 
 
 def test_only_what_was_scored_is_drawn(detector):
-    (scored,) = detector.stream(stained(4))
-    (failed,) = detector.stream("no/such.png")
+    (scored,) = detector.predict_iter(stained(4))
+    (failed,) = detector.predict_iter("no/such.png")
     for other, says in (
         (failed, "no/such.png: no such file"),
-        (detector.score(stained(4)), "not Scores"),
+        (detector.score(stained(4)), "not Predictions"),
         ("a.png", "not str"),
         (None, "not NoneType"),
     ):

@@ -71,7 +71,7 @@ def test_a_model_is_a_path_and_not_its_content(tiny_model):
 @pytest.mark.parametrize("size", [0, "8", 2.5, None, True])
 def test_a_batch_has_a_whole_number_of_images(size, tiny_model):
     detector = Detector.load(tiny_model, threads=1)
-    for ask in (detector.score, detector.stream):
+    for ask in (detector.predict, detector.predict_iter):
         with pytest.raises(BlemishError, match="the batch size must be "):
             ask(noise(1), batch_size=size)
 

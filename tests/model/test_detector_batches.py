@@ -23,7 +23,7 @@ def watchful(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The tiny model with light and focus of sixty good images in its file."""
     seen = [drift_statistics(noise(1000 + seed), 0.0) for seed in range(60)]
     watched = {name: tuple(one[name] for one in seen) for name in ("brightness", "sharpness")}
-    return with_changes(tiny_model, tmp_path_factory.mktemp("watchful") / "m.onnx", watched=watched)
+    return with_changes(tiny_model, tmp_path_factory.mktemp("watchful") / "m.onnx", drift_reference=watched)
 
 
 @pytest.fixture
@@ -85,8 +85,8 @@ def test_darker_images_are_drift(watchful: Path, tmp_path: Path, run: Callable) 
     outcome = run("predict", watchful, tmp_path / "line", "-o", tmp_path / "out", "--no-heatmaps", "--json")
     drift = outcome.json["drift"]
     check = Detector.load(watchful).drift_check()
-    for scored in Detector.load(watchful).stream([tmp_path / f"line/{number}.png" for number in range(70)]):
-        alarm = check.add({"score": scored.score, **scored.light})
+    for scored in Detector.load(watchful).predict_iter([tmp_path / f"line/{number}.png" for number in range(70)]):
+        alarm = check.add({"score": scored.score, **scored.drift_features})
         if alarm is not None:
             break
     assert alarm is not None
@@ -134,9 +134,9 @@ def test_the_servers_metrics_hold_the_check(watchful: Path, tiny_model: Path) ->
         families = parser.text_string_to_metric_families(metrics.text().decode())
         return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
 
-    for scored in detector.stream([noise(seed) - DARK for seed in range(80)]):
+    for scored in detector.predict_iter([noise(seed) - DARK for seed in range(80)]):
         metrics.scored("m", scored)
-        check.add({"score": scored.score, **scored.light})
+        check.add({"score": scored.score, **scored.drift_features})
         found = read()
         assert found["blemish_drift_p_value", "m"] == pytest.approx(check.p_value)
         assert found["blemish_drift_alarm", "m"] == float(check.drift is not None)
@@ -151,10 +151,10 @@ def test_a_mask_that_calibration_did_not_have_is_no_drift(watchful: Path, tmp_pa
     mask = np.zeros((64, 64), np.uint8)
     mask[8:] = 255
     save_image(tmp_path / "mask.png", mask)
-    masked, plain = Detector.load(watchful, ignore=tmp_path / "mask.png"), Detector.load(watchful)
+    masked, plain = Detector.load(watchful, ignore_mask=tmp_path / "mask.png"), Detector.load(watchful)
     images = [noise(700 + number) for number in range(40)]
     check = masked.drift_check()
-    for one, other in zip(masked.stream(images), plain.stream(images), strict=True):
-        assert one.light == other.light
-        check.add({"score": one.score, **one.light})
+    for one, other in zip(masked.predict_iter(images), plain.predict_iter(images), strict=True):
+        assert one.drift_features == other.drift_features
+        check.add({"score": one.score, **one.drift_features})
     assert check.drift is None

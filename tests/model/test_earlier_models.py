@@ -18,7 +18,7 @@ from helpers.images import noise, save_image, stained
 from helpers.model_files import with_changes
 
 MODEL = Path(__file__).parents[1] / "models/earlier_release.onnx"
-SECOND = "The calibration images also inform a second opinion, which can only lower maps."
+SECOND = "A second model was refit on the calibration images too; it can only lower maps."
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def without(tmp_path: Path) -> Detector:
 
 def test_it_loads_and_scores() -> None:
     detector = Detector.load(MODEL)
-    assert detector.metadata.second_opinion
+    assert detector.metadata.has_refit
     assert detector.metadata.settings["anomalies"] == "scars"
     scores = detector.score([noise(100), stained(101)]).scores
     assert 2 * scores[0] < scores[1] < np.inf
@@ -56,12 +56,12 @@ def test_its_card_says_what_it_has(tmp_path: Path, run: Callable) -> None:
 
 def test_what_its_several_networks_decided_is_said(tmp_path: Path, run: Callable) -> None:
     networks = [{"aligned": False, "wide_cells": number == 1, "gate": number == 2} for number in range(3)]
-    several = with_changes(MODEL, tmp_path / "m.onnx", networks=tuple(networks), wide_cells=True)
+    several = with_changes(MODEL, tmp_path / "m.onnx", networks=tuple(networks), coarse_grid=True)
     assert run("info", several, "--json").json["networks"] == networks
-    assert "by wider cells: good ones differ as wholes (1 of its 3 networks)" in run("info", several).out
+    assert "on a coarse grid: good ones differ as wholes (1 of its 3 networks)" in run("info", several).out
 
 
-def test_it_is_calibrated_without_the_second_opinion(data: Path, without: Detector) -> None:
+def test_it_is_calibrated_without_the_refit(data: Path, without: Detector) -> None:
     detector = Detector.load(MODEL)
     images = held_back_images(detector.metadata, read_data_set(data))
     alone, both = without.score(images), detector.score(images)
@@ -77,7 +77,7 @@ def test_its_export_is_calibrated_without_it_too(data: Path, tmp_path: Path) -> 
 
     made = export(MODEL, data, tmp_path / "m.openvino.onnx", target="openvino")
     there = Detector.load(made.file)
-    assert there.metadata.second_opinion
+    assert there.metadata.has_refit
     np.testing.assert_allclose(there.calibration.scores, Detector.load(MODEL).calibration.scores, rtol=1e-2)
 
 
@@ -85,7 +85,7 @@ def test_only_higher_scores_of_it_are_drift() -> None:
     """They are lower than in calibration by their making; light is watched in both directions."""
     detector = Detector.load(MODEL)
     check = detector.drift_check(false_alarm_rate=0.2)
-    light = {name: np.median(values) for name, values in detector.metadata.watched.items()}
+    light = {name: np.median(values) for name, values in detector.metadata.drift_reference.items()}
     for _ in range(100):
         check.add({"score": 0.0, **light})
     assert check._martingales["score"].highest == 0

@@ -173,7 +173,7 @@ def test_fields_of_a_newer_release_are_ignored(tiny_model: Path, tmp_path: Path)
     detector = Detector.load(with_text(tiny_model, json.dumps(values), tmp_path / "m.onnx"))
     expected = Detector.load(tiny_model)
     assert detector.calibration == expected.calibration
-    assert detector.metadata.watched == {"brightness": [125.0]}
+    assert detector.metadata.drift_reference == {"brightness": [125.0]}
     assert detector.score([noise(1)]).scores == expected.score([noise(1)]).scores
 
 

@@ -116,7 +116,7 @@ def test_the_graph_is_the_torch_module(model: tuple[DetectorNetwork, Path], tmp_
     detector = Detector.load(path)
     calibrated = CalibratedNetwork(network, detector.calibration.scores).eval()
     images = write_images(tmp_path)
-    scored = list(detector.stream(images, batch_size=3))  # another batch than the graph was traced with
+    scored = list(detector.predict_iter(images, batch_size=3))  # another batch than the graph was traced with
     scores = np.array([one.score for one in scored])
     for image, one in zip(images, scored, strict=True):
         pixels, _ = load(image, SIZE)
@@ -133,7 +133,7 @@ def test_the_graph_is_the_torch_module(model: tuple[DetectorNetwork, Path], tmp_
 def test_the_graph_is_the_torch_module_at_any_batch_size(model: tuple[DetectorNetwork, Path], batch: int) -> None:
     network, path = model
     pixels = np.random.default_rng(batch).integers(0, 256, (batch, *SIZE, 3), dtype=np.uint8)
-    maps, scores, _ = Detector.load(path).run(pixels)
+    maps, scores, _ = Detector.load(path).forward(pixels)
     with torch.inference_mode():
         expected = network(torch.from_numpy(pixels)).numpy()
     np.testing.assert_allclose(maps, expected, rtol=0, atol=TOLERANCE * expected.max())
@@ -157,9 +157,9 @@ def assert_parity(
 
     Of a map's pixels a share may lie `on_the_border`: halfway between two that they could be read from.
     """
-    expected = list(reference.stream(images))
+    expected = list(reference.predict_iter(images))
     allowed, allowed_in_map = (share * np.ptp([one.score for one in expected]) for share in EXPORT_TOLERANCE[target])
-    for one, there in zip(expected, exported.stream(images), strict=True):
+    for one, there in zip(expected, exported.predict_iter(images), strict=True):
         assert there.source == one.source
         agree = np.isclose(there.anomaly_map, one.anomaly_map, atol=allowed_in_map, rtol=0)  # a nan never does
         assert (~agree).mean() <= on_the_border
@@ -196,7 +196,7 @@ def test_an_export_scores_as_the_model_does(tiny_model: Path, tmp_path: Path, ta
     assert_parity(reference, exported, images, target)
 
     pixels = np.stack([noise(seed) for seed in range(600, 620)])
-    _, scores, p_values = exported.run(pixels)  # the graph's own p-values follow the export's calibration
+    _, scores, p_values = exported.forward(pixels)  # the graph's own p-values follow the export's calibration
     np.testing.assert_allclose(p_values, [calibration.p_value(float(one)) for one in scores], atol=1e-6)
 
 

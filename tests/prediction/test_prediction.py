@@ -18,7 +18,8 @@ from blemish.errors import BlemishError
 from blemish.evaluation.run import evaluate
 from blemish.imaging.errors import ImageError
 from blemish.imaging.heatmaps import encode_png
-from blemish.model.detector import BATCH_SIZE, Detector, ScoredImage
+from blemish.model.detector import BATCH_SIZE, Detector
+from blemish.model.scored_image import ScoredImage
 from blemish.prediction import engine as scoring
 from blemish.prediction import find_images, predict, read_list
 from blemish.prediction.listing import natural_order
@@ -65,7 +66,7 @@ def test_rows_are_what_the_detector_says(detector, photos, tmp_path):
 def test_regions_are_those_of_the_detector_and_empty_unless_anomalous(detector, photos, tmp_path):
     predict(detector, [photos], tmp_path / "out", heatmaps=False)
     regions = json.loads((tmp_path / "out/regions.json").read_text(encoding="utf-8"))
-    scored = {one.source: one for one in detector.stream(find_images([photos]))}
+    scored = {one.source: one for one in detector.predict_iter(find_images([photos]))}
     assert list(regions) == [row["path"] for row in rows(tmp_path / "out")]
     for path, found in regions.items():
         assert found == [region.as_json() for region in detector.regions(scored[path])]
@@ -83,7 +84,7 @@ def test_heatmaps_are_the_detectors_own(detector, photos, tmp_path):
         "line2/a.png",
     ]
     path = str(photos / "line2/a.png")
-    (scored,) = detector.stream([path])
+    (scored,) = detector.predict_iter([path])
     with Image.open(tmp_path / "out/heatmaps/line2/a.png") as drawn:
         np.testing.assert_array_equal(np.array(drawn), np.array(detector.explain(path, scored)))
 
@@ -203,7 +204,7 @@ def test_progress_counts_every_image_and_notify_names_the_unreadable(detector, p
 
 
 def test_an_image_that_goes_while_it_is_scored_is_a_failed_one(detector, photos, tmp_path, monkeypatch):
-    stream = Detector.stream
+    stream = Detector.predict_iter
 
     def losing(self, images, **options):
         for result in stream(self, images, **options):
@@ -211,7 +212,7 @@ def test_an_image_that_goes_while_it_is_scored_is_a_failed_one(detector, photos,
                 os.remove(result.source)
             yield result
 
-    monkeypatch.setattr(Detector, "stream", losing)
+    monkeypatch.setattr(Detector, "predict_iter", losing)
     prediction = predict(detector, [photos], tmp_path / "out")
     assert (prediction.images, prediction.failed) == (4, 1)
     assert sum(row["verdict"] == "unreadable" for row in rows(tmp_path / "out")) == 1
@@ -223,14 +224,14 @@ def test_memory_holds_a_few_results_however_many_images(detector, tmp_path, monk
     for i in range(300):
         os.symlink(picture, tmp_path / f"many/{i}.png")
     alive: list[weakref.ref[ScoredImage]] = []
-    stream = Detector.stream
+    stream = Detector.predict_iter
 
     def watched(self, images, **options):
         for result in stream(self, images, **options):
             alive.append(weakref.ref(result))
             yield result
 
-    monkeypatch.setattr(Detector, "stream", watched)
+    monkeypatch.setattr(Detector, "predict_iter", watched)
     most = 0
 
     def count(done: int, total: int) -> None:
@@ -340,7 +341,7 @@ def test_natural_order_is_that_of_the_folder_layouts(paths):
 
 def replaced_while_scoring(monkeypatch, path: Path, by: np.ndarray) -> None:
     """Another picture takes the file's place once its first version was scored."""
-    stream = Detector.stream
+    stream = Detector.predict_iter
 
     def replacing(self, images, **options):
         for result in stream(self, images, **options):
@@ -350,7 +351,7 @@ def replaced_while_scoring(monkeypatch, path: Path, by: np.ndarray) -> None:
                 os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
             yield result
 
-    monkeypatch.setattr(Detector, "stream", replacing)
+    monkeypatch.setattr(Detector, "predict_iter", replacing)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (31, 90)], ids=["same size", "another size"])
@@ -361,7 +362,7 @@ def test_a_file_replaced_meanwhile_has_the_row_of_its_picture(detector, tmp_path
     with monkeypatch.context() as patch:
         replaced_while_scoring(patch, path, stained(1, size=size))
         predict(detector, [tmp_path / "photos"], tmp_path / "out", save_maps="npy")
-    (now,) = detector.stream([str(path)])
+    (now,) = detector.predict_iter([str(path)])
     row = rows(tmp_path / "out")[1]
     assert (row["verdict"], float(row["score"])) == (now.verdict, pytest.approx(now.score, rel=1e-5))
     with Image.open(tmp_path / "out/heatmaps/1.png") as drawn:
@@ -381,7 +382,7 @@ def test_a_file_that_stays_is_known_again(detector, tmp_path, kind):
         "large": noise(1, size=(300, 207)),
     }[kind]
     path = save_image(tmp_path / "a.png", pixels)
-    (scored,) = detector.stream([path])
+    (scored,) = detector.predict_iter([path])
     detector.explain(path, scored)
     save_image(path, stained(2))
     with pytest.raises(ImageError, match=r"a\.png: it has changed since it was scored"):

@@ -65,13 +65,13 @@ def test_a_killed_run_goes_on_and_leaves_what_one_run_leaves(detector, photos, t
 def test_only_what_is_missing_is_scored_again(detector, photos, tmp_path, monkeypatch):
     kill_after(2, detector, [photos], tmp_path / "out", heatmaps=False)
     seen: list[str] = []
-    stream = Detector.stream
+    stream = Detector.predict_iter
 
     def watched(self, images, **options):
         seen.extend(images)
         return stream(self, images, **options)
 
-    monkeypatch.setattr(Detector, "stream", watched)
+    monkeypatch.setattr(Detector, "predict_iter", watched)
     resume(detector, [photos], tmp_path / "out", heatmaps=False)
     assert seen == [str(photos / f"{i}.png") for i in range(2 * CHUNK, IMAGES)]
 

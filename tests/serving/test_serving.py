@@ -58,7 +58,7 @@ KEY = "correct-horse-battery"
 def expected(detector: Detector, content: bytes, folder: Path) -> dict[str, Any]:
     """What the detector says of the same bytes in a file."""
     (folder / "image").write_bytes(content)
-    (scored,) = detector.stream([folder / "image"])
+    (scored,) = detector.predict_iter([folder / "image"])
     return {
         "score": scored.score,
         "p_value": scored.p_value,
@@ -66,7 +66,7 @@ def expected(detector: Detector, content: bytes, folder: Path) -> dict[str, Any]
         "threshold": detector.calibration.threshold,
         "size": list(scored.size),
         "regions": json.loads(json.dumps([region.as_json() for region in detector.regions(scored)])),
-        "light": dict(scored.light),
+        "light": dict(scored.drift_features),
         "remarks": list(scored.remarks),
     }
 
@@ -126,7 +126,7 @@ def test_the_heatmap_is_the_detector_s_own(address, detector, tmp_path):
     answer = client.post(f"{address}/v1/heatmap", content=content)
     assert answer.headers["content-type"] == "image/png"
     (tmp_path / "image").write_bytes(content)
-    (scored,) = detector.stream([tmp_path / "image"])
+    (scored,) = detector.predict_iter([tmp_path / "image"])
     np.testing.assert_array_equal(
         np.asarray(Image.open(io.BytesIO(answer.content))), np.asarray(detector.explain(tmp_path / "image", scored))
     )

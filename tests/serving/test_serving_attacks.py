@@ -286,7 +286,7 @@ from blemish.model.detector import Detector
 from blemish.serving import service
 service._first_run = None
 service.Service.warm_up = lambda self: self.decoders.start()
-Detector.stream = lambda self, *rest, **options: threading.Event().wait()
+Detector.predict_iter = lambda self, *rest, **options: threading.Event().wait()
 from blemish.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -43,7 +43,7 @@ class Truth:
             make, size = (stained if number % 3 == 0 else noise), (40 + 7 * number, 200 - 5 * number)
             path = folder / f"{number}.{'jpg' if number % 2 else 'png'}"
             Image.fromarray(make(number, size=size)).save(path)
-            (scored,) = detector.stream([path])
+            (scored,) = detector.predict_iter([path])
             self.files.append(path.read_bytes())
             self.offline.append({"score": scored.score, "p_value": scored.p_value, "verdict": scored.verdict})
             self.pictures.append(np.asarray(detector.explain(path, scored)))

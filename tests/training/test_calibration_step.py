@@ -105,7 +105,7 @@ def test_the_map_is_the_smallest_and_its_p_value_no_smaller_than_the_cross_confo
     samples = read_data_set(folder).test
     images = np.stack([load(sample.path, SIZE)[0] for sample in samples])
     single = np.stack([map_of(network, images) for network in crossed.networks])  # (K, N, H, W)
-    maps, scores, p_values = crossed.detector.run(images)
+    maps, scores, p_values = crossed.detector.forward(images)
     np.testing.assert_allclose(maps, single.min(0), rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(scores, maps.max((1, 2)))
     left_out = np.split(np.array(crossed.detector.calibration.scores), np.cumsum([4, 3]))
@@ -117,7 +117,7 @@ def test_the_map_is_the_smallest_and_its_p_value_no_smaller_than_the_cross_confo
 
 def test_the_guarantee_is_said_with_the_model(crossed: Trained, folder: Path, run: Callable) -> None:
     calibration = Detector.load(crossed.path, false_alarm_rate=0.2).calibration
-    assert calibration.proven_rate == pytest.approx(2 * 0.2 + 2 * 0.8 * 2 / 13)
+    assert calibration.guaranteed_rate == pytest.approx(2 * 0.2 + 2 * 0.8 * 2 / 13)
     assert calibration.statement() == (
         "false-alarm rate 20 %, by 10 images in 3 folds that train and calibrate; that or less in practice, "
         "65 % at most is proven"
@@ -170,7 +170,7 @@ def test_largest_excesses_are_those_of_the_left_out_maps(name: str, request: pyt
 
 def test_regions_have_p_values(split: Trained, folder: Path) -> None:
     detector = Detector.load(split.path, false_alarm_rate=0.4)
-    (scored,) = detector.stream([folder / "test/spot/0.png"])
+    (scored,) = detector.predict_iter([folder / "test/spot/0.png"])
     region, *_ = detector.regions(scored)
     excess = np.maximum(scored.anomaly_map - detector.metadata.regions.level, 0).sum()
     assert excess > max(detector.metadata.regions.largest)
@@ -181,12 +181,12 @@ def test_regions_have_p_values(split: Trained, folder: Path) -> None:
 def test_light_and_focus_of_all_good_images_are_kept(split: Trained, folder: Path) -> None:
     paths = sorted((folder / "train/good").iterdir(), key=lambda path: int(path.stem))
     literal = [drift_statistics(load(path, SIZE)[0], 0.0) for path in paths]
-    for name, values in split.detector.metadata.watched.items():
+    for name, values in split.detector.metadata.drift_reference.items():
         np.testing.assert_allclose(values, [one[name] for one in literal], atol=1e-3)
     assert len(drift_reference(split.materials[0].pixels, range(3))["brightness"]) == 3
     check = split.detector.drift_check()
-    for scored in split.detector.stream(paths):
-        check.add({"score": scored.score, **scored.light})
+    for scored in split.detector.predict_iter(paths):
+        check.add({"score": scored.score, **scored.drift_features})
     assert check.images == 10
     assert check.drift is None
 

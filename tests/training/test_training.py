@@ -16,8 +16,9 @@ from blemish.datasets.splits import split_nominal
 from blemish.errors import BlemishError
 from blemish.evaluation.run import evaluate
 from blemish.io.files import fingerprint
-from blemish.model.detector import Detector, ScoredImage
+from blemish.model.detector import Detector
 from blemish.model.metadata import FINGERPRINT_DIGITS
+from blemish.model.scored_image import ScoredImage
 from blemish.networks.feature_pyramid import STRIDES
 from blemish.networks.timm_cnn import TimmCNN
 from blemish.training import anomaly_sources as training_anomalies
@@ -71,8 +72,8 @@ def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, plain: Tr
     assert (metadata.data["train_images"], metadata.data["calibration_images"]) == (10, 2)
     assert metadata.settings["strides"] == [4, 8, 16, 32]
     assert not {"anomalies", "cells"} & set(metadata.settings)
-    assert not metadata.second_opinion
-    assert not metadata.wide_cells
+    assert not metadata.has_refit
+    assert not metadata.coarse_grid
     assert list(dict.fromkeys(plain.stages)) == GAUSSIANS
     assert [path.name for path in plain.path.parent.iterdir()] == ["m.onnx"]
 
@@ -80,7 +81,7 @@ def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, plain: Tr
 @pytest.mark.parametrize("good", [2, 3])
 def test_a_few_images_are_enough(good: int, tmp_path: Path, few: None) -> None:
     detector = train(write_parts(tmp_path / "parts", good=good), tmp_path / "m.onnx", size=SIZE, epochs=1)
-    maps, scores, _ = detector.run(np.random.default_rng(0).integers(0, 255, (2, *SIZE, 3), np.uint8))
+    maps, scores, _ = detector.forward(np.random.default_rng(0).integers(0, 255, (2, *SIZE, 3), np.uint8))
     assert np.isfinite(maps).all()
     assert (scores > 0).all()
 
@@ -122,7 +123,7 @@ def test_parts_are_turned_upright_where_they_lie_in_any_direction(
     if not aligned:
         return
     # The labelled spot is found where it lies in its image, and a good part in a new direction is not alarming.
-    (labelled,) = detector.stream([root / "train/spot/0.png"])
+    (labelled,) = detector.predict_iter([root / "train/spot/0.png"])
     assert isinstance(labelled, ScoredImage)
     found = np.unravel_index(labelled.anomaly_map.argmax(), labelled.anomaly_map.shape)
     assert np.hypot(*(found - spot)) < 8
@@ -271,7 +272,7 @@ def test_weights_from_a_file_are_the_bundled_ones(parts: Path, plain: Trained, t
     save_file(TimmCNN(strides=STRIDES).backbone.state_dict(), tmp_path / "lite0.safetensors")
     from_file = train(parts, tmp_path / "m.onnx", size=SIZE, weights=tmp_path / "lite0.safetensors")
     pixels = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), np.uint8)
-    np.testing.assert_array_equal(plain.detector.run(pixels)[0], from_file.run(pixels)[0])
+    np.testing.assert_array_equal(plain.detector.forward(pixels)[0], from_file.forward(pixels)[0])
 
 
 def test_loading_what_it_wrote(plain: Trained) -> None:

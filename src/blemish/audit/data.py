@@ -134,7 +134,7 @@ def rescore(detector: Detector, images: Images, *, progress: Callable[[int, int]
     maps = np.empty(images.shape[:3], np.float32)
     for start in range(0, len(images), BATCH_SIZE):
         stop = min(start + BATCH_SIZE, len(images))
-        maps[start:stop] = detector.run(images[start:stop])[0]
+        maps[start:stop] = detector.forward(images[start:stop])[0]
         if progress is not None:
             progress(stop, len(images))
     return maps

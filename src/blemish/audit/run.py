@@ -271,7 +271,7 @@ class _Questions:
             return []
         loudest = material.maps[:, ~interest].max(axis=1, initial=0)
         members = np.flatnonzero(loudest >= material.threshold)
-        rate = self._detector.calibration.held_rate
+        rate = self._detector.calibration.effective_rate
         p_value = float(binom.sf(len(members) - 1, len(material.samples), rate))
         return [
             Suspect(

@@ -187,7 +187,7 @@ class Screen:
 def cautions(detector: "Detector") -> list[str]:
     """What a user of this detector should know before its figures are read."""
     record = detector.metadata.ignored
-    if record is None or record["everywhere"] or detector.ignore is not None:
+    if record is None or record["everywhere"] or detector.ignore_mask is not None:
         return []
     return [f"the model was trained with a mask an image ({printable(record['mask'])}): give --ignore DIR here too"]
 

@@ -88,7 +88,7 @@ def command(
 
 def run_evaluation(model: Path, data: DataChoice, *, false_alarm_rate: float | None, ignore: Path | None) -> Evaluation:
     """Evaluates with a progress bar, and tells of every file that was left out or could not be read."""
-    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, ignore=ignore)
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, ignore_mask=ignore)
     with open_screen() as screen:
         for sentence in cautions(detector):
             screen.notify(sentence)
@@ -101,7 +101,7 @@ def run_evaluation(model: Path, data: DataChoice, *, false_alarm_rate: float | N
 
 def run_study(model: Path, data: DataChoice, *, images: int, seed: int, ignore: Path | None) -> Study:
     """Measures how faithful heatmaps are, with a progress bar."""
-    detector = Detector.load(model, ignore=ignore)
+    detector = Detector.load(model, ignore_mask=ignore)
     with open_screen() as screen:
         return study(
             model,

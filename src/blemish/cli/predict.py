@@ -105,7 +105,7 @@ def command(
     if not paths and from_file is None:
         raise click.UsageError("no images: give PATHS or --from-file FILE", click.get_current_context())
     threads = max(1, cores() // (workers or cores()))  # of the network, for each of the images scored at a time
-    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=threads, ignore=ignore)
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=threads, ignore_mask=ignore)
     images: Iterable[str] = chain(paths, read_list(from_file) if from_file is not None else ())
     check_own_table(output, [model] if from_file is None else [model, from_file])
     engine = None

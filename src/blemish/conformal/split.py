@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.stats import beta
 
 from blemish.errors import BlemishError
+from blemish.process.deprecation import renamed_attribute
 
 Verdict = Literal["ok", "unsure", "anomalous"]
 
@@ -33,7 +34,7 @@ class Calibration:
         scores: at least one finite float32 score; the order does not matter.
         false_alarm_rate: asked share of nominal images called anomalous, between 0 and 1.
         folds: the number of scores of each fold, in their order, where the calibration is cross-conformal (see
-            `blemish.conformal.cross`): what is proven then is `proven_rate`. Empty where it is split conformal.
+            `blemish.conformal.cross`): what is proven then is `guaranteed_rate`. Empty where it is split conformal.
 
     Raises:
         BlemishError: no score, a score that is not finite, a rate outside (0, 1), or folds of other scores.
@@ -64,30 +65,34 @@ class Calibration:
         with np.errstate(over="ignore"):  # a score beyond float32 becomes infinite, which is refused
             return np.sort(np.asarray(self.scores, dtype=np.float32))[::-1]
 
+    held_rate = renamed_attribute("held_rate", "effective_rate")
+    supported_rate = renamed_attribute("supported_rate", "min_rate")
+    proven_rate = renamed_attribute("proven_rate", "guaranteed_rate")
+
     @property
     def images(self) -> int:
         """Number of calibration images n."""
         return len(self.scores)
 
     @property
-    def supported_rate(self) -> float:
+    def min_rate(self) -> float:
         """The smallest false-alarm rate that n images support, 1/(n+1)."""
         return 1 / (self.images + 1)
 
     @property
-    def held_rate(self) -> float:
-        """The false-alarm rate that the threshold holds: the asked one, or the supported one if that is larger."""
-        return max(self.false_alarm_rate, self.supported_rate)
+    def effective_rate(self) -> float:
+        """The false-alarm rate of the threshold: the asked one, or the smallest supported one if that is larger."""
+        return max(self.false_alarm_rate, self.min_rate)
 
     @property
-    def proven_rate(self) -> float:
-        """The share of false alarms that is proven not to be exceeded, on average over calibration sets."""
-        return cross_conformal_bound(self.held_rate, self.folds) if self.folds else self.held_rate
+    def guaranteed_rate(self) -> float:
+        """The proven bound on the share of false alarms, on average over calibration sets."""
+        return cross_conformal_bound(self.effective_rate, self.folds) if self.folds else self.effective_rate
 
     @cached_property
     def threshold(self) -> float:
-        """The smallest float32 score that is called anomalous: p(score) <= held_rate exactly from here on."""
-        allowed = math.floor(self.held_rate * (self.images + 1) + _ROUNDING) - 1
+        """The smallest float32 score that is called anomalous: p(score) <= effective_rate exactly from here on."""
+        allowed = math.floor(self.effective_rate * (self.images + 1) + _ROUNDING) - 1
         if allowed >= self.images:  # a rate so high that every p-value is below it
             return float(np.finfo(np.float32).min)
         return float(np.nextafter(self._descending[allowed], np.float32(np.inf)))
@@ -97,7 +102,7 @@ class Calibration:
         """The smallest score that is not called ok; at most `threshold`. See `verdict`."""
         exceeding = np.arange(1, self.images + 1)
         at_least = beta.ppf(1 - CONFIDENCE, exceeding, self.images - exceeding + 1)  # Clopper-Pearson
-        enough = np.flatnonzero(at_least > self.held_rate)
+        enough = np.flatnonzero(at_least > self.effective_rate)
         if len(enough) == 0:
             return float(np.finfo(np.float32).min)
         return min(float(np.nextafter(self._descending[enough[0]], np.float32(np.inf))), self.threshold)
@@ -110,9 +115,9 @@ class Calibration:
         """What the calibration images support for a score.
 
         ``anomalous``
-            p <= held_rate: at most that share of nominal images is called so.
+            p <= effective_rate: at most that share of nominal images is called so.
         ``ok``
-            With 95 % confidence more than held_rate of all nominal images score at least as high
+            With 95 % confidence more than effective_rate of all nominal images score at least as high
             (Clopper-Pearson's lower bound on that share, from the calibration scores).
         ``unsure``
             Neither: too few calibration images lie above the score to call it ordinary, too many to call it
@@ -125,14 +130,14 @@ class Calibration:
     def statement(self) -> str:
         """In one sentence, which rate was asked and which one the threshold holds."""
         asked, held, proven = (
-            f"{100 * rate:.2g} %" for rate in (self.false_alarm_rate, self.held_rate, self.proven_rate)
+            f"{100 * rate:.2g} %" for rate in (self.false_alarm_rate, self.effective_rate, self.guaranteed_rate)
         )
         if self.folds:
             images = f"{self.images:,} images in {len(self.folds)} folds that train and calibrate"
             rate = f"{asked}, by {images}" if held == asked else f"asked {asked}: {images} support {held}"
             return f"false-alarm rate {rate}; that or less in practice, {proven} at most is proven"
         images = f"{self.images:,} calibration image{'s' * (self.images != 1)}"
-        if self.held_rate == self.false_alarm_rate:
+        if self.effective_rate == self.false_alarm_rate:
             return f"false-alarm rate {asked}, held by {images}"
         needed = images_needed(self.false_alarm_rate)
         return (

@@ -163,14 +163,14 @@ def score(graph: Graph, pixels: Pixels) -> tuple[float, ...]:
     return tuple(float(one) for batch in batches for one in graph.run(batch)[1])
 
 
-def time_one_image(graphs: Sequence[Graph], pixels: Pixels, *, runs: int = TIMED_RUNS) -> list[float]:
-    """Median milliseconds of each graph for one image at a time, taken in turns: other load on the machine hits all."""
-    times: list[list[float]] = [[] for _ in graphs]
+def time_one_image(detectors: Sequence[Detector], pixels: Pixels, *, runs: int = TIMED_RUNS) -> list[float]:
+    """Median milliseconds of each for one image at a time, taken in turns: other load on the machine hits all."""
+    times: list[list[float]] = [[] for _ in detectors]
     for run in range(runs + 3):
         image = pixels[run % len(pixels)][None]
-        for graph, taken in zip(graphs, times, strict=True):
+        for detector, taken in zip(detectors, times, strict=True):
             started = time.perf_counter()
-            graph.run(image)
+            detector.forward(image)
             taken.append(1000 * (time.perf_counter() - started))
     return [statistics.median(taken[3:]) for taken in times]  # without the first ones, which lay out memory
 

@@ -29,14 +29,14 @@ def advice(images: int, *, false_alarm_rate: float = 0.01, grouped: bool = False
     crossed = _calibration(images, false_alarm_rate, fold_sizes(images, folds))
     things = "groups" if grouped else "good images"
     alone = f"{calibrate} of {images} {things} {'calibrates' if calibrate == 1 else 'calibrate'}"
-    if split.held_rate == false_alarm_rate and _says_ok(split):
+    if split.effective_rate == false_alarm_rate and _says_ok(split):
         return None
     unsure = "" if _says_ok(split) else ", and no image can be called ok, only unsure"
     then = ", and images can be called ok" if unsure and _says_ok(crossed) else ""
     return (
-        f"{alone} and can promise a false-alarm rate of {percent(split.held_rate, digits=2)}{unsure}; with "
-        f"--cross-conformal {folds} all {images} do: {percent(crossed.held_rate, digits=2)} in practice, "
-        f"{percent(crossed.proven_rate, digits=2)} at most is proven{then}"
+        f"{alone} and can promise a false-alarm rate of {percent(split.effective_rate, digits=2)}{unsure}; with "
+        f"--cross-conformal {folds} all {images} do: {percent(crossed.effective_rate, digits=2)} in practice, "
+        f"{percent(crossed.guaranteed_rate, digits=2)} at most is proven{then}"
     )
 
 

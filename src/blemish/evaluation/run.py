@@ -16,8 +16,9 @@ from blemish.imaging.heatmaps import HeatmapScale
 from blemish.imaging.masks import mask_name, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.io.files import fingerprint
-from blemish.model.detector import Detector, FailedImage, ScoredImage
+from blemish.model.detector import Detector
 from blemish.model.metadata import FINGERPRINT_DIGITS
+from blemish.model.scored_image import FailedImage, ScoredImage
 
 Progress = Callable[[int, int], None]
 
@@ -85,7 +86,7 @@ def evaluate(detector: Detector, data: DataSet, *, progress: Progress | None = N
     images: list[EvaluatedImage] = []
     hidden = 0
     started = time.perf_counter()
-    for sample, result in zip(samples, detector.stream(sample.path for sample in samples), strict=True):
+    for sample, result in zip(samples, detector.predict_iter(sample.path for sample in samples), strict=True):
         if isinstance(result, FailedImage):
             failed.append((result.source, result.reason))
         elif _hidden(sample, result):

@@ -47,7 +47,7 @@ def references(model: Path, detector: Detector) -> dict[str, Explainer]:
 
     def file_score(pixels: Tensor) -> Tensor:
         """The same through the model file, without gradients, for any number of images."""
-        return torch.from_numpy(detector.run(pixels.to(torch.uint8).numpy())[1])
+        return torch.from_numpy(detector.forward(pixels.to(torch.uint8).numpy())[1])
 
     saliency, integrated, occlusion = Saliency(score), IntegratedGradients(score), Occlusion(file_score)
     height, width = (side // WINDOWS for side in detector.metadata.size)

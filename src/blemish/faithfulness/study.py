@@ -116,7 +116,7 @@ def study(
         from blemish.faithfulness.attribution import references
     except ImportError as error:
         raise BlemishError('--faithfulness needs more packages: pip install "blemish[explain]"') from error
-    if detector.ignore is not None:
+    if detector.ignore_mask is not None:
         raise BlemishError("faithfulness is that of the model's own map: leave out --ignore, or train with it")
 
     size = detector.metadata.size
@@ -126,7 +126,7 @@ def study(
     fill = Nominal(every_nth(good, MAX_TO_FILL), size, reading)
     others = [one.path for one in data.test if not one.anomalous] or good
     nominal = [load(path, size, reading)[0] for path in evenly(others, GOOD)]
-    explainers: dict[str, Explainer] = {OURS: lambda pixels, _: detector.run(pixels[None])[0][0]}
+    explainers: dict[str, Explainer] = {OURS: lambda pixels, _: detector.forward(pixels[None])[0][0]}
     explainers |= references(model, detector)
     steps, done, methods = len(explainers) * len(subjects), 0, {}
 
@@ -154,7 +154,7 @@ def _figures(
     step: Callable[[], None],
 ) -> Figures:
     def score(some: Pixels) -> np.ndarray:
-        return detector.run(some)[1]
+        return detector.forward(some)[1]
 
     level = float(np.quantile([explain(pixels) for pixels in nominal], NOMINAL))
     rows, on_masks = [], []

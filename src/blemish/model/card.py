@@ -104,16 +104,16 @@ class ModelCard:
     def decisions(self) -> tuple[str, ...]:
         """What training decided about the images, in words; of several networks, with how many of them it holds for."""
         metadata = self.detector.metadata
-        said = {
-            "aligned": "turns parts upright; what lies in their background counts for less",
+        decided = {
+            "aligned": (metadata.aligned, "turns parts upright; what lies in their background counts for less"),
             # Of earlier releases
-            "wide_cells": "compares images by wider cells: good ones differ as wholes",
+            "wide_cells": (metadata.coarse_grid, "compares images on a coarse grid: good ones differ as wholes"),
         }
         sentences = []
-        for name, sentence in said.items():
-            so, networks = sum(network.get(name, False) for network in metadata.networks), len(metadata.networks)
-            if getattr(metadata, name):
-                sentences.append(sentence if so == networks else f"{sentence} ({so} of its {networks} networks)")
+        for name, (holds, sentence) in decided.items():
+            count, networks = sum(network.get(name, False) for network in metadata.networks), len(metadata.networks)
+            if holds:
+                sentences.append(sentence if count == networks else f"{sentence} ({count} of its {networks} networks)")
         if metadata.any_size:
             sentences.append("takes images of any size: the resize is in the graph")
         return tuple(sentences)
@@ -135,13 +135,13 @@ class ModelCard:
             "bits": metadata.bits,
             "ignored": None if ignored is None else {name: ignored[name] for name in ("mask", "everywhere", "share")},
             "aligned": metadata.aligned,
-            "wide_cells": metadata.wide_cells,
+            "wide_cells": metadata.coarse_grid,
             "any_size": metadata.any_size,
             "networks": [dict(network) for network in metadata.networks],
             "calibration_images": calibration.images,
             "false_alarm_rate": calibration.false_alarm_rate,
-            "held_rate": calibration.held_rate,
-            "proven_rate": calibration.proven_rate,
+            "held_rate": calibration.effective_rate,
+            "proven_rate": calibration.guaranteed_rate,
             "threshold": calibration.threshold,
             "guarantee": list(self.guarantee),
             "evaluation": self.evaluation,
@@ -169,11 +169,11 @@ def _guarantee(detector: Detector) -> tuple[str, ...]:
             f"Good images came in {groups['number']:,} groups (by {groups.get('by')}), of which whole ones were held "
             "back and one image each calibrates: it holds for an image of a new group."
         )
-    if metadata.second_opinion:  # of earlier releases
-        sentences.append("The calibration images also inform a second opinion, which can only lower maps.")
+    if metadata.has_refit:  # of earlier releases
+        sentences.append("A second model was refit on the calibration images too; it can only lower maps.")
     if metadata.regions is not None:
         sentences.append("p-values of regions hold for all regions of a good image together.")
-    if metadata.watched:
+    if metadata.drift_reference:
         watched = "light and focus" if calibration.folds else "scores, light and focus"
         sentences.append(
             f"A drift check of {watched} comes with it; without drift it ever raises an alarm with probability 1 %."

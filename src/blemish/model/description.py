@@ -62,7 +62,7 @@ def described(metadata: ModelMetadata) -> dict[str, Any]:
             "threshold": calibration.threshold,
             "unsure": "threshold > score >= unsure_threshold",
             "unsure_threshold": calibration.unsure_threshold,
-            "false_alarm_rate": calibration.held_rate,
+            "false_alarm_rate": calibration.effective_rate,
         },
     }
 

@@ -283,14 +283,14 @@ class Detector:
 
         Raises BlemishError where the model file is from before there was one.
         """
-        if not self.metadata.watched:
+        if not self.metadata.drift_reference:
             raise BlemishError("the model file holds nothing to compare with: train it again")
         comparable = not self.calibration.folds and not self._masks_are_new
         score = {"score": self.calibration.scores} if comparable else {}
         return DriftCheck(
-            score | dict(self.metadata.watched),
+            score | dict(self.metadata.drift_reference),
             false_alarm_rate=false_alarm_rate,
-            higher_only={"score"} if self.metadata.second_opinion else (),
+            higher_only={"score"} if self.metadata.has_refit else (),
         )
 
     def run(
@@ -363,8 +363,8 @@ class Detector:
             return FailedImage(source, f"{printable(source)}: its mask leaves nothing to look at")
         pixels = to_network_size(picture.image, self.metadata.size)
         without = self._built_in if self._masks_are_new else union(ignored, self._built_in)
-        light = drift_statistics(pixels, 0.0, ignored=without) if self.metadata.watched else {}
-        watched = {name: light[name] for name in self.metadata.watched}
+        light = drift_statistics(pixels, 0.0, ignored=without) if self.metadata.drift_reference else {}
+        watched = {name: light[name] for name in self.metadata.drift_reference}
         ratio = self.metadata.settings.get("image_ratio")
         shape = other_shape(picture.size, ratio) if ratio else None
         remarks = (*picture.remarks, f"{printable(source)}: {shape}") if shape else picture.remarks

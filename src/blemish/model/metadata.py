@@ -20,6 +20,7 @@ from blemish.errors import BlemishError
 from blemish.imaging.bit_depth import LARGEST, SMALLEST
 from blemish.imaging.ignore_mask import of_record
 from blemish.io.text import as_text
+from blemish.process.deprecation import renamed_attribute
 
 Runtime = Literal["onnxruntime", "openvino"]
 Precision = Literal["f32", "bf16", "int8"]
@@ -29,6 +30,9 @@ FORMAT = 1  # goes up only where an older Blemish would misread a file; it ignor
 FINGERPRINT_DIGITS = 16  # of SHA-256's 64: one false match in 10^19 comparisons, a quarter of the text
 PRECISIONS: Mapping[Runtime, tuple[Precision, ...]] = {"onnxruntime": ("f32", "int8"), "openvino": ("f32", "bf16")}
 MAX_SCORE = 1e30  # of a colour scale, whose differences and products are float32
+# Fields whose name in the file, to the right, is that of 0.1.0.
+FILE_NAMES = {"drift_reference": "watched", "has_refit": "second_opinion", "coarse_grid": "wide_cells"}
+_FIELD_NAMES = {in_file: name for name, in_file in FILE_NAMES.items()}
 DEEPEST = 50  # levels of lists and objects inside each other; Blemish writes five
 
 
@@ -71,13 +75,13 @@ class ModelMetadata:
         precision: arithmetic of the network: f32, OpenVINO's bf16, or int8 in convolutions of the backbone.
         regions: largest excesses of the held-back images, for p-values of single regions; None where they are not
             known for this graph.
-        watched: brightness and sharpness of good training images by name, for the drift check.
+        drift_reference: brightness and sharpness of nominal training images by name, for the drift check.
         ignored: what was ignored in training, see `blemish.imaging.ignore_mask.as_record`; None if nothing was.
-        second_opinion: of earlier releases: whether maps are lowered by Gaussians that know the calibration images,
-            without which the scores in `calibration` were taken.
+        has_refit: of earlier releases: whether the map is the smaller one of two models, the second of which was refit
+            on the calibration images too. The scores in `calibration` are those of the first.
         aligned: whether parts are turned upright first, see `blemish.networks.alignment`.
         bits: depth of the values in 16-bit images, see `blemish.imaging.bit_depth`.
-        wide_cells: of earlier releases: whether features are compared at stride 16 instead of 8.
+        coarse_grid: of earlier releases: whether features are compared at stride 16 instead of 8.
         roles: fingerprints of `used_images` by what became of them: "fit", of which "validation" were kept from what is
             learned from labels, "calibration" in the order of the calibration scores, and "labelled" defects. Empty in
             files from before they were kept.
@@ -98,19 +102,24 @@ class ModelMetadata:
     runtime: Runtime = "onnxruntime"
     precision: Precision = "f32"
     regions: RegionCalibration | None = None
-    watched: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    drift_reference: Mapping[str, Sequence[float]] = field(default_factory=dict)
     ignored: Mapping[str, Any] | None = None
-    second_opinion: bool = False
+    has_refit: bool = False
     aligned: bool = False
-    wide_cells: bool = False
+    coarse_grid: bool = False
     networks: tuple[Mapping[str, bool], ...] = ()
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     any_size: bool = False
     bits: int = 16
 
+    watched = renamed_attribute("watched", "drift_reference")
+    second_opinion = renamed_attribute("second_opinion", "has_refit")
+    wide_cells = renamed_attribute("wide_cells", "coarse_grid")
+
     def to_json(self) -> str:
         """The metadata as one JSON object, the same text for the same values."""
-        return json.dumps(as_text({"format": FORMAT} | asdict(self)), sort_keys=True, ensure_ascii=False)
+        values = {FILE_NAMES.get(name, name): value for name, value in asdict(self).items()}
+        return json.dumps(as_text({"format": FORMAT} | values), sort_keys=True, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":
@@ -124,9 +133,10 @@ class ModelMetadata:
         try:
             for name in ("runtime", "precision"):
                 _refuse_unknown(values, name)
-            metadata = msgspec.convert(values, cls)
-            known = {name: row for name, row in metadata.watched.items() if name in LIGHT}
-            metadata = replace(metadata, watched=known)
+            fields = {_FIELD_NAMES.get(name, name): value for name, value in values.items()}
+            metadata = msgspec.convert(fields, cls)
+            known = {name: row for name, row in metadata.drift_reference.items() if name in LIGHT}
+            metadata = replace(metadata, drift_reference=known)
             msgspec.convert(metadata.data, DataSummary)
             msgspec.convert(metadata.settings, Settings)
             _refuse_impossible(metadata)
@@ -186,7 +196,7 @@ def _refuse_impossible(metadata: ModelMetadata) -> None:
         raise _ImpossibleError(f"{metadata.runtime} does not run in {metadata.precision}")
     if not -MAX_SCORE <= low < high <= MAX_SCORE:
         raise _ImpossibleError(f"its colour scale runs from {low:g} to {high:g}")
-    if sizes := [name for name, values in metadata.watched.items() if not values]:
+    if sizes := [name for name, values in metadata.drift_reference.items() if not values]:
         raise _ImpossibleError(f"watched[{sizes[0]!a}] is empty")
     if metadata.roles and len(metadata.roles.get("calibration", ())) != metadata.calibration.images:
         raise _ImpossibleError("it has other calibration images than calibration scores")
@@ -223,5 +233,6 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _words(fault: str) -> str:
     """A fault in msgspec's words as a part of a sentence: "at size[0]: expected int, got str"."""
     what, _, where = fault.replace("`", "").partition(" - at ")
-    place = where.removeprefix("$").removeprefix(".")
+    name, *steps = re.split(r"(?=[.\[])", where.removeprefix("$").removeprefix("."), maxsplit=1)
+    place = "".join([FILE_NAMES.get(name, name), *steps])
     return (f"at {place}: " if place else "") + what[:1].lower() + what[1:]

@@ -23,7 +23,8 @@ from blemish.imaging.regions import Region
 from blemish.io.files import atomic_write, make_folder
 from blemish.io.storage import is_url
 from blemish.io.text import printable
-from blemish.model.detector import BATCH_SIZE, Detector, FailedImage, ScoredImage
+from blemish.model.detector import BATCH_SIZE, Detector
+from blemish.model.scored_image import FailedImage, ScoredImage
 from blemish.prediction.outputs import OutputPaths, encode_map
 
 UNREADABLE = "unreadable"
@@ -106,7 +107,7 @@ def file_state(name: str) -> str:
 def score_chunk(detector: Detector, chunk: Chunk) -> Iterator[Row]:
     """Scores images and writes their output files: the row of an image comes after its files are on the disk."""
     states = [file_state(item.file) for item in chunk]
-    results = zip(chunk, states, detector.stream([item.source for item in chunk]), strict=True)
+    results = zip(chunk, states, detector.predict_iter([item.source for item in chunk]), strict=True)
     while batch := list(islice(results, BATCH_SIZE)):
         # Written one after another and then brought to the disk together: that costs one wait and not eight.
         with ExitStack() as files:
@@ -185,8 +186,8 @@ def _with_outputs(detector: Detector, item: Item, state: str, result: ScoredImag
         result.score,
         result.p_value,
         regions=json.dumps([region.as_json() for region in regions]),
-        brightness=result.light.get("brightness"),
-        sharpness=result.light.get("sharpness"),
+        brightness=result.drift_features.get("brightness"),
+        sharpness=result.drift_features.get("sharpness"),
         remark="; ".join(result.remarks) or None,
     )
 

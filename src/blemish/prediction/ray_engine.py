@@ -63,7 +63,9 @@ class ScoreChunk:
         with temporary_folder() as folder:
             file = folder / job.model_name
             file.write_bytes(job.model)
-            self._detector = Detector.load(file, false_alarm_rate=job.false_alarm_rate, threads=1, ignore=job.ignore)
+            self._detector = Detector.load(
+                file, false_alarm_rate=job.false_alarm_rate, threads=1, ignore_mask=job.ignore
+            )
         if os.path.isdir(job.folder):  # without this folder, an image with a relative name is reported as missing
             os.chdir(job.folder)
         self._out = job.out

@@ -146,7 +146,7 @@ def predict(
         write_table(journal.results(), spec.out, table, discoveries=discoveries)
         write_regions(journal.results(), spec.out)
         verdicts = journal.verdicts()
-        drift = _drift(detector, journal) if detector.metadata.watched else None
+        drift = _drift(detector, journal) if detector.metadata.drift_reference else None
     if verdicts[UNREADABLE] == verdicts.total():
         raise BlemishError(
             f"nothing was scored: {counted(verdicts.total(), 'file')} given, and no image that can be read"
@@ -167,7 +167,7 @@ def predict(
 def _check_outputs(spec: OutputSpec, detector: Detector) -> None:
     """Raises BlemishError where the results would replace an input or files that Blemish has not written."""
     check_folder_name(spec.out)
-    check_own_table(spec.out, () if detector.ignore is None else (detector.ignore.path,))
+    check_own_table(spec.out, () if detector.ignore_mask is None else (detector.ignore_mask.path,))
     for folder in spec.folders:
         check_only_results(folder)
 
@@ -226,7 +226,7 @@ def _settings(detector: Detector, spec: OutputSpec) -> str:
             "maps": spec.maps,
             "frames": spec.frames,
             "rows": 3,  # counts up when the columns of the journal change
-            "ignore": detector.ignore.fingerprint if detector.ignore else None,
+            "ignore": detector.ignore_mask.fingerprint if detector.ignore_mask else None,
         }
     )
 

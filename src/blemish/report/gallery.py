@@ -22,7 +22,7 @@ from blemish.io.text import printable
 
 if TYPE_CHECKING:
     from blemish.evaluation.run import EvaluatedImage, Evaluation
-    from blemish.model.detector import ScoredImage
+    from blemish.model.scored_image import ScoredImage
 
 MAX_CARDS = 400
 SIDE = 256

@@ -150,7 +150,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
                 supervision=detector.metadata.supervision,
                 threshold=detector.calibration.threshold,
                 false_alarm_rate=detector.calibration.false_alarm_rate,
-                held_rate=detector.calibration.held_rate,
+                held_rate=detector.calibration.effective_rate,
                 calibration_images=detector.calibration.images,
                 ignored=(detector.metadata.ignored or {}).get("share") or 0.0,
             )

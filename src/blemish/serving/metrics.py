@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from blemish.model.detector import Detector, ScoredImage
+from blemish.model.detector import Detector
+from blemish.model.scored_image import ScoredImage
 from blemish.serving.monitoring import SmallPValues, Stream
 from blemish.serving.schemas import ScoreAnswer
 

@@ -4,7 +4,8 @@ import math
 from collections import deque
 
 from blemish.conformal.drift import DriftCheck
-from blemish.model.detector import Detector, ScoredImage
+from blemish.model.detector import Detector
+from blemish.model.scored_image import ScoredImage
 from blemish.serving.schemas import ScoreAnswer
 
 SMALL_P_VALUE = 0.1
@@ -38,12 +39,13 @@ class Stream:
     """
 
     def __init__(self, detector: Detector) -> None:
-        self._check: DriftCheck | None = detector.drift_check() if detector.metadata.watched else None
+        self._check: DriftCheck | None = detector.drift_check() if detector.metadata.drift_reference else None
 
     def observe(self, answer: ScoreAnswer | ScoredImage) -> None:
         """Takes the next image in, until there is an alarm, which stays."""
         if self._check is not None and self._check.drift is None:
-            self._check.add({"score": answer.score, **answer.light})
+            features = answer.drift_features if isinstance(answer, ScoredImage) else answer.light
+            self._check.add({"score": answer.score, **features})
 
     def alarm(self) -> float:
         """1 after an alarm, 0 before; NaN without a check."""

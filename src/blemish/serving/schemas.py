@@ -9,7 +9,8 @@ from blemish.errors import BlemishError
 from blemish.imaging.errors import ImageError
 from blemish.imaging.heatmaps import encode_png
 from blemish.model.backends import watched_runs
-from blemish.model.detector import Detector, FailedImage, ScoredImage
+from blemish.model.detector import Detector
+from blemish.model.scored_image import FailedImage, ScoredImage
 from blemish.serving.decoders import Decoded, Decoders
 from blemish.serving.stopping import Stop
 from blemish.serving.uploads import Upload
@@ -103,7 +104,7 @@ def score_upload(
         threshold=detector.calibration.threshold,
         size=scored.size,
         regions=[RegionAnswer(**region.as_json()) for region in detector.regions(scored)],
-        light=dict(scored.light),
+        light=dict(scored.drift_features),
         remarks=list(scored.remarks),
     )
 
@@ -127,7 +128,7 @@ def _score(
     decoded = decoders.read(upload, size=detector.metadata.size, reading=detector.reading, picture=picture, stop=stop)
     try:
         with watched_runs(stop.by):
-            (result,) = detector.stream([decoded.pixels], batch_size=1)
+            (result,) = detector.predict_iter([decoded.pixels], batch_size=1)
     except BlemishError as error:  # such as a score that is no number: the answer of this image alone
         raise ImageError(f"{upload.name}: {error}") from error
     if isinstance(result, FailedImage):

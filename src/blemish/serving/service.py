@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from blemish.errors import BlemishError
 from blemish.io.text import printable
 from blemish.model.backends import watched_runs
-from blemish.model.detector import Detector, ScoredImage
+from blemish.model.detector import Detector
+from blemish.model.scored_image import ScoredImage
 from blemish.serving.decoders import Decoders
 from blemish.serving.errors import RefusalError
 from blemish.serving.hosts import Hosts

@@ -316,7 +316,7 @@ def train(
         heatmap_low=low,
         heatmap_high=_high_end(low, scores.threshold),
         regions=regions,
-        watched=watched,
+        drift_reference=watched,
         ignored=as_record(away, size) if away else None,
         bits=depth.reading.bits,
         aligned=any(network.alignment for network in networks),
