@@ -27,7 +27,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        build_demo_set(folder / "bricks", seed=0, progress=lambda done, total: None)
+        build_demo_set(folder / "bricks", seed=0)
         alone = statistics.median(seconds_of(folder, jobs=1) for _ in range(options.runs))
         together = statistics.median(seconds_of(folder, jobs=2) for _ in range(options.runs))
     row = {"cores": cores(), "alone_s": alone, "two_at_once_s": together, "ratio": together / (2 * alone)}

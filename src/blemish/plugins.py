@@ -1,4 +1,4 @@
-"""What can be added to Blemish by name: methods, feature extractors and synthetic anomalies.
+"""What can be added to Blemish by name: methods, feature extractors, synthetic anomalies and figures.
 
 A built-in one is a file and a line in this module. Another package adds its own by an entry point of the registry's
 group in its pyproject.toml, without a change to Blemish:
@@ -57,7 +57,8 @@ class Registry(Mapping[str, str]):
 
     def _entries(self) -> dict[str, str]:
         # Read anew each time: a package installed meanwhile is found.
-        return {entry.name: entry.value for entry in entry_points(group=self.group)} | self._builtin
+        others = {entry.name: entry.value for entry in entry_points(group=self.group)}
+        return self._builtin | {name: value for name, value in others.items() if name not in self._builtin}
 
 
 METHODS = Registry("blemish.methods", noun="method", builtin={})
@@ -69,5 +70,22 @@ SYNTHETIC = Registry(
         "none": "blemish.synthetic:unchanged",
         "confetti": "blemish.synthetic.confetti:confetti",
         "perlin": "blemish.synthetic.perlin:Perlin",
+    },
+)
+FIGURES = Registry(
+    "blemish.figures",
+    noun="figure",
+    builtin={
+        "image_auroc": "blemish.evaluation.standard_figures:IMAGE_AUROC",
+        "image_ap": "blemish.evaluation.standard_figures:IMAGE_AP",
+        "f1_max": "blemish.evaluation.standard_figures:F1_MAX",
+        "pixel_auroc": "blemish.evaluation.standard_figures:PIXEL_AUROC",
+        "aupro": "blemish.evaluation.standard_figures:AUPRO",
+        "detection_rate": "blemish.evaluation.standard_figures:DETECTION_RATE",
+        "false_alarm_rate": "blemish.evaluation.standard_figures:FALSE_ALARM_RATE",
+        "images": "blemish.evaluation.standard_figures:IMAGES",
+        "images_per_second": "blemish.evaluation.standard_figures:IMAGES_PER_SECOND",
+        "unsure": "blemish.evaluation.standard_figures:UNSURE",
+        "ignored": "blemish.evaluation.standard_figures:IGNORED",
     },
 )

@@ -149,13 +149,13 @@ def test_same_seed_same_bytes_and_another_seed_other_pixels(tmp_path: Path) -> N
 @pytest.mark.usefixtures("small")
 def test_progress_counts_every_image_once(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    build_demo_set(tmp_path / "set", progress=lambda done, total: calls.append((done, total)))
+    build_demo_set(tmp_path / "set", progress=lambda stage, done, total: calls.append((done, total)))
     assert calls == [(done, 10) for done in range(1, 11)]
 
 
 @pytest.mark.usefixtures("small")
 def test_an_interrupted_build_is_built_again(tmp_path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
         if done == 5:
             raise KeyboardInterrupt
 

@@ -294,7 +294,7 @@ def test_one_versus_rest(tmp_path):
 
 def test_progress_counts_every_image_once(parts):
     calls = []
-    examine(read_data_set(parts), progress=lambda done, total: calls.append((done, total)))
+    examine(read_data_set(parts), progress=lambda stage, done, total: calls.append((done, total)))
     assert calls == [(done, 25) for done in range(1, 26)]
 
 

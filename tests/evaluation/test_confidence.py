@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from blemish.datasets.layouts import Sample
 from blemish.evaluation.confidence import _draw, intervals
 from blemish.evaluation.metrics import PixelMetrics
-from blemish.evaluation.run import EvaluatedImage
+from blemish.evaluation.results import EvaluatedImage
 from blemish.model.scored_image import ScoredImage
 from helpers.images import save_image
 

@@ -114,6 +114,20 @@ def test_roc_curve_equals_scikit_learn(sample):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
+@given(
+    steps=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=20),
+    limit=st.floats(0.01, 1),
+    height=st.sampled_from([1.0, 3.0]),
+)
+def test_the_area_under_a_curve_equals_scikit_learn(steps, limit, height):
+    corners = np.cumsum([(0, 0), *steps], axis=0).astype(float)
+    x, y = corners[:, 0] / corners[-1, 0], corners[:, 1]
+    inside = x < limit
+    reference = sklearn_metrics.auc(np.append(x[inside], limit), np.append(y[inside], np.interp(limit, x, y)))
+    area = metrics.area_under(x, y, end=limit, height=height)
+    assert area == pytest.approx(reference / limit / height, rel=1e-9)
+
+
 def test_auroc_is_not_saturated_by_a_large_offset():
     # A metric that puts scores through a sigmoid first reports 0.5 here.
     generator = np.random.default_rng(0)

@@ -213,7 +213,7 @@ def test_names_that_end_in_a_number_stay_apart(tiny_model, tmp_path):
 def test_a_killed_run_over_frames_goes_on(tiny_model, stack, tmp_path):
     detector, out = Detector.load(tiny_model), tmp_path / "out"
 
-    def die(done, total):
+    def die(stage, done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -233,7 +233,7 @@ def test_a_killed_run_over_frames_goes_on(tiny_model, stack, tmp_path):
 def test_a_changed_file_is_scored_again_in_all_its_frames(tiny_model, stack, tmp_path):
     detector, out = Detector.load(tiny_model), tmp_path / "out"
 
-    def die(done, total):
+    def die(stage, done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -606,6 +606,37 @@ SAVED: dict[str, tuple[str, str]] = {
     "an evaluation in text": ('{"evaluation": "good"}', "the figures saved in it are damaged"),
     "nested deeply": ('{"audit": {"a": ' + "[" * 90_000 + "]" * 90_000 + "}}", "the figures saved in it are damaged"),
     "nothing in an evaluation": ('{"evaluation": {}}', "saved in it of evaluation is damaged"),
+    "a figure of text": (
+        json.dumps(
+            {
+                "evaluation": {
+                    "images": 1,
+                    "data": "",
+                    "date": "",
+                    "calibration_statement": "",
+                    "per_defect": {},
+                    "intervals": {"image_auroc": None},
+                    "image_auroc": "good",
+                }
+            }
+        ),
+        "saved in it of evaluation is damaged",
+    ),
+    "a figure that is not there": (
+        json.dumps(
+            {
+                "evaluation": {
+                    "images": 1,
+                    "data": "",
+                    "date": "",
+                    "calibration_statement": "",
+                    "per_defect": {},
+                    "intervals": {"image_auroc": None},
+                }
+            }
+        ),
+        "saved in it of evaluation is damaged",
+    ),
     "nothing in an audit": ('{"audit": {}}', "saved in it of audit is damaged"),
     "numbers of text": (
         '{"audit": {"images": "many", "date": "2026-01-02", "verdict": ""}}',

@@ -234,7 +234,7 @@ def test_memory_holds_a_few_results_however_many_images(detector, tmp_path, monk
     monkeypatch.setattr(Detector, "predict_iter", watched)
     most = 0
 
-    def count(done: int, total: int) -> None:
+    def count(stage: str, done: int, total: int) -> None:
         nonlocal most
         most = max(most, sum(reference() is not None for reference in alive))
 

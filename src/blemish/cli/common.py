@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,10 +174,6 @@ class Screen:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total)
         self._bars.update(self._tasks[stage], completed=done, total=total)
-
-    def stage(self, name: str) -> Callable[[int, int], None]:
-        """The progress of one stage, as a function of the steps done and all there are."""
-        return partial(self.progress, name)
 
     def notify(self, sentence: str) -> None:
         """Prints a line above the bars."""

@@ -48,7 +48,7 @@ def command(output: Path, seed: int, as_json: bool) -> None:
     check_writable(page, kind=PAGE)
     check_writable(model, kind=MODEL)
     with open_screen() as screen:
-        bricks = build_demo_set(output / "bricks", seed=seed, progress=screen.stage("bricks"))
+        bricks = build_demo_set(output / "bricks", seed=seed, progress=screen.progress)
         detector = train(
             bricks,
             model,
@@ -57,7 +57,7 @@ def command(output: Path, seed: int, as_json: bool) -> None:
             progress=screen.progress,
             notify=screen.notify,
         )
-        evaluation = evaluate(detector, read_data_set(bricks), progress=screen.stage("scoring"))
+        evaluation = evaluate(detector, read_data_set(bricks), progress=screen.progress)
     write_report(evaluation, page)
     seconds = time.perf_counter() - started
     image_auroc, pixel_auroc = evaluation.metrics["image_auroc"], evaluation.metrics["pixel_auroc"]

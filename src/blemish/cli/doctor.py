@@ -23,5 +23,5 @@ def command(data: DataChoice, as_json: bool) -> None:
       blemish doctor screws/ --good fine --bad bent --bad rusty --masks drawn
     """
     with open_screen() as screen:
-        diagnosis = examine(data.read(), progress=screen.stage("opening images"))
+        diagnosis = examine(data.read(), progress=screen.progress)
     emit(diagnosis.as_json(), diagnosis.as_text(), as_json=as_json)

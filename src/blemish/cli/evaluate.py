@@ -3,6 +3,7 @@
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,7 +23,9 @@ from blemish.cli.common import (
     threads_option,
 )
 from blemish.evaluation.confidence import intervals
-from blemish.evaluation.run import Evaluation, evaluate
+from blemish.evaluation.figures import defect_columns, text_lines
+from blemish.evaluation.results import Evaluation
+from blemish.evaluation.run import evaluate
 from blemish.faithfulness.study import OURS, Figures, Study, study
 from blemish.io.text import counted, figure, percent, printable
 from blemish.model.detector import Detector
@@ -92,7 +95,7 @@ def run_evaluation(model: Path, data: DataChoice, *, false_alarm_rate: float | N
     with open_screen() as screen:
         for sentence in cautions(detector):
             screen.notify(sentence)
-        evaluation = evaluate(detector, data.read(screen.notify), progress=screen.stage("scoring"))
+        evaluation = evaluate(detector, data.read(screen.notify), progress=screen.progress)
         faults = [reason for _, reason in evaluation.failed]
         for sentence in [*faults, *evaluation.remarks, *evaluation.mask_warnings]:
             screen.notify(sentence)
@@ -109,7 +112,7 @@ def run_study(model: Path, data: DataChoice, *, images: int, seed: int, ignore: 
             data.read(),
             images=images,
             seed=seed,
-            progress=screen.stage("faithfulness"),
+            progress=screen.progress,
         )
 
 
@@ -144,12 +147,7 @@ def as_text(evaluation: Evaluation, seconds: float) -> str:
     lines = [
         f"{printable(evaluation.model)} on {printable(evaluation.data)}: "
         + " · ".join([f"{counted(metrics['images'], 'test image')} in {duration(seconds)}", *aside]),
-        f"  image AUROC  {figure(metrics['image_auroc'])}   average precision {figure(metrics['image_ap'])}, "
-        f"best F1 {figure(metrics['f1_max'])}",
-        f"  pixel AUROC  {figure(metrics['pixel_auroc'])}   AUPRO {figure(metrics['aupro'])}",
-        f"  detected     {percent(metrics['detection_rate'])} of the defective images",
-        f"  false alarms {percent(metrics['false_alarm_rate'])} of the good images",
-        f"  unsure       {counted(metrics['unsure'], 'image')}",
+        *(f"  {line}" for line in text_lines(metrics)),
         f"  {evaluation.calibration_statement}",
         *[f"  ignored      {percent(metrics['ignored'])} of the pixels"] * bool(metrics["ignored"]),
         *_per_defect(metrics["per_defect"]),
@@ -157,15 +155,14 @@ def as_text(evaluation: Evaluation, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def _per_defect(figures: dict[str, dict[str, float]]) -> list[str]:
+def _per_defect(figures: dict[str, dict[str, Any]]) -> list[str]:
     if not figures:
         return []
     names = [printable(name) for name in figures]
     width = max(len("defect"), *map(len, names))
-    rows = [f"  {'defect':<{width}}  images  detected  image AUROC  pixel AUROC"]
-    rows += [
-        f"  {name:<{width}}  {one['images']:>6,}  {one['detected']:>8,}  {figure(one['image_auroc']):>11}  "
-        f"{figure(one['pixel_auroc']):>11}"
-        for name, one in zip(names, figures.values(), strict=True)
-    ]
+    columns = defect_columns()
+    rows = ["  ".join([f"  {'defect':<{width}}", "images", "detected", *(column.label for column in columns)])]
+    for name, values in zip(names, figures.values(), strict=True):
+        cells = [f"{column.format(values[column.name]):>{len(column.label)}}" for column in columns]
+        rows.append("  ".join([f"  {name:<{width}}", f"{values['images']:>6,}", f"{values['detected']:>8,}", *cells]))
     return ["", *rows]

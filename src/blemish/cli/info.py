@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from blemish.cli.common import FILE, check_writable, emit, json_option
+from blemish.evaluation.figures import saved_figures
 from blemish.imaging.outputs import PAGE
-from blemish.io.text import counted, figure, one_line, percent, printable
-from blemish.model.card import FIGURES, SHARES, ModelCard
+from blemish.io.text import counted, one_line, percent, printable
+from blemish.model.card import ModelCard
 from blemish.report.card_page import write_card
 
 
@@ -73,11 +74,9 @@ def _evaluation(saved: dict[str, Any] | None) -> list[str]:
     lines = [
         f"on {counted(saved['images'], 'test image')} of {one_line(saved['data'])}, {saved['date']} (95 % intervals)"
     ]
-    for name, label in FIGURES.items():
-        say = percent if name in SHARES else figure
-        interval = saved["intervals"].get(name)
-        within = "" if interval is None else f"  {say(interval[0])} to {say(interval[1])}"
-        lines.append(f"  {label:<16}  {say(saved[name]):>6}{within}")
+    for figure in saved_figures(saved):
+        within = "" if figure.interval is None else f"  {figure.interval}"
+        lines.append(f"  {figure.label:<16}  {figure.value:>6}{within}")
     return lines
 
 

@@ -130,7 +130,7 @@ def command(
             workers=workers or cores(),
             engine=engine,
             restart=restart,
-            progress=screen.stage("scoring"),
+            progress=screen.progress,
             notify=screen.notify,
         )
     outputs = [table_name(table), "regions.json"] + ["heatmaps/"] * (not no_heatmaps) + ["maps/"] * bool(save_maps)

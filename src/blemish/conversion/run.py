@@ -9,7 +9,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from blemish.conversion.calibration_images import held_back_images
 from blemish.conversion.onnx_edit import backbone_convolutions, first_opinion, quantise, with_metadata
 from blemish.datasets.layouts import DataSet, read_data_set
 from blemish.errors import BlemishError
+from blemish.evaluation.figures import figures_in
 from blemish.evaluation.run import evaluate
 from blemish.imaging.images import load
 from blemish.imaging.outputs import MODEL, check_overwriting
@@ -31,9 +32,9 @@ from blemish.io.text import printable
 from blemish.model.backends import Graph, open_graph
 from blemish.model.detector import BATCH_SIZE, Detector
 from blemish.model.metadata import Precision, Runtime
+from blemish.process.progress import Progress, no_progress
 
 Format = Literal["onnx-int8", "openvino", "openvino-bf16"]
-Progress = Callable[[str, int, int], None]  # stage, done, total
 Pixels = npt.NDArray[np.uint8]
 
 TARGETS: dict[Format, tuple[Runtime, Precision]] = {
@@ -46,7 +47,6 @@ TOLERANCE = 0.1
 INT8_SHARES = (1, 1 / 2, 1 / 4)
 SAME = 1e-3  # relative; other processors and versions of the runtime differ by less
 TIMED_RUNS = 30
-COMPARED = ("image_auroc", "pixel_auroc", "detection_rate", "false_alarm_rate")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Export:
         agreement: what it makes of the calibration images.
         int8_convolutions: how many of the backbone's convolutions compute in int8.
         ms_before, ms_after: median milliseconds of the graph, pixels to score, one image at a time.
-        test_before, test_after: `COMPARED` on the test split, None where the data cannot say.
+        test_before, test_after: figures on the test split, None where the data cannot say.
     """
 
     file: Path
@@ -95,7 +95,7 @@ def export(
     masks: Sequence[Path] = (),
     tolerance: float = TOLERANCE,
     threads: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = no_progress,
 ) -> Export:
     """Writes the model for another runtime or precision, and measures it beside the model.
 
@@ -197,7 +197,8 @@ def _refuse_other_scores(scores: Sequence[float], expected: Sequence[float], dat
 
 
 def _test_figures(detector: Detector, data: DataSet, stage: str, progress: Progress) -> dict[str, float | None]:
+    names = [figure.name for figure in figures_in("export")]
     if not data.test:
-        return dict.fromkeys(COMPARED)
-    metrics = evaluate(detector, data, progress=lambda done, total: progress(stage, done, total)).metrics
-    return {name: metrics[name] for name in COMPARED}
+        return dict.fromkeys(names)
+    metrics = evaluate(detector, data, progress=lambda _, done, total: progress(stage, done, total)).metrics
+    return {name: metrics[name] for name in names}

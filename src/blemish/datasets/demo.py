@@ -19,6 +19,7 @@ from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter, la
 from scipy.spatial import cKDTree
 
 from blemish.errors import BlemishError
+from blemish.process.progress import Progress, no_progress
 
 TRAIN_GOOD = 200
 TEST_GOOD = 40
@@ -68,10 +69,10 @@ class Defective:
     mask: Mask
 
 
-def build_demo_set(root: Path, *, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Path:
+def build_demo_set(root: Path, *, seed: int = 0, progress: Progress = no_progress) -> Path:
     """Write the set to `root` in MVTec AD's layout and return `root`; a finished set of that seed is kept.
 
-    `progress` is called with (images written, images in all). The same seed writes the same pixels. An
+    `progress` is called with "bricks", the images written and all of them. The same seed writes the same pixels. An
     interrupted build is recognised and built again.
 
     Raises:
@@ -91,8 +92,7 @@ def build_demo_set(root: Path, *, seed: int = 0, progress: Callable[[int, int], 
     planned = plan_images(seed)
     for index, image in enumerate(planned):
         _write_image(root, wall, image, rng=np.random.default_rng([seed, index]))
-        if progress is not None:
-            progress(index + 1, len(planned))
+        progress("bricks", index + 1, len(planned))
     readme.write_text(finished, encoding="utf-8")
     return root
 

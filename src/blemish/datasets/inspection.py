@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +29,7 @@ from blemish.imaging.reading import Reading
 from blemish.imaging.survey import DepthSurvey, survey_depth
 from blemish.io.files import fingerprint
 from blemish.io.text import counted, list_some, one_line, printable
+from blemish.process.progress import Progress, no_progress
 from blemish.process.threads import readers
 
 Severity = Literal["error", "warning", "note"]
@@ -206,8 +207,8 @@ class _Finding:
         return self.mask is not None and self.mask.share > 0
 
 
-def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None) -> Diagnosis:
-    """Opens every image and mask; `progress` is called with the images done and all there are.
+def examine(data: DataSet, *, progress: Progress = no_progress) -> Diagnosis:
+    """Opens every image and mask; `progress` is called with "opening images", the images done and all.
 
     Faults of the data raise nothing: they are the diagnosis.
     """
@@ -220,8 +221,7 @@ def examine(data: DataSet, *, progress: Callable[[int, int], None] | None = None
     with ThreadPoolExecutor(readers()) as pool:
         for finding in pool.map(partial(_open, reading=depth.reading, compared=compared), samples, splits):
             findings.append(finding)
-            if progress is not None:
-                progress(len(findings), len(samples))
+            progress("opening images", len(findings), len(samples))
     problems = [
         *_amounts(data, findings),
         *_unusable(findings),

@@ -98,6 +98,25 @@ def roc_curve(anomalous: ArrayLike, scores: ArrayLike) -> RocCurve:
     )
 
 
+def area_under(x: NDArray[np.float64], y: NDArray[np.float64], *, end: float, height: float = 1.0) -> float:
+    """Mean height of a curve between 0 and `end`, by the trapezoidal rule, in units of `height`.
+
+    The one area of all figures: ROC, AUPRO, their intervals, deletion and insertion.
+
+    Args:
+        x: (K + 1,), ascending from 0 to at least `end`.
+        y: (K + 1,), the curve's heights there; between corners it is straight.
+        end: above 0. Where the curve rises straight up there, the rise is outside.
+        height: what counts as 1.
+    """
+    last = int(np.searchsorted(x, end, "left"))  # the first corner at the end or beyond
+    run, rise = x[last] - x[last - 1], y[last] - y[last - 1]
+    y = np.append(y[:last], y[last - 1] + rise * (end - x[last - 1]) / run)
+    x = np.append(x[:last], end)
+    twice_area = np.diff(x) @ (y[1:] + y[:-1])
+    return float(twice_area / (2 * end * height))
+
+
 class PixelMetrics:
     """Pixel-level AUROC and AUPRO over images of any sizes, fed one at a time, exact in float32.
 
@@ -235,13 +254,7 @@ def _area_under_roc(false_positives: NDArray[np.int64], true_positives: NDArray[
     """Mean height, in [0, 1], of the ROC with K + 1 corners from (0, 0), between the rates 0 and `limit`."""
     x = false_positives.astype(np.float64)  # exact up to 2^53, and products cannot overflow as int64 can
     y = true_positives.astype(np.float64)
-    end = limit * x[-1]
-    last = int(np.searchsorted(x, end, "left"))  # the first corner at the limit: what rises there is outside
-    run, rise = x[last] - x[last - 1], y[last] - y[last - 1]
-    y = np.append(y[:last], y[last - 1] + rise * (end - x[last - 1]) / run)
-    x = np.append(x[:last], end)
-    twice_area = np.diff(x) @ (y[1:] + y[:-1])
-    return float(twice_area / (2 * end * float(true_positives[-1])))
+    return area_under(x, y, end=limit * x[-1], height=y[-1])
 
 
 def _checked(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from blemish.evaluation.metrics import area_under
 from blemish.faithfulness.inpainting import Pixels, inpaint
 
 Map = npt.NDArray[np.float32]  # (H, W)
@@ -93,7 +94,7 @@ def _most_marked(heatmap: Map) -> Iterator[Mask]:
 
 
 def _area(curve: npt.NDArray[np.float32]) -> float:
-    return float(np.diff(FRACTIONS) @ (curve[1:] + curve[:-1]) / (2 * FRACTIONS[-1]))
+    return area_under(FRACTIONS, curve.astype(np.float64), end=FRACTIONS[-1])
 
 
 def _aligned(before: Map, after: Map, by: tuple[int, int]) -> tuple[Map, Map]:

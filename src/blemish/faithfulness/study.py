@@ -29,6 +29,7 @@ from blemish.imaging.masks import read_mask
 from blemish.imaging.reading import Reading
 from blemish.imaging.resizing import resize_mask
 from blemish.model.detector import Detector
+from blemish.process.progress import Progress, no_progress
 
 OURS = "blemish"
 Explainer = Callable[[Pixels, Pixels], Map]  # an image and what a nominal one would show, (H, W, 3), to a map (H, W)
@@ -96,7 +97,7 @@ def study(
     *,
     images: int,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Study:
     """Measures the model's heatmaps beside gradient, integrated gradients and occlusion of the same score.
 
@@ -106,7 +107,7 @@ def study(
         data: a folder with good and anomalous images; images are drawn from its test split.
         images: how many anomalous ones, each defect in turn.
         seed: decides which.
-        progress: called with the heatmaps studied and all there are.
+        progress: called with the stage "faithfulness", the heatmaps studied and all there are.
 
     Raises:
         BlemishError: a package is missing, the graph has no gradient, the data hold no good or no anomalous image, or
@@ -133,7 +134,7 @@ def study(
     def step() -> None:
         nonlocal done
         done += 1
-        progress(done, steps)
+        progress("faithfulness", done, steps)
 
     for name, explain in explainers.items():
         methods[name] = _figures(detector, partial(_explain, explain, fill.mean), subjects, nominal, fill.mean, step)

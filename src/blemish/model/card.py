@@ -13,15 +13,6 @@ from blemish.io.text import capitalized, printable
 from blemish.model.detector import Detector
 from blemish.model.records import read_record
 
-FIGURES = {
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "aupro": "AUPRO",
-    "detection_rate": "detection rate",
-    "false_alarm_rate": "false-alarm rate",
-}
-SHARES = ("detection_rate", "false_alarm_rate")  # said in percent
-
 
 class SavedDefect(TypedDict):
     """What a card shows of one defect type."""
@@ -38,12 +29,7 @@ class SavedEvaluation(TypedDict):
     images: int
     data: str
     date: str
-    intervals: dict[str, tuple[float, float] | None]
-    image_auroc: float | None
-    pixel_auroc: float | None
-    aupro: float | None
-    detection_rate: float | None
-    false_alarm_rate: float | None
+    intervals: dict[str, tuple[float, float] | None]  # of figures, each of which is there as well
     calibration_statement: str
     per_defect: dict[str, SavedDefect]
 
@@ -86,7 +72,7 @@ class ModelCard:
         detector, record = Detector.load(path, threads=1), read_record(path)
         for part, kind in (("evaluation", SavedEvaluation), ("audit", SavedAudit)):
             try:
-                msgspec.convert(record.get(part), kind | None)
+                _check_saved(record.get(part), kind)
             except msgspec.ValidationError as error:
                 raise BlemishError(
                     f"{printable(path)}: what is saved in it of {part} is damaged ({error}); save it again with "
@@ -148,6 +134,14 @@ class ModelCard:
             "audit": self.audit,
             "versions": dict(metadata.versions),
         }
+
+
+def _check_saved(saved: Any, kind: type) -> None:
+    """Raises msgspec.ValidationError where a saved part is not of its kind, or a figure in it is no number."""
+    msgspec.convert(saved, kind | None)
+    if kind is SavedEvaluation and saved is not None:
+        figures = {name: saved.get(name, "missing") for name in saved["intervals"]}
+        msgspec.convert([figures, *saved["per_defect"].values()], list[dict[str, float | None]])
 
 
 def _guarantee(detector: Detector) -> tuple[str, ...]:

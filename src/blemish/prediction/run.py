@@ -29,10 +29,10 @@ from blemish.prediction.journal import Journal, open_journal
 from blemish.prediction.listing import each_frame, find_images
 from blemish.prediction.outputs import MapFormat, OutputSpec
 from blemish.prediction.tables import TableFormat, key, require_packages, write_regions, write_table
+from blemish.process.progress import Progress, no_progress
 
 Frames = Literal["first", "all"]
 Notify = Callable[[str], None]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def predict(
     workers: int = 1,
     engine: Engine | None = None,
     restart: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     notify: Notify | None = None,
 ) -> Prediction:
     """Scores images and writes scores.csv, regions.json, heatmaps/ and maps/ into the folder `out`.
@@ -114,7 +114,7 @@ def predict(
         workers: threads that score at the same time; load the detector with `threads=1` when there are several.
         engine: what scores instead of threads in this process, see `blemish.prediction.ray_engine`.
         restart: score every image again and drop the rows of an unfinished run.
-        progress: called with the images done and the number of all images.
+        progress: called with the stage "scoring", the images done and the number of all images.
         notify: called with one sentence for every image that cannot be read, or only in part (such as values beyond the
             bit depth), and for an unfinished run.
 
@@ -244,7 +244,7 @@ def _remove_partial_files(out: Path) -> None:
             file.unlink()
 
 
-def _score(journal: Journal, engine: Engine, progress: Progress | None, notify: Notify) -> None:
+def _score(journal: Journal, engine: Engine, progress: Progress, notify: Notify) -> None:
     try:
         with closing(engine(journal.pending(CHUNK))) as chunks:
             for rows in chunks:
@@ -252,8 +252,7 @@ def _score(journal: Journal, engine: Engine, progress: Progress | None, notify: 
                 for sentence in (text for row in rows for text in (row.error, row.remark)):
                     if sentence is not None:
                         notify(sentence)
-                if progress is not None:
-                    progress(journal.done, journal.total)
+                progress("scoring", journal.done, journal.total)
     except (KeyboardInterrupt, BlemishError) as error:  # the disk may be full: rows so far are kept
         journal.commit()
         if journal.done and isinstance(error, KeyboardInterrupt):

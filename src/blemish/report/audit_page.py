@@ -20,7 +20,7 @@ from blemish.imaging.heatmaps import LEGEND, HeatmapScale, overlay
 from blemish.imaging.outputs import PAGE, check_overwriting
 from blemish.io.files import atomic_write
 from blemish.io.text import printable
-from blemish.report.evaluation_page import page_environment
+from blemish.report.environment import page_environment
 
 EXAMPLES = 4  # images beside a suspect
 SHEET = 12  # images of a cluster
@@ -66,9 +66,7 @@ def write_audit(found: Audit, path: Path) -> None:
     Raises BlemishError where it cannot be written, is an input, or its name is not that of a page.
     """
     check_overwriting(path, (sample.path for sample in found.material.samples), kind=PAGE)
-    environment = page_environment()
-    environment.filters["printable"] = printable
-    page = environment.get_template("audit.html.j2").render(_content(found))
+    page = page_environment().get_template("audit.html.j2").render(_content(found))
     with atomic_write(path, mode="w") as file:
         file.write(page)
 

@@ -21,7 +21,7 @@ from blemish.imaging.resizing import resize_mask
 from blemish.io.text import printable
 
 if TYPE_CHECKING:
-    from blemish.evaluation.run import EvaluatedImage, Evaluation
+    from blemish.evaluation.results import EvaluatedImage, Evaluation
     from blemish.model.scored_image import ScoredImage
 
 MAX_CARDS = 400

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.evaluation import metrics
 from blemish.imaging.heatmaps import short
 from blemish.report import charts
 from blemish.report.charts import Axis
@@ -64,7 +65,8 @@ def _bins(values: NDArray[np.float64], threshold: float, *, log: bool) -> NDArra
 
 def roc_curve(nominal: Sequence[float], anomalous: Sequence[float], threshold: float) -> str:
     """Detection rate over false-alarm rate for every threshold, the one in use marked."""
-    false_alarms, detections = operating_points(nominal, anomalous)
+    kinds = np.repeat([False, True], [len(nominal), len(anomalous)])
+    curve = metrics.roc_curve(kinds, np.array([*nominal, *anomalous], dtype=np.float64))
     alarmed, detected = (float(np.mean(np.array(scores) >= threshold)) for scores in (nominal, anomalous))
     crowded, low = alarmed > 0.5, detected < 0.3  # keeps the words inside the axes
     width, height = 360, 280
@@ -74,7 +76,9 @@ def roc_curve(nominal: Sequence[float], anomalous: Sequence[float], threshold: f
     words = ("this threshold", f"{100 * detected:.3g} % detected", f"{100 * alarmed:.3g} % false alarms")
     parts = [
         charts.line(across.place([0, 1]), up.place([0, 1]), width=0.6, dashes="2 3"),
-        charts.line(across.place(false_alarms), up.place(detections), colour=ANOMALOUS, width=2),
+        charts.line(
+            across.place(curve.false_positive_rate), up.place(curve.true_positive_rate), colour=ANOMALOUS, width=2
+        ),
         charts.dot(x, y),
         charts.text(
             words, x - 9 if crowded else x + 9, y - 30 if low else y + 17, anchor="end" if crowded else "start"
@@ -83,14 +87,3 @@ def roc_curve(nominal: Sequence[float], anomalous: Sequence[float], threshold: f
         charts.left_axis(up, BESIDE, label="detection rate"),
     ]
     return charts.page(parts, size=(width, height), description="ROC curve with the operating point")
-
-
-def operating_points(
-    nominal: Sequence[float], anomalous: Sequence[float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The corners of the ROC curve: rates of good and of defective images at or above each score."""
-    thresholds = np.unique(np.concatenate([nominal, anomalous]))[::-1]
-    rates = [
-        1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores) for scores in (nominal, anomalous)
-    ]
-    return np.append(0.0, rates[0]), np.append(0.0, rates[1])

@@ -43,6 +43,7 @@ from blemish.networks.detector import SIGMA, DetectorNetwork, MinEnsemble
 from blemish.networks.feature_pyramid import STRIDES
 from blemish.networks.input_mask import InputMask
 from blemish.networks.timm_cnn import DEFAULT_BACKBONE, TimmCNN
+from blemish.process.progress import Progress
 from blemish.synthetic.outlier_exposure import OutlierFolder
 from blemish.training.checkpoint import fault_of_left, remove_checkpoints
 from blemish.training.devices import require_device
@@ -54,8 +55,6 @@ from blemish.training.seeding import MAX_SEED, generators_restored
 from blemish.training.steps.alignment import FittedAlignment, fit_alignment
 from blemish.training.steps.calibration import CalibrationMeasurement, calibrate, drift_reference, measure_calibration
 from blemish.training.trainer import Training
-
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @generators_restored()
