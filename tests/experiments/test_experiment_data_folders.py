@@ -17,6 +17,7 @@ from blemish.experiments.data import fashion_mnist
 from blemish.experiments.data.imagenet import SYNSETS
 from blemish.experiments.data.sources import open_outliers, open_source
 from blemish.experiments.data.tasks import ArrayImages, ResizeSpec, Selected, choose, select
+from blemish.imaging import headers
 from helpers.images import noise, save_image
 
 SHARED = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -325,3 +326,13 @@ def test_a_selection_is_the_same_from_memory_and_from_files(tmp_path):
     assert len(from_memory) == len(from_files) == 2
     for number in range(2):
         assert torch.equal(from_memory.read(number), from_files.read(number))
+
+
+def test_the_size_of_a_mask_comes_from_the_images_header(parts, monkeypatch):
+    task = open_source("mvtec", parts).task("parts")
+    monkeypatch.setattr(headers, "read_image", None)  # what would decode it
+    assert task.masks.read(0).shape == task.masks.read(4).shape == (64, 64)
+    (parts / "test/good/0.png").unlink()
+    monkeypatch.undo()
+    with pytest.raises(BlemishError, match=r"0\.png: can no longer be read"):
+        task.masks.read(0)

@@ -22,5 +22,5 @@ def open_emnist_outliers(root: Path, spec: ResizeSpec, *, limit: int | None, see
         otherwise="download gzip.zip from https://www.nist.gov/itl/products-and-services/emnist-dataset "
         f"and unzip it in {printable(root)}",
     )
-    images = read_images(path, data_set="emnist").transpose(0, 2, 1)  # published lying on their side
+    images = read_images(path).mT.numpy()  # published lying on their side
     return resized(images[choose(len(images), limit=limit, seed=seed)], spec)

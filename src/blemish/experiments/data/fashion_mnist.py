@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from blemish.errors import BlemishError
@@ -15,6 +14,13 @@ from blemish.io.text import printable
 CLASSES = (
     "t-shirt-top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot",
 )  # fmt: skip
+# MD5 of the unpacked files; the publisher gives those of the .gz files, whose content these are.
+PUBLISHED_MD5 = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
 
 
@@ -27,12 +33,13 @@ def open_fashion_mnist(root: Path, spec: ResizeSpec) -> OneVsRest:
 
 
 def _split(root: Path, split: str, spec: ResizeSpec) -> tuple[ArrayImages, Tensor]:
-    images = read_images(_find(root, f"{split}-images-idx3-ubyte"), data_set="fashion-mnist")
-    path = _find(root, f"{split}-labels-idx1-ubyte")
-    labels = read_labels(path, data_set="fashion-mnist")
-    if len(labels) != len(images) or labels.max(initial=0) >= len(CLASSES):
+    of_images, of_labels = f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
+    images = read_images(_find(root, of_images), md5=PUBLISHED_MD5.get(of_images))
+    path = _find(root, of_labels)
+    labels = read_labels(path, md5=PUBLISHED_MD5.get(of_labels))
+    if len(labels) != len(images) or labels.max() >= len(CLASSES):
         raise BlemishError(f"{printable(path)}: its labels do not belong to the {len(images):,} images; download both")
-    return resized(images, spec), torch.from_numpy(labels.astype("int64"))
+    return resized(images.numpy(), spec), labels
 
 
 def _find(root: Path, name: str) -> Path:

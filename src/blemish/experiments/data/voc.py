@@ -1,4 +1,7 @@
-"""Pascal VOC 2007 (Everingham et al.): photographs with the objects in them listed."""
+"""Pascal VOC 2007 (Everingham et al.): photographs with the objects in them listed.
+
+Torchvision's reader finds the data set below a folder VOCdevkit alone, and does not check annotations.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
