@@ -1,124 +1,97 @@
 """The runtime's one class: loads a model file and scores images through it, without torch."""
 
-import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, islice
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from blemish.conformal.drift import DriftCheck, drift_statistics
-from blemish.conformal.split import Verdict
-from blemish.datasets.network_size import other_shape
+from blemish.conformal.drift import DriftCheck
 from blemish.errors import BlemishError
 from blemish.imaging.errors import ImageError
 from blemish.imaging.frames import Frame
 from blemish.imaging.heatmaps import HeatmapScale, overlay
-from blemish.imaging.ignore_mask import Ignore, of_record, union
-from blemish.imaging.images import Picture, read_image, read_picture
+from blemish.imaging.ignore_mask import Ignore, union
+from blemish.imaging.images import Picture, read_image
 from blemish.imaging.reading import Reading
 from blemish.imaging.regions import Region, find_regions
-from blemish.imaging.resizing import resize_mask, to_network_size, upscale
 from blemish.imaging.sources import each_image
-from blemish.imaging.types import ImageSource, Mask
+from blemish.imaging.types import ImageSource
 from blemish.io.arguments import one_path, rate, whole
 from blemish.io.text import printable
-from blemish.model.backends import Graph, open_model
+from blemish.model.backends import Graph, Outputs, open_model
 from blemish.model.metadata import ModelMetadata
+from blemish.model.predictions import Predictions
+from blemish.model.preparation import ImagePreparation, PreparedImage
+from blemish.model.scored_image import FailedImage, ScoredImage, digest
+from blemish.process.deprecation import renamed_attribute, renamed_option, warn_renamed
 from blemish.process.threads import readers
 
 BATCH_SIZE = 8
 MAX_THREADS = 1024
 
-
-@dataclass(frozen=True)
-class ScoredImage:
-    """What the detector says of one image.
-
-    Attributes:
-        source: the path, or "image 3" for the fourth image given as pixels.
-        score: maximum of the anomaly map; higher is more anomalous, never rescaled.
-        p_value: share of nominal images expected to score at least this high, in (0, 1].
-        verdict: see `Calibration.verdict`.
-        anomaly_map: float32 (H, W) at network size.
-        size: (height, width) of the image itself.
-        ignored: where the image does not count, bool (H, W) at network size; None where all of it does.
-        light: its brightness and sharpness, see `drift_statistics`.
-        remarks: what was lost in reading it, a sentence each.
-        seen: fingerprint of the pixels at network size, empty where it is not known; see `is_of`.
-    """
-
-    source: str
-    score: float
-    p_value: float
-    verdict: Verdict
-    anomaly_map: npt.NDArray[np.float32]
-    size: tuple[int, int]
-    ignored: Mask | None = None
-    light: Mapping[str, float] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
-    seen: str = ""
-
-    def is_of(self, image: Image.Image) -> bool:
-        """Whether an image, as `read_image` reads it, is the one that was scored, and not one that took its place."""
-        if not self.seen:
-            return True
-        same_size = (image.height, image.width) == self.size
-        return same_size and _fingerprint(to_network_size(image, self.anomaly_map.shape)) == self.seen
-
-    def full_map(self) -> npt.NDArray[np.float32]:
-        """The anomaly map at the image's own size, float32 (height, width); 0 where the image does not count."""
-        full, ignored = upscale(self.anomaly_map, self.size), self.full_ignored()
-        return full if ignored is None else np.where(ignored, np.float32(0), full)
-
-    def full_ignored(self) -> Mask | None:
-        """Where the image does not count, bool (height, width) at its own size."""
-        return None if self.ignored is None else resize_mask(self.ignored, self.size, rule="corner")
+Images = ImageSource | bytes | Iterable[ImageSource] | npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class FailedImage:
-    """An image that could not be scored, and why in one sentence."""
+class _OldNames(TypedDict, total=False):
+    """Options of `Detector.load` under their names of 0.1.0."""
 
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of N images: float64 (N,) scores and p-values, N verdicts, N float32 maps at each image's own size."""
-
-    scores: npt.NDArray[np.float64]
-    p_values: npt.NDArray[np.float64]
-    verdicts: list[Verdict]
-    maps: list[npt.NDArray[np.float32]]
+    ignore: str | os.PathLike[str]
 
 
 class Detector:
-    """A trained detector. Use `Detector.load`; scoring is thread-safe.
+    """A trained detector. Open one with `Detector.load`; scoring is thread-safe.
+
+    Wherever a method takes images, it takes a path, a PIL image or an array, or several of these:
+
+    * a path, a PIL image, an array (H, W) or an array (H, W, C) with C = 1, 3 or 4 is one image;
+    * an array (N, H, W, C), or (N, H, W) whose last side is not 1, 3 or 4 long, is N images;
+    * anything else that can be iterated over holds one image an element, of any sizes. A generator is read as it goes.
+
+    Values are uint8 or uint16; those of 16 bits have the depth that the model was trained with. What is neither an
+    image nor holds any is an ImageError, raised at once.
+
+    Scores are higher for more anomalous images. scikit-learn has the opposite sign: its `score_samples` and
+    `decision_function` are lower for outliers.
 
     Attributes:
         metadata: what the model file says about itself.
         calibration: calibration scores, threshold and verdicts at the false-alarm rate in force.
         name: the file's name.
         fingerprint: SHA-256 of the file.
-        ignore: masks for parts of images that do not count, beside the one inside the model.
+        ignore_mask: masks for parts of images to ignore, beside the one inside the model; None for no others.
+
+    Example:
+        >>> from blemish import Detector
+        >>> detector = Detector.load("screws.onnx")
+        >>> detector.metadata.size
+        (64, 64)
     """
 
-    def __init__(self, graph: Graph, metadata: ModelMetadata, *, name: str, fingerprint: str) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        metadata: ModelMetadata,
+        *,
+        name: str,
+        fingerprint: str,
+        ignore_mask: Ignore | None = None,
+    ) -> None:
         self._graph = graph
+        self._preparation = ImagePreparation(metadata, ignore_mask)
         self.metadata = metadata
         self.calibration = metadata.calibration
         self.name = name
         self.fingerprint = fingerprint
-        self.ignore: Ignore | None = None
-        self._built_in = of_record(metadata.ignored, metadata.size)
+        self.ignore_mask = ignore_mask
+
+    ignore = renamed_attribute("ignore", "ignore_mask")
 
     @classmethod
     def load(
@@ -128,7 +101,8 @@ class Detector:
         false_alarm_rate: float | None = None,
         threads: int | None = None,
         arena: bool = True,
-        ignore: str | os.PathLike[str] | None = None,
+        ignore_mask: str | os.PathLike[str] | None = None,
+        **old_names: Unpack[_OldNames],
     ) -> "Detector":
         """Opens a model file written by `blemish train` or `blemish export`, in the runtime it was made for.
 
@@ -137,21 +111,34 @@ class Detector:
             false_alarm_rate: another rate than the one asked for in training.
             threads: processor threads for the network; all cores unless said otherwise.
             arena: let ONNX Runtime keep the memory of one batch for the next; without, memory falls between batches.
-            ignore: a mask, white where images do not count, or a folder with one for each, see
-                `blemish.imaging.ignore_mask`. The
-                score is the maximum elsewhere, which can only be lower: p-values stay valid, if anything too high.
+            ignore_mask: a mask, white where pixels are ignored, or a folder with one for each image, see
+                `blemish.imaging.ignore_mask`. The score is the maximum elsewhere, which can only be lower: p-values
+                stay valid, if anything too high.
+            old_names: `ignore`, the name of `ignore_mask` in 0.1.0.
+
+        Returns:
+            The detector.
 
         Raises:
-            BlemishError: the file is missing, unreadable, no ONNX model or not one of Blemish's; it needs OpenVINO or
-                an arithmetic that is not there; an argument is of another kind; or `ignore` is no mask.
+            BlemishError: the file is missing, unreadable, no ONNX model or not one of Blemish's; a newer Blemish made
+                it; it needs OpenVINO or an arithmetic that is not there; an argument is of another kind; or
+                `ignore_mask` is no mask.
+
+        Example:
+            >>> detector = Detector.load("screws.onnx", false_alarm_rate=0.1, threads=1)
+            >>> detector.calibration.false_alarm_rate
+            0.1
         """
+        ignore_mask = renamed_option(
+            old_names, old="ignore", new="ignore_mask", value=ignore_mask, function="Detector.load"
+        )
         threads = None if threads is None else whole(threads, "the number of threads", least=1, most=MAX_THREADS)
         if false_alarm_rate is not None:
             false_alarm_rate = rate(false_alarm_rate, "the false-alarm rate")
         path = one_path(path, "the model")
-        graph, metadata, digest = open_model(path, threads=threads, arena=arena)
-        detector = cls(graph, metadata, name=path.name, fingerprint=digest)
-        detector.ignore = None if ignore is None else Ignore(one_path(ignore, "ignore"))
+        graph, metadata, file_digest = open_model(path, threads=threads, arena=arena)
+        masks = None if ignore_mask is None else Ignore(one_path(ignore_mask, "ignore_mask"))
+        detector = cls(graph, metadata, name=path.name, fingerprint=file_digest, ignore_mask=masks)
         if false_alarm_rate is not None:
             detector.calibration = replace(detector.calibration, false_alarm_rate=false_alarm_rate)
         return detector
@@ -174,65 +161,159 @@ class Detector:
 
     @property
     def reading(self) -> Reading:
-        """How images are read for this model."""
-        settings = self.metadata.settings
-        return Reading(bits=self.metadata.bits, seen=settings.get("bits", self.metadata.bits) is not None)
+        """How images are decoded for this model."""
+        return self._preparation.reading
 
-    def score(
-        self, images: ImageSource | Iterable[ImageSource] | npt.NDArray[Any], *, batch_size: int = BATCH_SIZE
-    ) -> Scores:
-        """Scores images of any sizes: paths, PIL images, or arrays (H, W) or (H, W, C) of uint8 or uint16.
+    def predict(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Predictions:
+        """Scores images and decides which are anomalous.
 
-        One image may be given without a list around it. An array is one image or a batch: (H, W, C) with C = 1, 3 or 4
-        is one, (N, H, W, C) and other (N, H, W) are N. 16-bit values have the depth that the model was trained with.
-        Raises ImageError for the first image that cannot be read; `stream` goes on after it.
+        Args:
+            images: one image or several, see `Detector`.
+            batch_size: images that run through the network together; scores do not depend on it.
+
+        Returns:
+            Scores, p-values, verdicts and anomaly maps. Maps are held at network size and enlarged when they are asked
+            for, so 1,000 images of any size fit into memory.
+
+        Raises:
+            ImageError: an image cannot be read; `predict_iter` goes on after it.
+
+        Example:
+            >>> predictions = detector.predict(["part.png", "scratched.png"])
+            >>> predictions.verdicts
+            ['ok', 'anomalous']
+            >>> predictions.maps[1].shape  # float32, at the image's own size
+            (64, 64)
+            >>> len(detector.predict("part.png"))  # one image needs no list
+            1
         """
-        scored = []
-        for result in self.stream(images, batch_size=batch_size):
-            if isinstance(result, FailedImage):
-                raise ImageError(result.reason)
-            scored.append(result)
-        return Scores(
-            scores=np.array([one.score for one in scored], dtype=np.float64),
-            p_values=np.array([one.p_value for one in scored], dtype=np.float64),
-            verdicts=[one.verdict for one in scored],
-            maps=[one.full_map() for one in scored],
-        )
+        return Predictions.of(list(self._scored(images, batch_size)))
 
-    def stream(
-        self, images: ImageSource | Iterable[ImageSource] | npt.NDArray[Any], *, batch_size: int = BATCH_SIZE
-    ) -> Iterator[ScoredImage | FailedImage]:
-        """Scores images one after another, in order, holding a few at a time, however many there are.
+    def score(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Predictions:
+        """Alias of `predict`, under its first name. (scikit-learn's `score` is a figure of merit; this is not.)"""
+        return self.predict(images, batch_size=batch_size)
 
-        What may be given is said at `score`. Raises ImageError at once for what is neither an image nor holds any.
+    def predict_iter(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Iterator[ScoredImage | FailedImage]:
+        """Scores images one after another, in order, in flat memory: a few are held at a time, however many come.
+
+        Args:
+            images: one image or several, see `Detector`; a generator is read as results are taken.
+            batch_size: images that run through the network together; scores do not depend on it.
+
+        Returns:
+            An iterator with a result for each image. An image that cannot be read gives a FailedImage.
+
+        Raises:
+            ImageError: `images` is neither an image nor holds any; raised at once.
+
+        Example:
+            >>> for result in detector.predict_iter(["part.png", "missing.png"]):
+            ...     print(result.reason if isinstance(result, FailedImage) else result.verdict)
+            ok
+            missing.png: no such file
         """
         batch_size = whole(batch_size, "the batch size", least=1, most=sys.maxsize)
-        return self._stream(each_image(images), batch_size)
+        return self._predict_iter(each_image(images), batch_size)
 
-    def _stream(self, images: Iterable[ImageSource], batch_size: int) -> Iterator[ScoredImage | FailedImage]:
-        batches = _batches(images, batch_size)
-        first, second = next(batches, []), next(batches, [])
-        if len(first) == 1 and not second:  # starting a thread takes as long as reading a small image
-            yield from self._score_batch([self._read(*first[0])])
-            return
-        with ThreadPoolExecutor(readers()) as pool:
-            # The next batch is read while the network is busy with this one.
-            coming, batches = self._submit(pool, first), chain([second], batches)
-            while coming:
-                read = [future.result() for future in coming]
-                coming = self._submit(pool, next(batches, []))
-                yield from self._score_batch(read)
+    def score_samples(self, images: Images, *, batch_size: int = BATCH_SIZE) -> npt.NDArray[np.float64]:
+        """The score of each image: the maximum of its anomaly map. Higher is more anomalous.
+
+        The sign is the opposite of scikit-learn's `score_samples`, where lower is more anomalous. It is that of PyOD's
+        `decision_function`. No map is kept.
+
+        Args:
+            images: one image or several, see `Detector`.
+            batch_size: images that run through the network together; scores do not depend on it.
+
+        Returns:
+            float64 (N,).
+
+        Raises:
+            ImageError: an image cannot be read.
+
+        Example:
+            >>> good, bad = detector.score_samples(["part.png", "scratched.png"])
+            >>> bool(bad > good)
+            True
+        """
+        return np.fromiter((image.score for image in self._scored(images, batch_size)), np.float64)
+
+    def decision_function(self, images: Images, *, batch_size: int = BATCH_SIZE) -> npt.NDArray[np.float64]:
+        """The score of each image less the threshold: 0 or more exactly where the verdict is "anomalous".
+
+        The sign is the opposite of scikit-learn's `decision_function`, which is negative for outliers. PyOD's has this
+        sign, but nothing subtracted: there the decision is `decision_function(X) > threshold_`.
+
+        Args:
+            images: one image or several, see `Detector`.
+            batch_size: images that run through the network together; scores do not depend on it.
+
+        Returns:
+            float64 (N,), `score_samples(images) - calibration.threshold`.
+
+        Raises:
+            ImageError: an image cannot be read.
+
+        Example:
+            >>> (detector.decision_function(["part.png", "scratched.png"]) >= 0).tolist()
+            [False, True]
+        """
+        return self.score_samples(images, batch_size=batch_size) - self.calibration.threshold
+
+    def forward(self, pixels: npt.NDArray[np.uint8]) -> Outputs:
+        """Runs the bare graph, without reading, resizing, masks or verdicts.
+
+        Args:
+            pixels: uint8 (N, H, W, 3) at network size.
+
+        Returns:
+            Anomaly maps float32 (N, H, W), scores float32 (N,) and p-values float32 (N,). The p-values belong to the
+            calibration in the file; they do not depend on the false-alarm rate.
+
+        Raises:
+            BlemishError: pixels of another kind or shape.
+
+        Example:
+            >>> import numpy as np
+            >>> maps, scores, p_values = detector.forward(np.zeros((2, 64, 64, 3), np.uint8))
+            >>> maps.shape, scores.shape
+            ((2, 64, 64), (2,))
+        """
+        shape = (*self.metadata.size, 3)
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+            given = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+            raise BlemishError(
+                f"the graph takes uint8 pixels {('N', *shape)}, not {given}; predict takes images of any size"
+            )
+        return self._graph.run(pixels)
+
+    def stream(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Iterator[ScoredImage | FailedImage]:
+        """Deprecated: use `predict_iter`."""
+        warn_renamed("Detector.stream", "Detector.predict_iter")
+        return self.predict_iter(images, batch_size=batch_size)
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> Outputs:
+        """Deprecated: use `forward`."""
+        warn_renamed("Detector.run", "Detector.forward")
+        return self.forward(pixels)
 
     def explain(self, image: ImageSource, scored: ScoredImage) -> Image.Image:
         """The image with its heatmap, outlined regions and colour bar, on the detector's fixed scale.
 
         Args:
             image: one image.
-            scored: what `stream` gave for it.
+            scored: what `predict_iter` gave for it, or one of `Predictions.scored_images`.
+
+        Returns:
+            The drawing, somewhat larger than the image.
 
         Raises:
             BlemishError: `scored` is no ScoredImage, such as a FailedImage, or that of an image of another size.
-            ImageError: the image cannot be read, or a file is not the one any more that was scored.
+            ImageError: the image cannot be read, or a file has changed since it was scored.
+
+        Example:
+            >>> (scored,) = detector.predict("scratched.png").scored_images
+            >>> detector.explain("scratched.png", scored).save("scratched-heatmap.png")
         """
         regions = self.regions(scored)
         picture = read_image(image, self.reading)
@@ -243,30 +324,36 @@ class Detector:
                 f"{printable(scored.source)}: the scored image has {scored.size[1]} x {scored.size[0]} pixels, and the "
                 f"one to draw {picture.width} x {picture.height}; pass the image that was scored"
             )
-        return overlay(
-            picture,
-            scored.anomaly_map,
-            self.scale,
-            regions=regions,
-            ignored=scored.full_ignored(),
-        )
+        return overlay(picture, scored.anomaly_map, self.scale, regions=regions, ignored=scored.full_ignored())
 
     def score_again(self, image: Image.Image, *, path: str, source: str) -> ScoredImage | FailedImage:
         """Scores what `read_image` has read of a file: `path` finds its mask, `source` is what it is called.
 
         Raises ImageError where its mask cannot be read.
         """
-        return next(self._score_batch([self._prepared(Picture(image), path, source)]))
+        return next(self._score_batch([self._preparation.prepare(Picture(image), path, source)]))
 
     def regions(self, scored: ScoredImage) -> list[Region]:
         """Where the map reaches the threshold, with p-values; empty exactly when the verdict is not "anomalous".
 
-        Raises BlemishError for what is no ScoredImage, such as a FailedImage.
+        Args:
+            scored: what `predict_iter` gave, or one of `Predictions.scored_images`.
+
+        Returns:
+            The regions, that with the highest peak first.
+
+        Raises:
+            BlemishError: `scored` is no ScoredImage, such as a FailedImage.
+
+        Example:
+            >>> (scored,) = detector.predict("scratched.png").scored_images
+            >>> [region.peak_score == scored.score for region in detector.regions(scored)][:1]
+            [True]
         """
         if isinstance(scored, FailedImage):
             raise BlemishError(f"{printable(scored.source)} was not scored: {scored.reason}")
         if not isinstance(scored, ScoredImage):
-            raise BlemishError(f"a ScoredImage is needed, as stream gives it, not {type(scored).__name__}")
+            raise BlemishError(f"a ScoredImage is needed, as predict_iter gives it, not {type(scored).__name__}")
         threshold = self.calibration.threshold
         found = find_regions(scored.anomaly_map, threshold, size=scored.size)
         if self.metadata.regions is None or not found:
@@ -275,17 +362,25 @@ class Detector:
         return [replace(region, p_value=p_value) for region, p_value in zip(found, p_values, strict=True)]
 
     def drift_check(self, *, false_alarm_rate: float = 0.01) -> DriftCheck:
-        """A fresh test of whether a stream of images looks as the calibration images did, fed with `watched`.
+        """A fresh test of whether a stream of images looks as the calibration images did.
 
-        Only light and focus are watched where scores are not comparable: in a cross-conformal detector, whose left-out
-        scores are not those of its map, and with a mask at scoring time that calibration did not have. With the second
-        opinion of earlier releases scores can only be lower than in calibration, so only higher ones are drift.
+        It is fed with scores and `ScoredImage.drift_features`. It takes brightness and sharpness alone where scores are
+        not comparable: in a cross-conformal detector, whose left-out scores are not those of its map, and with a mask
+        at scoring time that calibration did not have. Scores of a detector with a refit, of an earlier release, can
+        only be lower than in calibration, so only higher ones are drift.
 
-        Raises BlemishError where the model file is from before there was one.
+        Args:
+            false_alarm_rate: probability of an alarm ever, on a stream without drift.
+
+        Returns:
+            The test, before the first image.
+
+        Raises:
+            BlemishError: the model file has no drift reference, as the first ones had none.
         """
         if not self.metadata.drift_reference:
             raise BlemishError("the model file holds nothing to compare with: train it again")
-        comparable = not self.calibration.folds and not self._masks_are_new
+        comparable = not self.calibration.folds and not self._preparation.masks_are_new
         score = {"score": self.calibration.scores} if comparable else {}
         return DriftCheck(
             score | dict(self.metadata.drift_reference),
@@ -293,96 +388,61 @@ class Detector:
             higher_only={"score"} if self.metadata.has_refit else (),
         )
 
-    def run(
-        self, pixels: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """The bare graph: uint8 (N, H, W, 3) at network size to maps (N, H, W), scores (N,), p-values (N,).
+    def _scored(self, images: Images, batch_size: int) -> Iterator[ScoredImage]:
+        """Scores images one after another. Raises ImageError for the first that cannot be read."""
+        for result in self.predict_iter(images, batch_size=batch_size):
+            if isinstance(result, FailedImage):
+                raise ImageError(result.reason)
+            yield result
 
-        The p-values belong to the calibration in the file, whatever the false-alarm rate. Raises BlemishError for
-        pixels of another kind.
-        """
-        shape = (*self.metadata.size, 3)
-        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
-            given = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-            raise BlemishError(
-                f"the graph takes uint8 pixels {('N', *shape)}, not {given}; score takes images of any size"
-            )
-        return self._graph.run(pixels)
-
-    def _score_batch(self, read: "Sequence[_Read | FailedImage]") -> Iterator[ScoredImage | FailedImage]:
-        good = [one for one in read if isinstance(one, _Read)]
-        results = iter(zip(*self.run(np.stack([one.pixels for one in good]))[:2], strict=True)) if good else iter(())
-        for one in read:
-            if isinstance(one, FailedImage):
-                yield one
-                continue
-            anomaly_map, score = next(results)
-            if one.ignored is not None:
-                anomaly_map = np.where(one.ignored, np.float32(0), anomaly_map)
-                score = anomaly_map.max()
-            # The graph's p-value is the same number in float32, where 0.05 exceeds 0.05: here it can be compared.
-            p_value, verdict = self.calibration.p_value(float(score)), self.calibration.verdict(float(score))
-            yield ScoredImage(
-                one.source,
-                float(score),
-                p_value,
-                verdict,
-                anomaly_map,
-                one.size,
-                union(one.ignored, self._built_in),
-                one.light,
-                one.remarks,
-                _fingerprint(one.pixels),
-            )
-
-    @property
-    def _masks_are_new(self) -> bool:
-        """Whether masks are given for scoring that training and calibration did not have."""
-        record = self.metadata.ignored
-        return self.ignore is not None and (record is None or record["everywhere"])
+    def _predict_iter(self, images: Iterable[ImageSource], batch_size: int) -> Iterator[ScoredImage | FailedImage]:
+        batches = _batches(images, batch_size)
+        first, second = next(batches, []), next(batches, [])
+        if len(first) == 1 and not second:  # starting a thread takes as long as reading a small image
+            yield from self._score_batch([self._preparation.read(*first[0])])
+            return
+        with ThreadPoolExecutor(readers()) as pool:
+            # The next batch is read while the network is busy with this one.
+            coming, batches = self._submit(pool, first), chain([second], batches)
+            while coming:
+                prepared = [future.result() for future in coming]
+                coming = self._submit(pool, next(batches, []))
+                yield from self._score_batch(prepared)
 
     def _submit(
-        self, pool: ThreadPoolExecutor, batch: "list[tuple[int, ImageSource]]"
-    ) -> "list[Future[_Read | FailedImage]]":
-        return [pool.submit(self._read, number, image) for number, image in batch]
+        self, pool: ThreadPoolExecutor, batch: list[tuple[int, ImageSource]]
+    ) -> list[Future[PreparedImage | FailedImage]]:
+        return [pool.submit(self._preparation.read, number, image) for number, image in batch]
 
-    def _read(self, number: int, image: ImageSource) -> "_Read | FailedImage":
-        path = os.fsdecode(image) if isinstance(image, str | bytes | os.PathLike) else None
-        source = f"image {number}" if path is None else path
-        if isinstance(image, Frame):
-            path, source = image.path, str(image)
-        try:
-            return self._prepared(read_picture(image, self.reading, name=source), path, source)
-        except ImageError as error:
-            return FailedImage(source, str(error))
+    def _score_batch(self, batch: Sequence[PreparedImage | FailedImage]) -> Iterator[ScoredImage | FailedImage]:
+        pixels = [image.pixels for image in batch if isinstance(image, PreparedImage)]
+        maps, scores, _ = self.forward(np.stack(pixels)) if pixels else ((), (), ())
+        results = zip(maps, scores, strict=True)
+        for image in batch:
+            if isinstance(image, FailedImage):
+                yield image
+            else:
+                yield self._judge(image, *next(results))
 
-    def _prepared(self, picture: Picture, path: str | None, source: str) -> "_Read | FailedImage":
-        """What the network sees of an image; ``path`` finds its mask. Raises ImageError for the mask."""
-        ignored = None if self.ignore is None else self.ignore.mask(path, self.metadata.size)
-        if ignored is not None and ignored.all():
-            return FailedImage(source, f"{printable(source)}: its mask leaves nothing to look at")
-        pixels = to_network_size(picture.image, self.metadata.size)
-        without = self._built_in if self._masks_are_new else union(ignored, self._built_in)
-        light = drift_statistics(pixels, 0.0, ignored=without) if self.metadata.drift_reference else {}
-        watched = {name: light[name] for name in self.metadata.drift_reference}
-        ratio = self.metadata.settings.get("image_ratio")
-        shape = other_shape(picture.size, ratio) if ratio else None
-        remarks = (*picture.remarks, f"{printable(source)}: {shape}") if shape else picture.remarks
-        return _Read(source, pixels, picture.size, ignored, watched, remarks)
-
-
-@dataclass(frozen=True)
-class _Read:
-    source: str
-    pixels: npt.NDArray[np.uint8]  # (H, W, 3) at network size
-    size: tuple[int, int]
-    ignored: Mask | None  # (H, W), besides the model's own
-    light: Mapping[str, float]
-    remarks: tuple[str, ...]
-
-
-def _fingerprint(pixels: npt.NDArray[np.uint8]) -> str:
-    return hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+    def _judge(self, image: PreparedImage, anomaly_map: npt.NDArray[np.float32], score: float) -> ScoredImage:
+        """An image's map and score by the graph with its mask, p-value and verdict."""
+        if image.ignored is not None:
+            anomaly_map = np.where(image.ignored, np.float32(0), anomaly_map)
+            score = anomaly_map.max()
+        score = float(score)
+        return ScoredImage(
+            source=image.source,
+            score=score,
+            # The graph's p-value is the same number in float32, where 0.05 exceeds 0.05: here it can be compared.
+            p_value=self.calibration.p_value(score),
+            verdict=self.calibration.verdict(score),
+            anomaly_map=anomaly_map,
+            size=image.size,
+            ignored=union(image.ignored, self._preparation.built_in_mask),
+            drift_features=image.drift_features,
+            remarks=image.remarks,
+            pixels_digest=digest(image.pixels),
+        )
 
 
 def _batches(images: Iterable[ImageSource], size: int) -> Iterator[list[tuple[int, ImageSource]]]:
