@@ -35,11 +35,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 import blemish
 from blemish.audit.appearance import measure
-from blemish.audit.association import find_one_sided
-from blemish.audit.data import COMPARED
-from blemish.audit.findings import SHARED
+from blemish.audit.association import find_associations
+from blemish.audit.data import COMPARED_SIDE
+from blemish.audit.findings import SHARED_LEVEL
 from blemish.audit.run import audit
-from blemish.audit.search import find_shared
+from blemish.audit.search import find_shared_cues
 from blemish.datasets.demo import build_demo_set
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation.metrics import auroc
@@ -54,7 +54,7 @@ Pixels = npt.NDArray[np.uint8]  # (S, S, 3)
 Cue = Callable[[Pixels, np.random.Generator], Pixels]
 
 SOURCES = ("screw", "photographs")
-WRITTEN = COMPARED  # pixels of the images as they are written, whatever the network's size
+WRITTEN = COMPARED_SIDE  # pixels of the images as they are written, whatever the network's size
 SHARES = (0.05, 0.2, 0.5)
 TEST_SHARE = 0.3  # of the good images, where a set has no test split of its own
 STRIPE = 0.03  # of the side
@@ -242,16 +242,16 @@ class Bench:
         anomalous = np.array([not folder.endswith("/good") for folder in folders])
         pixels = np.stack(images)
         nothing = np.zeros(pixels.shape[:3], dtype=bool)
-        shared = find_shared(pixels, measure(pixels, ignored=nothing[0]), unseen=nothing, seed=case.seed)
+        shared = find_shared_cues(pixels, measure(pixels, ignored=nothing[0]), unseen=nothing, seed=case.seed)
         flags = [
             {
-                "kind": one.shared.kind,
+                "kind": one.cue.kind,
                 "p": one.p_value,
                 "counts": one.counts,
-                "on_cue": None if one.shared.region is None or not case.cue else _overlap(one.shared.region, case.cue),
+                "on_cue": None if one.cue.region is None or not case.cue else _overlap(one.cue.region, case.cue),
             }
-            for one in find_one_sided(shared, anomalous, seed=case.seed)
-            if one.p_value <= SHARED
+            for one in find_associations(shared, anomalous, seed=case.seed)
+            if one.p_value <= SHARED_LEVEL
         ]
         found = {"flags": flags, "seconds": time.perf_counter() - started}
         result.write_text(json.dumps(found, indent=1))
@@ -271,7 +271,7 @@ class Bench:
             }
             for one in found.flagged
         ]
-        return {"flags": flags, "clusters": found.clusters.number, "alarms": int(found.material.alarmed.sum())}
+        return {"flags": flags, "clusters": found.clusters.number, "alarms": int(found.data.alarmed.sum())}
 
     def _figures(self, case: Case, detector: blemish.Detector) -> dict[str, Any]:
         """On test images: AUROC without any cue, and with the cue on half of either side, where it tells nothing; with

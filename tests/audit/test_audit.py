@@ -9,11 +9,11 @@ import pytest
 
 from blemish.audit import counterfactuals
 from blemish.audit.appearance import relight
-from blemish.audit.counterfactuals import cover, put_on
-from blemish.audit.data import Material
+from blemish.audit.counterfactuals import insert_cue, remove_cue
+from blemish.audit.data import AuditData
 from blemish.audit.findings import probability, sides, where
 from blemish.audit.locations import fixed_frame
-from blemish.audit.run import _Questions
+from blemish.audit.search import Searches
 from blemish.datasets.layouts import Sample
 from blemish.io.text import whole_percent
 from helpers.images import SIDE, noise, save_image
@@ -83,7 +83,7 @@ class TestCommand:
         assert outcome.json["flagged"] is False
         assert outcome.json["flags"] == []
 
-    def test_evidence_outside_the_region_of_interest_is_told(self, run, tiny_model, folder, tmp_path):
+    def test_evidence_outside_the_region_of_interest_is_reported(self, run, tiny_model, folder, tmp_path):
         interest = np.zeros((100, 100), np.uint8)
         interest[:60] = 255
         roi = save_image(tmp_path / "roi.png", interest)
@@ -137,66 +137,66 @@ class Brightest:
         return maps, maps.max(axis=(1, 2)), np.ones(len(pixels), np.float32)
 
 
-def material(pixels: np.ndarray, threshold: float) -> Material:
+def audit_data(pixels: np.ndarray, threshold: float) -> AuditData:
     size = pixels.shape[1:3]
-    return Material(
+    return AuditData(
         samples=tuple(Sample(Path(f"{i}.png")) for i in range(len(pixels))),
         pixels=pixels,
         compared=pixels,
-        painted=np.zeros((len(pixels), *size), bool),
+        masks=np.zeros((len(pixels), *size), bool),
         ignored=np.zeros(size, bool),
         maps=pixels.mean(axis=3, dtype=np.float32),
         threshold=threshold,
     )
 
 
-class TestQuestions:
-    def test_where_all_images_are_alarms_there_is_nothing_to_cover_a_place_with(self):
+class TestSearches:
+    def test_where_all_images_are_alarms_there_is_nothing_to_fill_a_place_from(self):
         pixels = np.random.default_rng(0).integers(90, 110, (12, SIDE, SIDE, 3), dtype=np.uint8)
         pixels[:, 10:20, 10:20] = 250
-        images = material(pixels, 200)
+        images = audit_data(pixels, 200)
         images = replace(images, compared=np.zeros((12, 256, 256, 3), np.uint8))
-        (place, *_) = _Questions(Brightest(), images, {}, 0).places([])
+        (place, *_) = Searches(Brightest(), images, {}, roi=None, seed=0).locations([])
         assert len(place.carriers) == 12
-        assert place.taken is None
+        assert place.removed is None
         assert not place.flagged
 
 
 class TestCounterfactuals:
     @pytest.fixture
-    def lamps(self) -> tuple[Material, np.ndarray]:
-        """Dark images, the first three with a white patch, which is given too."""
+    def lamps(self) -> tuple[AuditData, np.ndarray]:
+        """Dark images, the first three with a white patch, whose region is returned too."""
         pixels = np.full((8, SIDE, SIDE, 3), 40, np.uint8)
         pixels += np.arange(8, dtype=np.uint8)[:, None, None, None]
         pixels[:3, 40:50, 40:50] = 250
         region = np.zeros((SIDE, SIDE), bool)
         region[36:54, 36:54] = True
-        return material(pixels, 200), region
+        return audit_data(pixels, 200), region
 
-    def test_covering_the_cause_takes_the_alarm(self, lamps):
+    def test_removing_the_cause_loses_the_alarm(self, lamps):
         images, region = lamps
-        change = cover(Brightest(), images, np.arange(3), region, donors=np.arange(3, 8))
+        change = remove_cue(Brightest(), images, np.arange(3), region, donors=np.arange(3, 8))
         assert change.alarms == 3
-        assert change.gone.tolist() == [0, 1, 2]
+        assert change.lost.tolist() == [0, 1, 2]
 
-    def test_covering_something_else_does_not(self, lamps):
+    def test_removing_something_else_does_not(self, lamps):
         images, region = lamps
-        change = cover(Brightest(), images, np.arange(3), np.roll(region, -30, 1), donors=np.arange(3, 8))
-        assert change.gone.tolist() == []
+        change = remove_cue(Brightest(), images, np.arange(3), np.roll(region, -30, 1), donors=np.arange(3, 8))
+        assert change.lost.tolist() == []
 
-    def test_the_donor_is_the_image_most_alike_and_never_oneself(self, lamps):
+    def test_the_donor_is_the_most_similar_other_image(self, lamps):
         images, region = lamps
-        change = cover(Brightest(), images, np.array([6]), region, donors=np.array([3, 4, 6]))
+        change = remove_cue(Brightest(), images, np.array([6]), region, donors=np.array([3, 4, 6]))
         assert change.pixels[0, 45, 45, 0] == images.pixels[4, 45, 45, 0]
 
-    def test_putting_it_on_makes_alarms(self, lamps):
+    def test_inserting_it_makes_alarms(self, lamps):
         images, region = lamps
-        change = put_on(Brightest(), images, np.arange(3, 8), region, donors=np.arange(3))
-        assert change.calm == 5
-        assert change.new.tolist() == [3, 4, 5, 6, 7]
+        change = insert_cue(Brightest(), images, np.arange(3, 8), region, donors=np.arange(3))
+        assert change.non_alarms == 5
+        assert change.gained.tolist() == [3, 4, 5, 6, 7]
 
-    def test_at_most_forty_images_are_asked(self, lamps):
-        assert len(counterfactuals._some(np.arange(1000))) == counterfactuals.MOST
+    def test_at_most_forty_images_are_changed(self, lamps):
+        assert len(counterfactuals._sample(np.arange(1000))) == counterfactuals.MAX_CHANGED
 
     def test_relighting_undoes_a_lamp(self):
         rng = np.random.default_rng(0)

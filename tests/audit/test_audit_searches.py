@@ -6,15 +6,13 @@ from scipy.stats import fisher_exact, kstest
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
-from blemish.audit import association as one_sided
-from blemish.audit import colours, patterns
-from blemish.audit import locations as places
-from blemish.audit.appearance import find_looks, measure
-from blemish.audit.association import OneSided, Shared, find_one_sided, weigh
-from blemish.audit.borders import borders, find_frames
+from blemish.audit import association, colours, locations, patterns
+from blemish.audit.appearance import find_appearances, measure
+from blemish.audit.association import Association, SharedCue, find_associations, weigh
+from blemish.audit.borders import border_depths, find_borders
 from blemish.audit.clusters import affinity, cluster, cut, shapes
 from blemish.audit.colours import find_colours
-from blemish.audit.locations import shared_places
+from blemish.audit.locations import shared_locations
 from blemish.audit.patterns import find_patterns
 
 SIDE = 64
@@ -77,7 +75,7 @@ class TestPlaces:
         rng = np.random.default_rng(1)
         centres = rng.uniform(6, 58, (40, 2))
         centres[:14] = (52, 10)
-        (first, *_) = shared_places(spots(centres), 0.6, level=0.01)
+        (first, *_) = shared_locations(spots(centres), 0.6, level=0.01)
         assert first.p_value < 0.01
         assert set(range(14)) <= set(first.members.tolist())
         assert first.region[52, 10]
@@ -87,14 +85,14 @@ class TestPlaces:
         centres = np.concatenate(
             [np.full((12, 2), 12), np.full((12, 2), 50), np.random.default_rng(2).uniform(6, 58, (12, 2))]
         )
-        first, second, *rest = shared_places(spots(centres), 0.6, level=0.01)
+        first, second, *rest = shared_locations(spots(centres), 0.6, level=0.01)
         assert not (first.region & second.region).any()
         assert all(place.p_value > 0.01 for place in rest)
 
     def test_subjects_in_the_middle_are_no_narrow_place(self):
         rng = np.random.default_rng(5)
         centres = rng.normal(32, 9, (60, 2)).clip(0, 63)
-        found = shared_places(spots(centres, radius=10.0), 0.4, level=0.01)
+        found = shared_locations(spots(centres, radius=10.0), 0.4, level=0.01)
         assert len(found) == 1  # nor is what is left at its rim
         assert not found[0].narrow
 
@@ -102,44 +100,44 @@ class TestPlaces:
     def test_marks_and_borders_are_narrow_places(self, shape):
         maps = spots(np.random.default_rng(6).uniform(6, 58, (30, 2)))
         maps[:15][(slice(None), *shape)] = 1
-        assert shared_places(maps, 0.6, level=0.01)[0].narrow
+        assert shared_locations(maps, 0.6, level=0.01)[0].narrow
 
     def test_moving_is_what_a_loop_does(self):
-        cells = np.random.default_rng(3).random((5, places.GRID, places.GRID)) < 0.1
-        offsets = np.random.default_rng(4).integers(-places.JITTER, places.JITTER + 1, (5, 2, 1))
-        slow = np.zeros((places.GRID, places.GRID), int)
+        cells = np.random.default_rng(3).random((5, locations.GRID, locations.GRID)) < 0.1
+        offsets = np.random.default_rng(4).integers(-locations.JITTER, locations.JITTER + 1, (5, 2, 1))
+        slow = np.zeros((locations.GRID, locations.GRID), int)
         for one, (down, right) in zip(cells, offsets[:, :, 0], strict=True):
             for row, column in np.argwhere(one):
-                slow[(row - down) % places.GRID, (column - right) % places.GRID] += 1
-        np.testing.assert_array_equal(places._moved(cells, np.random.default_rng(4)), slow)
+                slow[(row - down) % locations.GRID, (column - right) % locations.GRID] += 1
+        np.testing.assert_array_equal(locations._moved(cells, np.random.default_rng(4)), slow)
 
     def test_p_values_are_uniform_where_nothing_is_shared(self, monkeypatch):
-        monkeypatch.setattr(places, "REPEATS", 49)
+        monkeypatch.setattr(locations, "REPEATS", 49)
         p_values = []
         for seed in range(60):
             centres = np.random.default_rng(seed).uniform(-0.5, 63.5, (25, 2))
             maps = spots(np.concatenate([centres]))
-            p_values.append(shared_places(maps, 0.6, level=0.01, seed=seed)[0].p_value)
+            p_values.append(shared_locations(maps, 0.6, level=0.01, seed=seed)[0].p_value)
         # A p-value must not be small too often; the discreteness of counts makes it rather too large.
         assert kstest(p_values, "uniform", alternative="greater").pvalue > 0.01
 
 
 class TestOneSided:
     @staticmethod
-    def shared(
-        carriers: np.ndarray, *, striking: float = 1.0, seen: np.ndarray | None = None, kind="pattern"
-    ) -> Shared:
+    def cue(
+        carriers: np.ndarray, *, strength: float = 1.0, seen: np.ndarray | None = None, kind="pattern"
+    ) -> SharedCue:
         seen = np.ones(len(carriers), bool) if seen is None else seen
-        return Shared(kind, "", carriers & seen, seen, None, striking)
+        return SharedCue(kind, "", carriers & seen, seen, None, strength)
 
     def test_a_table_has_fishers_p_value_where_it_is_one_sided(self):
         rng = np.random.default_rng(0)
         for _ in range(40):
             anomalous, seen = rng.random(50) < 0.4, rng.random(50) < 0.8
-            one = self.shared(rng.random(50) < np.where(anomalous, 0.4, 0.1), seen=seen)
+            one = self.cue(rng.random(50) < np.where(anomalous, 0.4, 0.1), seen=seen)
             held, bad = one.carriers, anomalous
             counts, totals = ((held & ~bad).sum(), (held & bad).sum()), ((seen & ~bad).sum(), (seen & bad).sum())
-            (found,) = one_sided._p_values(one, anomalous[None])
+            (found,) = association._p_values(one, anomalous[None])
             rates = [count / total for count, total in zip(counts, totals, strict=True)]
             if max(rates) < 4 * min(rates):
                 assert found == np.inf
@@ -148,26 +146,26 @@ class TestOneSided:
                 assert found == pytest.approx(fisher_exact(table).pvalue, rel=1e-6)
 
     def test_p_values_are_uniform_where_sides_mean_nothing(self, monkeypatch):
-        monkeypatch.setattr(one_sided, "SHUFFLES", 99)
+        monkeypatch.setattr(association, "PERMUTATIONS", 99)
         p_values = []
         for seed in range(200):
             rng = np.random.default_rng(seed)
             found = [
-                self.shared(rng.random(80) < rng.uniform(0.05, 0.3), striking=rng.exponential(), kind=kind)
+                self.cue(rng.random(80) < rng.uniform(0.05, 0.3), strength=rng.exponential(), kind=kind)
                 for kind in ("pattern", "colour", "look")
                 for _ in range(5)
             ]
-            p_values.append(find_one_sided(found, rng.permutation(np.arange(80) >= 50), seed=seed)[0].p_value)
+            p_values.append(find_associations(found, rng.permutation(np.arange(80) >= 50), seed=seed)[0].p_value)
         assert kstest(p_values, "uniform", alternative="greater").pvalue > 0.01
 
     def test_a_striking_finding_is_hardly_hurt_by_weak_ones(self):
         rng = np.random.default_rng(1)
         anomalous = np.arange(400) >= 280
         # Sixteen good images of 280 against none of 120: hardly more than one can tell at all.
-        real = self.shared(np.isin(np.arange(400), rng.permutation(280)[:16]), striking=9)
-        weak = [self.shared(rng.random(400) < 0.03, striking=2) for _ in range(7)]
-        first = find_one_sided([*weak, real], anomalous)[0]
-        assert first.shared is real
+        real = self.cue(np.isin(np.arange(400), rng.permutation(280)[:16]), strength=9)
+        weak = [self.cue(rng.random(400) < 0.03, strength=2) for _ in range(7)]
+        first = find_associations([*weak, real], anomalous)[0]
+        assert first.cue is real
         assert first.counts == (16, 0)
         alone = fisher_exact([[16, 264], [0, 120]]).pvalue
         assert alone <= first.p_value + 0.002
@@ -175,8 +173,8 @@ class TestOneSided:
 
     def test_weights_are_shared_among_searches_and_what_is_the_same_counts_once(self):
         carriers = np.arange(60) < 12
-        first, again, elsewhere = (self.shared(np.roll(carriers, n), striking=s) for n, s in ((0, 3), (2, 2), (20, 1)))
-        other = self.shared(carriers, kind="colour")
+        first, again, elsewhere = (self.cue(np.roll(carriers, n), strength=s) for n, s in ((0, 3), (2, 2), (20, 1)))
+        other = self.cue(carriers, kind="colour")
         weights = [(one.kind, weight) for one, weight in weigh([elsewhere, again, first, other])]
         assert weights == [("colour", 0.5), ("pattern", pytest.approx(0.45)), ("pattern", pytest.approx(0.05))]
 
@@ -185,7 +183,7 @@ class TestOneSided:
         region = np.ones((4, 4), bool)
         seen = np.ones(60, bool)
         pattern, colour, look = (
-            Shared(kind, "", some, seen, where, 1.0)
+            SharedCue(kind, "", some, seen, where, 1.0)
             for kind, some, where in (
                 ("pattern", carriers, region),
                 ("colour", np.arange(60) < 11, region),
@@ -193,20 +191,20 @@ class TestOneSided:
             )
         )
         anomalous = np.arange(60) < 20
-        assert [one.shared.kind for one in find_one_sided([colour, pattern], anomalous)] == ["pattern"]
-        (told,) = find_one_sided([look, pattern], anomalous)
-        assert told.shared.kind == "pattern"  # a place says more than a look
+        assert [one.cue.kind for one in find_associations([colour, pattern], anomalous)] == ["pattern"]
+        (told,) = find_associations([look, pattern], anomalous)
+        assert told.cue.kind == "pattern"  # a place says more than a look
 
     def test_what_some_of_the_carriers_share_besides_is_not_told(self):
         region, seen = np.ones((4, 4), bool), np.ones(60, bool)
-        stamp = Shared("pattern", "", np.arange(60) < 16, seen, region, 1.0)
-        shade = Shared("colour", "", np.arange(60) < 7, seen, region, 1.0)
-        other = Shared("colour", "", (np.arange(60) > 45), seen, region, 1.0)
-        told = [one.shared for one in find_one_sided([shade, stamp, other], np.arange(60) < 20)]
+        stamp = SharedCue("pattern", "", np.arange(60) < 16, seen, region, 1.0)
+        shade = SharedCue("colour", "", np.arange(60) < 7, seen, region, 1.0)
+        other = SharedCue("colour", "", (np.arange(60) > 45), seen, region, 1.0)
+        told = [one.cue for one in find_associations([shade, stamp, other], np.arange(60) < 20)]
         assert told == [stamp, other]
 
     def test_nothing_found_is_nothing_flagged(self):
-        assert find_one_sided([], np.arange(9) > 4) == []
+        assert find_associations([], np.arange(9) > 4) == []
 
 
 class TestLooks:
@@ -217,8 +215,8 @@ class TestLooks:
         return ground.clip(0, 255).astype(np.uint8)
 
     @staticmethod
-    def looks(pixels: np.ndarray, anomalous: np.ndarray) -> list[OneSided]:
-        return find_one_sided(find_looks(measure(pixels, ignored=np.zeros((24, 24), bool))), anomalous)
+    def looks(pixels: np.ndarray, anomalous: np.ndarray) -> list[Association]:
+        return find_associations(find_appearances(measure(pixels, ignored=np.zeros((24, 24), bool))), anomalous)
 
     @pytest.mark.parametrize("anomalous_side", [True, False])
     def test_a_lamp_over_one_side_is_found(self, anomalous_side):
@@ -229,7 +227,7 @@ class TestLooks:
         look = self.looks(pixels, anomalous)[0]
         assert look.p_value <= 0.002
         assert look.anomalous_side == anomalous_side
-        assert set(np.flatnonzero(look.shared.carriers)) <= set(lit)
+        assert set(np.flatnonzero(look.cue.carriers)) <= set(lit)
 
     def test_a_lamp_over_both_sides_is_none(self):
         pixels = self.images(1, 120)
@@ -238,13 +236,13 @@ class TestLooks:
 
     def test_what_lies_close_to_others_is_not_set_apart(self):
         # Neighbours one level apart all the way: a shell holds as many as the neighbourhood.
-        assert find_looks({"brightness": np.arange(200.0)[:, None]}) == []
+        assert find_appearances({"brightness": np.arange(200.0)[:, None]}) == []
 
     def test_how_far_others_are(self):
         values = np.r_[np.zeros(10), 100 + 20 * np.arange(30)][:, None]
-        (found,) = find_looks({"brightness": values})
+        (found,) = find_appearances({"brightness": values})
         assert found.carriers.tolist() == [True] * 10 + [False] * 30
-        assert found.striking == 19  # nothing within twenty times the smallest radius
+        assert found.strength == 19  # nothing within twenty times the smallest radius
 
     def test_ignored_pixels_do_not_count(self):
         pixels = self.images(2, 6)
@@ -274,26 +272,26 @@ class TestFrames:
         some = pixels[framed]
         some[where] = (30, 60, 20)
         pixels[framed] = some
-        shared = find_frames(pixels, unseen=nothing(pixels))
-        (found,) = find_one_sided(shared, anomalous)
-        assert np.flatnonzero(found.shared.carriers).tolist() == framed.tolist()
+        shared = find_borders(pixels, unseen=nothing(pixels))
+        (found,) = find_associations(shared, anomalous)
+        assert np.flatnonzero(found.cue.carriers).tolist() == framed.tolist()
         assert found.anomalous_side == anomalous_side
         assert found.p_value < 0.01
         expected = np.zeros((60, 256, 256), bool)
         expected[where] = True
-        np.testing.assert_array_equal(found.shared.region, expected[0])
+        np.testing.assert_array_equal(found.cue.region, expected[0])
 
     def test_other_widths_and_colours_are_not_the_same_border(self):
         pixels = clouds(1, 40)
         for number in range(40):
             pixels[number, : 3 + 2 * (number % 8)] = 40 + 60 * (number // 16)
-        assert [one.carriers.sum() for one in find_frames(pixels, unseen=nothing(pixels))] == []
+        assert [one.carriers.sum() for one in find_borders(pixels, unseen=nothing(pixels))] == []
 
     def test_a_plain_ground_and_a_soft_edge_are_no_border(self):
         plain, soft = np.full((2, 256, 256, 3), 200, np.uint8)
         plain[60:] = 90
         soft[:40] = np.linspace(60, 200, 40)[:, None, None]
-        depths, _ = borders(np.stack([plain, soft]))
+        depths, _ = border_depths(np.stack([plain, soft]))
         assert depths.tolist() == [0, 0]
 
     def test_hidden_borders_do_not_count(self):
@@ -301,7 +299,7 @@ class TestFrames:
         pixels[:6, :, :9] = 10
         unseen = nothing(pixels)
         unseen[:, 100, 4] = True
-        assert find_frames(pixels, unseen=unseen) == []
+        assert find_borders(pixels, unseen=unseen) == []
 
 
 class TestColours:
@@ -320,11 +318,11 @@ class TestColours:
         some = pixels[stamped]
         self.stamp(some, rng)
         pixels[stamped] = some
-        found = find_one_sided(find_colours(pixels, unseen=nothing(pixels)), anomalous)[0]
-        assert np.flatnonzero(found.shared.carriers).tolist() == stamped.tolist()
+        found = find_associations(find_colours(pixels, unseen=nothing(pixels)), anomalous)[0]
+        assert np.flatnonzero(found.cue.carriers).tolist() == stamped.tolist()
         assert found.p_value < 0.01
-        assert "rgb(252 140 28)" in found.shared.what
-        rows, columns = np.nonzero(found.shared.region)
+        assert "rgb(252 140 28)" in found.cue.what
+        rows, columns = np.nonzero(found.cue.region)
         assert rows.min() >= 208
         assert columns.min() >= 192
 
@@ -352,7 +350,7 @@ class TestColours:
             for block in range(256):
                 row, column = divmod(block, 16)
                 values = coded[image, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
-                slow |= {(image, block, c) for c in range(20) if (values == c).sum() >= colours.LEAST}
+                slow |= {(image, block, c) for c in range(20) if (values == c).sum() >= colours.MIN_PIXELS}
         assert found == slow
 
 
@@ -364,9 +362,9 @@ class TestPatterns:
         pixels[:, 216:240, 188:236] = np.where(np.kron(stamp, np.ones((4, 4)))[None, ..., None] > 0, 250, 10)
 
     @staticmethod
-    def find(pixels: np.ndarray, anomalous: np.ndarray, unseen: np.ndarray | None = None) -> list[OneSided]:
+    def find(pixels: np.ndarray, anomalous: np.ndarray, unseen: np.ndarray | None = None) -> list[Association]:
         shared = find_patterns(pixels, unseen=nothing(pixels) if unseen is None else unseen)
-        return find_one_sided(shared, anomalous)
+        return find_associations(shared, anomalous)
 
     @pytest.mark.parametrize("anomalous_side", [True, False])
     def test_a_mark_on_one_side_is_found_where_it_lies(self, anomalous_side):
@@ -376,10 +374,10 @@ class TestPatterns:
         self.mark(some)
         pixels[marked] = some
         first = self.find(pixels, anomalous)[0]
-        assert np.flatnonzero(first.shared.carriers).tolist() == marked.tolist()
+        assert np.flatnonzero(first.cue.carriers).tolist() == marked.tolist()
         assert first.p_value < 0.01
         assert first.anomalous_side == anomalous_side
-        rows, columns = np.nonzero(first.shared.region)
+        rows, columns = np.nonzero(first.cue.region)
         assert rows.min() >= 176
         assert columns.min() >= 144
 
@@ -388,8 +386,8 @@ class TestPatterns:
         some = pixels[::3]
         self.mark(some)
         pixels[::3] = some
-        first = max(self.find(pixels, anomalous), key=lambda one: one.shared.carriers.sum())
-        assert first.shared.carriers.sum() == 20
+        first = max(self.find(pixels, anomalous), key=lambda one: one.cue.carriers.sum())
+        assert first.cue.carriers.sum() == 20
         assert first.p_value > 0.5
 
     def test_pixels_that_are_not_seen_hold_no_pattern(self):
@@ -425,5 +423,5 @@ class TestPatterns:
             chosen = vectors[members[place]]
             unit = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
             pairs = [unit[i] @ unit[j] for i in range(len(unit)) for j in range(len(unit)) if i != j]
-            assert len(set(members[place].tolist()) | {place}) == patterns.CORE
+            assert len(set(members[place].tolist()) | {place}) == patterns.CORE_IMAGES
             assert likeness[place] == pytest.approx(np.mean(pairs), abs=1e-5)

@@ -1,9 +1,9 @@
-"""Do some images share a look as a whole, another lamp say? Asked of the images, not of the detector.
+"""Do some images share the appearance of the whole image, as under another lamp? It needs no detector.
 
 Good and anomalous images may well differ in brightness or colour by nature. What gives a cue away is that a number of
 images agree more closely than nature makes them, set apart from all others: a lamp or a camera setting moves all of
 them alike. So for each simple statistic, the colours of the darkest and of the lightest pixels among them, the
-neighbourhood of every image is looked at. It is the more striking, the further away all but a few other images are.
+neighbourhood of every image is looked at. It is the stronger, the further from it all but a few other images are.
 Which side an image is on plays no part.
 """
 
@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from blemish.audit.association import Shared, distinct
+from blemish.audit.association import SharedCue, distinct
 from blemish.audit.data import Images, Mask
 
 RADII = (1.5, 3.0, 6.0)  # of a neighbourhood, in grey levels
 SHELLS = (3, 4, 6, 9, 14, 20)  # outer radii of shells, in radii of the neighbourhood
-APART = 4  # times as many images as in the shell around, at least
-FEWEST = 5  # images
-MAX_OF_ALL = 0.6  # of all images: what most have is no exception
-TILES, THIRD = 4, 2  # tiles along a side; the third of sixteen
+MIN_RATIO_TO_SHELL = 4  # times as many images as in the shell around
+MIN_IMAGES = 5
+MAX_IMAGE_SHARE = 0.6  # what most images have is no exception
+TILES, RANK = 4, 2  # tiles along a side; of the tiles the third from either end counts
 SHARP_UNITS = 30.0  # grey levels that one unit of log sharpness counts as
 
 Floats = npt.NDArray[np.float64]
@@ -64,7 +64,7 @@ def ends(pixels: Images, *, ignored: Mask) -> tuple[Floats, Floats]:
         counted = np.where(ignored[..., None], np.uint8(nothing), pixels)
         tiles = extreme.reduceat(extreme.reduceat(counted, rows, axis=1), columns, axis=2)
         ranked = np.sort(tiles.reshape(n, -1, 3), axis=1).astype(np.float64)
-        extremes.append(ranked[:, THIRD] if extreme is np.minimum else ranked[:, -1 - THIRD])
+        extremes.append(ranked[:, RANK] if extreme is np.minimum else ranked[:, -1 - RANK])
     return extremes[0], extremes[1]
 
 
@@ -72,7 +72,7 @@ def relight(pixels: Images, carriers: Mask, *, ignored: Mask, give: bool) -> Ima
     """Images (n, H, W, 3) relit by the change that makes the carriers' darkest and lightest levels those of the others.
 
     The levels are medians over `carriers` (N,) and over the others of `pixels`, a colour at a time. Returned are the
-    carriers with the look taken away, or with `give` the others with the look put on.
+    carriers with the appearance removed, or with `give` the others with the appearance inserted.
     """
     dark, light = ends(pixels, ignored=ignored)
     source, target = (~carriers, carriers) if give else (carriers, ~carriers)
@@ -83,23 +83,23 @@ def relight(pixels: Images, carriers: Mask, *, ignored: Mask, give: bool) -> Ima
     return changed
 
 
-def find_looks(statistics: Mapping[str, Floats]) -> list[Shared]:
-    """Neighbourhoods of images that are set apart, the most striking first; of those that are much the same one."""
+def find_appearances(statistics: Mapping[str, Floats]) -> list[SharedCue]:
+    """Neighbourhoods of images that are set apart, the strongest first; of those that are much the same one."""
     found = []
     for name, values in statistics.items():
         distances = cdist(values, values)
         everyone = np.ones(len(values), dtype=bool)
         for radius in RADII:
             inside = distances <= radius
-            striking = _set_apart(distances, radius)
-            striking[(inside.sum(axis=1) < FEWEST) | (inside.mean(axis=1) > MAX_OF_ALL)] = 0
+            strength = _set_apart(distances, radius)
+            strength[(inside.sum(axis=1) < MIN_IMAGES) | (inside.mean(axis=1) > MAX_IMAGE_SHARE)] = 0
             if values.shape[1] == 3:  # black and white are where all images end
                 clipped = (values.max(axis=1) <= 0) | (values.min(axis=1) >= 255)
-                striking[inside[:, clipped].any(axis=1)] = 0
-            for centre in np.flatnonzero(striking):
+                strength[inside[:, clipped].any(axis=1)] = 0
+            for centre in np.flatnonzero(strength):
                 middle = ", ".join(f"{value:.0f}" for value in values[centre])
                 what = f"agree in {name} ({middle} within {radius:g} grey levels), and hardly any image is near it"
-                found.append(Shared("look", what, inside[centre], everyone, None, float(striking[centre])))
+                found.append(SharedCue("look", what, inside[centre], everyone, None, float(strength[centre])))
     return distinct(found)
 
 
@@ -109,8 +109,8 @@ def _set_apart(distances: Floats, radius: float) -> Floats:
     Others begin where a shell around the neighbourhood holds more than a few images for those within.
     """
     inside = (distances <= radius).sum(axis=1)
-    striking = np.zeros(len(distances))
+    strength = np.zeros(len(distances))
     for shell in SHELLS:
         around = (distances <= shell * radius).sum(axis=1) - inside
-        striking[inside >= APART * around] = shell - 1
-    return striking
+        strength[inside >= MIN_RATIO_TO_SHELL * around] = shell - 1
+    return strength

@@ -9,29 +9,29 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from blemish.audit.association import Shared
+from blemish.audit.association import SharedCue
 from blemish.audit.data import Images, Mask
 
-PLAIN = 8  # grey levels: a border's pixels are that near to its colour
-MAX_OF_LINE = 0.95  # of the pixels of a border's line
-UNLIKE = 16  # grey levels: the image's own pixels are further off,
-HALF = 0.5  # half of them in its first line at least
-THINNEST, THICKEST = 2, 1 / 6  # lines; of the side
-SAME_WIDTH = 1  # lines more or less
-FEWEST = 5  # images
+MAX_DIFFERENCE = 8  # grey levels: a border's pixels are that near to its colour
+MIN_SHARE_OF_LINE = 0.95  # of the pixels of a border's line are
+MIN_CONTRAST = 16  # grey levels: the image's own pixels are further from it,
+MIN_CONTRAST_SHARE = 0.5  # half of them in the image's first line at least
+MIN_LINES, MAX_SHARE_OF_SIDE = 2, 1 / 6
+DEPTH_TOLERANCE = 1  # lines more or less are the same border
+MIN_IMAGES = 5
 
 Depths = npt.NDArray[np.intp]
 Colours = npt.NDArray[np.float64]
 
 
-def find_frames(pixels: Images, *, unseen: Mask) -> list[Shared]:
+def find_borders(pixels: Images, *, unseen: Mask) -> list[SharedCue]:
     """The borders of one colour and one width, along one edge, that images (N, S, S, 3) share.
 
-    What lies under `unseen`, bool (N, S, S), is not asked. The more images have a border, the more striking it is.
+    What lies under `unseen`, bool (N, S, S), does not count. The more images have a border, the stronger it is.
     """
     found = []
     for turns in range(4):  # each edge becomes the upper one
-        depths, colours = borders(np.rot90(pixels, turns, axes=(1, 2)))
+        depths, colours = border_depths(np.rot90(pixels, turns, axes=(1, 2)))
         for group in _groups(depths, colours):
             region = np.zeros(pixels.shape[1:3], dtype=bool)
             region[: int(np.median(depths[group]))] = True
@@ -39,31 +39,31 @@ def find_frames(pixels: Images, *, unseen: Mask) -> list[Shared]:
             seen = np.logical_not(unseen[:, region].any(axis=1))
             if (group & seen).any():
                 what = "have the same plain border"
-                found.append(Shared("frame", what, group & seen, seen, region, float(group.sum())))
+                found.append(SharedCue("frame", what, group & seen, seen, region, float(group.sum())))
     return found
 
 
-def borders(pixels: Images) -> tuple[Depths, Colours]:
+def border_depths(pixels: Images) -> tuple[Depths, Colours]:
     """How many lines of the upper border of each image (N, S, S, 3) are plain, 0 without one, and its colour (N, 3)."""
-    deepest = int(pixels.shape[1] * THICKEST)
+    deepest = int(pixels.shape[1] * MAX_SHARE_OF_SIDE)
     lines = pixels[:, : deepest + 3].astype(np.int16)
     colours: Colours = np.median(lines[:, 0], axis=1)
     off = np.abs(lines - colours[:, None, None]).max(axis=3)  # (N, deepest + 3, S)
-    depths = ((off <= PLAIN).mean(axis=2) >= MAX_OF_LINE).cumprod(axis=1).sum(axis=1)
+    depths = ((off <= MAX_DIFFERENCE).mean(axis=2) >= MIN_SHARE_OF_LINE).cumprod(axis=1).sum(axis=1)
     # The line after the last may lie across the border's end; the next one is the image's own.
     own = off[np.arange(len(off)), np.minimum(depths + 1, deepest + 2)]
-    there = (depths >= THINNEST) & (depths <= deepest) & ((own > UNLIKE).mean(axis=1) >= HALF)
+    there = (depths >= MIN_LINES) & (depths <= deepest) & ((own > MIN_CONTRAST).mean(axis=1) >= MIN_CONTRAST_SHARE)
     return np.where(there, depths, 0), colours
 
 
 def _groups(depths: Depths, colours: Colours) -> Iterator[Mask]:
     """Images (N,) with borders alike, the largest group first; none is in two."""
-    alike = np.abs(depths[:, None] - depths) <= SAME_WIDTH
-    alike &= (np.abs(colours[:, None] - colours) <= PLAIN).all(axis=2)
+    alike = np.abs(depths[:, None] - depths) <= DEPTH_TOLERANCE
+    alike &= (np.abs(colours[:, None] - colours) <= MAX_DIFFERENCE).all(axis=2)
     left = depths > 0
     while True:
         sizes = (alike & left).sum(axis=1) * left
-        if sizes.max(initial=0) < FEWEST:
+        if sizes.max(initial=0) < MIN_IMAGES:
             return
         group = alike[sizes.argmax()] & left
         yield group

@@ -3,7 +3,7 @@
 As in SpRAy (Lapuschkin et al., Nature Communications 10, 2019): heatmaps are brought down to a few cells and joined to
 their nearest neighbours in a graph; the eigenvectors of its Laplacian tell groups apart, and the largest gap between
 neighbouring eigenvalues tells how many there are (von Luxburg, Statistics and Computing 17, 2007); the first gap, which
-is the largest wherever the graph is in one piece, is left out. Groups are to be looked at: none is a fault by itself.
+is the largest wherever the graph is in one piece, is left out. Groups are for inspection: none is a fault by itself.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from blemish.audit.data import Maps
 
 CELLS = 16  # a side of the heatmaps that are compared
 NEIGHBOURS = 10
-MOST = 8  # clusters
-FEWEST = 6  # heatmaps: fewer are one cluster
+MAX_CLUSTERS = 8
+MIN_HEATMAPS = 6  # fewer are one cluster
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,12 +31,9 @@ class Clusters:
 
     Attributes:
         labels: (N,) from 0, the largest cluster first.
-        eigenvalues: the smallest of the normalised Laplacian, at most MOST + 1; the gap after
-            the k-th made k clusters.
     """
 
     labels: npt.NDArray[np.intp]
-    eigenvalues: Floats
 
     @property
     def number(self) -> int:
@@ -46,8 +43,8 @@ class Clusters:
 
 def cluster(maps: Maps) -> Clusters:
     """Groups maps (N, H, W) by where their brightness lies, however bright they are."""
-    if len(maps) < FEWEST:
-        return Clusters(np.zeros(len(maps), dtype=np.intp), np.zeros(min(len(maps), 1)))
+    if len(maps) < MIN_HEATMAPS:
+        return Clusters(np.zeros(len(maps), dtype=np.intp))
     return cut(affinity(shapes(maps)))
 
 
@@ -62,7 +59,7 @@ def shapes(maps: Maps) -> Floats:
 def affinity(points: Floats) -> Floats:
     """The graph (N, N) of points (N, D): 1 between mutual nearest neighbours, 1/2 where only one has the other."""
     distances = cdist(points, points)
-    np.fill_diagonal(distances, -1)  # nobody is nearer than oneself
+    np.fill_diagonal(distances, -1)  # an image is its own nearest
     nearest = np.argsort(distances, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(points) - 1) + 1]
     graph = np.zeros_like(distances)
     np.put_along_axis(graph, nearest, 1, axis=1)
@@ -76,7 +73,7 @@ def cut(graph: Floats, *, number: int | None = None) -> Clusters:
     The rows of the first eigenvectors of the symmetric normalised Laplacian, brought to length 1, are clustered by
     k-means (Ng, Jordan and Weiss 2001).
     """
-    most = min(MOST, len(graph) - 2)
+    most = min(MAX_CLUSTERS, len(graph) - 2)
     values, vectors = eigh(laplacian(graph, normed=True), subset_by_index=(0, most))
     count = number or int(np.argmax(np.diff(values)[1:])) + 2
     rows = vectors[:, :count]
@@ -86,7 +83,7 @@ def cut(graph: Floats, *, number: int | None = None) -> Clusters:
     order = order[np.bincount(labels, minlength=count)[order] > 0]
     ranks = np.zeros(count, dtype=np.intp)
     ranks[order] = np.arange(len(order))
-    return Clusters(ranks[labels], values)
+    return Clusters(ranks[labels])
 
 
 def _k_means(rows: Floats, count: int) -> npt.NDArray[np.intp]:

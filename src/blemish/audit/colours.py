@@ -1,9 +1,9 @@
 """Do images have one unusual colour at one place, as of a stamp that says something else on each?
 
-Colours are counted in steps of eight levels. An image has a colour in a block of the frame where `LEAST` of the block's
-pixels have it. That is striking where many more images have it than in the blocks around and in the frame at large, and
-more so than anywhere in `REPEATS` copies of the set in which every image was moved by a chance offset. A colour that
-most images have somewhere is not asked about.
+Colours are counted in steps of eight levels. An image has a colour in a block of the frame where `MIN_PIXELS` of the
+block's pixels have it. That is surprising where many more images have it than in the blocks around and in the frame at
+large, and more so than anywhere in `REPEATS` copies of the set in which every image was moved by a chance offset. A
+colour that most images have somewhere is left out.
 """
 
 import numpy as np
@@ -11,39 +11,39 @@ import numpy.typing as npt
 from scipy.ndimage import binary_dilation, label, median_filter
 from scipy.stats import poisson
 
-from blemish.audit.association import Shared
+from blemish.audit.association import SharedCue
 from blemish.audit.data import Images, Indices, Mask
-from blemish.audit.patterns import BLOCK, BLOCKS, HIDDEN, REPEATS, moved
+from blemish.audit.patterns import BLOCK, BLOCKS, MAX_UNSEEN, REPEATS, moved
 
-STEP = 8  # grey levels
-LEAST = 12  # pixels of 256
-FEWEST = 5  # images
-MOST = 0.6  # of all images
-AROUND = 5  # blocks across: an overlay is smaller than half of it
-FLOOR = 0.1  # images that are expected anywhere
-ALSO = 0.25  # as striking as a block are others that belong to it
-CHUNK = 32  # images
-NOTHING = -1  # the code of a pixel that is not to be compared
+STEP = 8  # grey levels that count as one colour
+MIN_PIXELS = 12  # of the 256 of a block
+MIN_IMAGES = 5
+MAX_IMAGE_SHARE = 0.6
+NEIGHBOURHOOD = 5  # blocks across: an overlay is smaller than half of it
+MIN_EXPECTED = 0.1  # images anywhere
+MIN_RELATIVE_SURPRISE = 0.25  # of a block's, from which on blocks near it belong to it
+CHUNK = 32  # images computed at a time
+UNSEEN = -1  # the code of a pixel that is not to be compared
 
 Codes = npt.NDArray[np.int32]  # (N, S, S)
 
 
-def find_colours(pixels: Images, *, unseen: Mask, seed: int = 0) -> list[Shared]:
+def find_colours(pixels: Images, *, unseen: Mask, seed: int = 0) -> list[SharedCue]:
     """The colours that images (N, S, S, 3) share at one place; `unseen` (N, S, S) is not compared."""
     rng = np.random.default_rng(seed)
-    coded = np.where(unseen, NOTHING, codes(pixels))
+    coded = np.where(unseen, UNSEEN, codes(pixels))
     chance = max(_Surprises(holders(moved(coded, rng)), len(pixels)).highest for _ in range(REPEATS))
     surprises = _Surprises(holders(coded), len(pixels))
     found = []
     for number, row, column in np.argwhere(surprises.values > chance):
         region = surprises.region(number, row, column)
-        seen = unseen[:, region].mean(axis=1) < HIDDEN
+        seen = unseen[:, region].mean(axis=1) < MAX_UNSEEN
         carriers = surprises.carriers(number, row, column) & seen
         if carriers.any():
             red, green, blue = _middle(int(surprises.colours[number]))
             what = f"have the same unusual colour, rgb({red} {green} {blue}),"
             found.append(
-                Shared("colour", what, carriers, seen, region, float(surprises.values[number, row, column] - chance))
+                SharedCue("colour", what, carriers, seen, region, float(surprises.values[number, row, column] - chance))
             )
     return found
 
@@ -56,10 +56,10 @@ def codes(pixels: Images) -> Codes:
 
 
 def holders(coded: Codes) -> tuple[Indices, Indices, Codes]:
-    """Image, block and colour (M,) each, of all that `LEAST` pixels of a block have."""
-    some = [_holders(coded[start : start + CHUNK]) for start in range(0, len(coded), CHUNK)]
-    images, blocks, colours = (np.concatenate(parts) for parts in zip(*some, strict=True))
-    starts = np.repeat(np.arange(0, len(coded), CHUNK), [len(one[0]) for one in some])
+    """Image, block and colour (M,) each, of all that `MIN_PIXELS` pixels of a block have."""
+    chunks = [_holders(coded[start : start + CHUNK]) for start in range(0, len(coded), CHUNK)]
+    images, blocks, colours = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    starts = np.repeat(np.arange(0, len(coded), CHUNK), [len(chunk[0]) for chunk in chunks])
     return images + starts, blocks, colours
 
 
@@ -67,10 +67,10 @@ def _holders(coded: Codes) -> tuple[Indices, Indices, Codes]:
     n = len(coded)
     blocks = coded.reshape(n, BLOCKS, BLOCK, BLOCKS, BLOCK).swapaxes(2, 3).reshape(n, BLOCKS**2, BLOCK**2)
     blocks = np.sort(blocks, axis=2)
-    run = blocks[..., LEAST - 1 :] == blocks[..., : 1 - LEAST]  # LEAST equal ones start here
-    run &= blocks[..., : 1 - LEAST] != NOTHING
+    run = blocks[..., MIN_PIXELS - 1 :] == blocks[..., : 1 - MIN_PIXELS]  # MIN_PIXELS equal ones start here
+    run &= blocks[..., : 1 - MIN_PIXELS] != UNSEEN
     first = run.copy()
-    first[..., 1:] &= blocks[..., 1 : 1 - LEAST] != blocks[..., :-LEAST]
+    first[..., 1:] &= blocks[..., 1 : 1 - MIN_PIXELS] != blocks[..., :-MIN_PIXELS]
     images, places, at = np.nonzero(first)
     return images, places, blocks[images, places, at]
 
@@ -91,14 +91,14 @@ class _Surprises:
         anywhere[numbers, held[0]] = True
         counts = np.zeros((len(colours), BLOCKS**2), dtype=np.int64)
         np.add.at(counts, (numbers, held[1]), 1)
-        asked = (counts.max(axis=1, initial=0) >= FEWEST) & (anywhere.sum(axis=1) <= MOST * images)
+        asked = (counts.max(axis=1, initial=0) >= MIN_IMAGES) & (anywhere.sum(axis=1) <= MAX_IMAGE_SHARE * images)
         self.colours = colours[asked]
         kept = asked[numbers]
         self._held = held[0][kept], held[1][kept], held[2][kept]
         self._counts = counts[asked].reshape(-1, BLOCKS, BLOCKS)
-        around = median_filter(self._counts.astype(np.float64), (1, AROUND, AROUND))
-        expected = np.maximum(np.maximum(around, self._counts.mean(axis=(1, 2), keepdims=True)), FLOOR)
-        self.values = np.where(self._counts >= FEWEST, -poisson.logsf(self._counts - 1, expected), 0)
+        around = median_filter(self._counts.astype(np.float64), (1, NEIGHBOURHOOD, NEIGHBOURHOOD))
+        expected = np.maximum(np.maximum(around, self._counts.mean(axis=(1, 2), keepdims=True)), MIN_EXPECTED)
+        self.values = np.where(self._counts >= MIN_IMAGES, -poisson.logsf(self._counts - 1, expected), 0)
         self.highest = float(self.values.max(initial=0))
 
     def carriers(self, number: int, row: int, column: int) -> Mask:
@@ -109,12 +109,12 @@ class _Surprises:
         return carriers
 
     def region(self, number: int, row: int, column: int) -> Mask:
-        """The box around the block and those near it where the colour is striking as well, bool (S, S); text has gaps
+        """The box around the block and those near it where the colour is surprising as well, bool (S, S); text has gaps
         of a block."""
-        striking = self.values[number] >= ALSO * self.values[number, row, column]
-        pieces, _ = label(binary_dilation(striking))
-        rows, columns = np.nonzero(striking & (pieces == pieces[row, column]))
-        box = np.zeros_like(striking)
+        surprising = self.values[number] >= MIN_RELATIVE_SURPRISE * self.values[number, row, column]
+        pieces, _ = label(binary_dilation(surprising))
+        rows, columns = np.nonzero(surprising & (pieces == pieces[row, column]))
+        box = np.zeros_like(surprising)
         box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
         return np.kron(box, np.ones((BLOCK, BLOCK), dtype=bool))
 

@@ -1,7 +1,7 @@
-"""What would the detector say if a part of the image, or its light, were that of another image?
+"""Counterfactual tests: what would the score be if a part of the image, or its light, were that of another image?
 
-Covering takes a suspicious region from the images that carry a cue; putting on gives it to images that do not. Either
-changes the image in other ways too, so each is told beside a control: the same done with images without the cue.
+A cue is removed from the images that carry it, and inserted into images that do not. Either changes the image in other
+ways too, so each is compared with a control: the same done with images without the cue.
 """
 
 from dataclasses import dataclass
@@ -9,19 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from blemish.audit.data import Images, Indices, Mask, Material, rescore
+from blemish.audit.data import AuditData, Images, Indices, Maps, Mask, rescore
+from blemish.datasets.sampling import evenly
 from blemish.faithfulness.inpainting import inpaint
 from blemish.model.detector import Detector
 
-MOST = 40  # images a question is put to
-THUMBNAIL = 8  # what fills a hole comes from an image that is alike on every eighth pixel
+MAX_CHANGED = 40  # images a cue is removed from or inserted into
+THUMBNAIL_STEP = 8  # pixels: images are compared on every eighth row and column
 
 Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """Scores of some images before and after a change.
+    """Scores of n images before and after a change.
 
     Attributes:
         images: indices of the images (n,).
@@ -36,72 +37,75 @@ class Change:
     after: Scores
     threshold: float
     pixels: Images
-    maps: npt.NDArray[np.float32]
+    maps: Maps
 
     @property
     def alarms(self) -> int:
-        """Images that were alarms before."""
+        """How many images were alarms before."""
         return int((self.before >= self.threshold).sum())
 
     @property
-    def gone(self) -> Indices:
-        """Images that were alarms and are none any more."""
+    def non_alarms(self) -> int:
+        """How many images were no alarms before."""
+        return len(self.images) - self.alarms
+
+    @property
+    def lost(self) -> Indices:
+        """The images that were alarms and are none after the change."""
         return self.images[(self.before >= self.threshold) & (self.after < self.threshold)]
 
     @property
-    def new(self) -> Indices:
-        """Images that were no alarms and have become ones."""
+    def gained(self) -> Indices:
+        """The images that were no alarms and are alarms after the change."""
         return self.images[(self.before < self.threshold) & (self.after >= self.threshold)]
 
-    @property
-    def calm(self) -> int:
-        """Images that were no alarms before."""
-        return len(self.images) - self.alarms
+
+def remove_cue(detector: Detector, data: AuditData, images: Indices, region: Mask, *, donors: Indices) -> Change:
+    """Fills the region of each image from the most similar donor.
+
+    Args:
+        detector: scores the changed images.
+        data: the images of the audit.
+        images: indices of those that carry the cue; at most `MAX_CHANGED` of them are changed.
+        region: bool (H, W), where the cue lies.
+        donors: indices of images without the cue; an image is never its own donor. Similarity is the least squared
+            difference outside the region.
+    """
+    images = _sample(images)
+    return _fill(detector, data, images, _nearest(data, images, region, donors), region)
 
 
-def cover(detector: Detector, material: Material, images: Indices, region: Mask, *, donors: Indices) -> Change:
-    """The region (H, W) of each image filled in from the donor that looks most like it outside the region."""
-    images = _some(images)
-    return _change(detector, material, images, _nearest(material, images, region, donors), region)
+def insert_cue(detector: Detector, data: AuditData, images: Indices, region: Mask, *, donors: Indices) -> Change:
+    """Fills the region of each image from the donors in turn; the arguments are those of `remove_cue`."""
+    images = _sample(images)
+    return _fill(detector, data, images, np.resize(donors, len(images)), region)
 
 
-def put_on(detector: Detector, material: Material, images: Indices, region: Mask, *, donors: Indices) -> Change:
-    """The region (H, W) of each image filled in from the donors, one after the other."""
-    images = _some(images)
-    return _change(detector, material, images, np.resize(donors, len(images)), region)
-
-
-def restyle(detector: Detector, material: Material, images: Indices, changed: Images) -> Change:
-    """The images as `changed` (n, H, W, 3) has them."""
+def replace_images(detector: Detector, data: AuditData, images: Indices, changed: Images) -> Change:
+    """Replaces whole images, of these indices (n,), by `changed`, uint8 (n, H, W, 3)."""
     maps = rescore(detector, changed)
-    return _as_change(material, images, changed, maps)
-
-
-def _change(detector: Detector, material: Material, images: Indices, donors: Indices, region: Mask) -> Change:
-    pixels = material.pixels
-    changed = np.stack(
-        [inpaint(pixels[one], pixels[donor], region) for one, donor in zip(images, donors, strict=True)]
-    ) if len(images) else np.empty((0, *pixels.shape[1:]), np.uint8)  # fmt: skip
-    return _as_change(material, images, changed, rescore(detector, changed))
-
-
-def _as_change(material: Material, images: Indices, changed: Images, maps: npt.NDArray[np.float32]) -> Change:
     after = maps.max(axis=(1, 2)).astype(np.float64)
-    return Change(images, material.scores[images], after, material.threshold, changed, maps)
+    return Change(images, data.scores[images], after, data.threshold, changed, maps)
 
 
-def _nearest(material: Material, images: Indices, region: Mask, donors: Indices) -> Indices:
-    small = material.pixels[:, ::THUMBNAIL, ::THUMBNAIL].astype(np.float32)  # (N, h, w, 3)
-    outside = ~region[::THUMBNAIL, ::THUMBNAIL]
+def _fill(detector: Detector, data: AuditData, images: Indices, donors: Indices, region: Mask) -> Change:
+    changed = np.empty((len(images), *data.pixels.shape[1:]), np.uint8)
+    for place, (image, donor) in enumerate(zip(images, donors, strict=True)):
+        changed[place] = inpaint(data.pixels[image], data.pixels[donor], region)
+    return replace_images(detector, data, images, changed)
+
+
+def _nearest(data: AuditData, images: Indices, region: Mask, donors: Indices) -> Indices:
+    """The most similar donor of each image outside the region, (n,)."""
+    thumbnails = data.pixels[:, ::THUMBNAIL_STEP, ::THUMBNAIL_STEP].astype(np.float32)  # (N, h, w, 3)
+    outside = ~region[::THUMBNAIL_STEP, ::THUMBNAIL_STEP]
     chosen = []
-    for one in images:
-        others = donors[donors != one]
-        differences = ((small[others] - small[one]) ** 2)[:, outside]
-        chosen.append(others[int(differences.sum(axis=(1, 2)).argmin())])
+    for image in images:
+        candidates = donors[donors != image]
+        differences = ((thumbnails[candidates] - thumbnails[image]) ** 2)[:, outside]
+        chosen.append(candidates[int(differences.sum(axis=(1, 2)).argmin())])
     return np.array(chosen, dtype=np.intp)
 
 
-def _some(images: Indices) -> Indices:
-    if len(images) <= MOST:
-        return images
-    return images[np.linspace(0, len(images) - 1, MOST).round().astype(int)]
+def _sample(images: Indices) -> Indices:
+    return images[evenly(range(len(images)), MAX_CHANGED)]

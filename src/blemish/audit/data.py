@@ -1,6 +1,5 @@
-"""What an audit looks at: the images of a folder, training images included, with their anomaly maps."""
+"""What an audit works on: the images of a folder, training images included, with their anomaly maps."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,33 +15,33 @@ from blemish.imaging.images import read_picture
 from blemish.imaging.masks import read_mask_with_notes
 from blemish.imaging.resizing import resize_mask, to_network_size
 from blemish.model.detector import BATCH_SIZE, Detector
+from blemish.process.progress import Progress, no_progress
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
 Maps = npt.NDArray[np.float32]  # (N, H, W)
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
-COMPARED = 256  # pixels
-MOST = 400  # images of each side, evenly chosen: more make an audit slower, hardly surer
+COMPARED_SIDE = 256  # pixels
+MAX_IMAGES = 400  # of each side, evenly chosen: more make an audit slower, hardly surer
 MIN_NOMINAL = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class AuditData:
     """N images at network size (H, W) and what the detector says of them.
 
     Attributes:
         samples: their records.
         pixels: uint8 (N, H, W, 3).
-        compared: the same at `COMPARED` x `COMPARED` pixels, whatever the network's size: a small network sees less
+        compared: the same at `COMPARED_SIDE` pixels a side, whatever the network's size: a small network sees less
             than there is.
-        painted: bool (N, H, W), where a mask of the folder says that the defect is; nothing in images without one.
-        ignored: bool (H, W), where the detector is blind by its own file.
+        masks: bool (N, H, W), where a mask of the folder says that the defect is; nothing in images without one.
+        ignored: bool (H, W), the ignore mask in the model file.
         maps: float32 (N, H, W).
         threshold: from here on a score is an alarm.
         failed: path and reason of every image or mask that could not be read.
-        left_out: images not looked at because there are so many.
+        left_out: images left out because there are more than `MAX_IMAGES`.
         remarks: what was lost in reading images, a sentence each.
         mask_warnings: sentences on masks that are empty, inverted or lose values.
     """
@@ -50,7 +49,7 @@ class Material:
     samples: tuple[Sample, ...]
     pixels: Images
     compared: Images
-    painted: Mask
+    masks: Mask
     ignored: Mask
     maps: Maps
     threshold: float
@@ -80,47 +79,53 @@ class Material:
         return np.array([sample.anomalous for sample in self.samples])
 
 
-def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material:
-    """Reads and scores a folder, both splits: unlike a measurement, an audit may look at what was learned from.
+def gather(detector: Detector, data: DataSet, *, progress: Progress) -> AuditData:
+    """Reads and scores both splits of a folder: unlike an evaluation, an audit may use what was learned from.
 
-    Raises BlemishError where there are too few good images to compare with.
+    Args:
+        detector: the detector.
+        data: the folder.
+        progress: called with the stages "reading" and "scoring", the images done and all there are.
+
+    Raises:
+        BlemishError: fewer than `MIN_NOMINAL` good images can be read.
     """
     size = detector.metadata.size
     everything = (*data.test, *data.train)
     sides = [[sample for sample in everything if sample.anomalous is side] for side in (False, True)]
-    chosen = [sample for side in sides for sample in evenly(side, MOST)]
+    chosen = [sample for side in sides for sample in evenly(side, MAX_IMAGES)]
     samples: list[Sample] = []
     pixels: list[npt.NDArray[np.uint8]] = []
     compared: list[npt.NDArray[np.uint8]] = []
-    painted: list[Mask] = []
+    masks: list[Mask] = []
     failed: list[tuple[str, str]] = []
     remarks: list[str] = []
     census = MaskCensus(data.root)
     for done, sample in enumerate(chosen, start=1):
         try:
             picture = read_picture(sample.path, detector.reading)
-            mask = _read_painted(sample, picture.size, size, census)
+            mask = _read_mask(sample, picture.size, size, census)
         except ImageError as error:
             failed.append((str(sample.path), str(error)))
         else:
             samples.append(sample)
             remarks.extend(picture.remarks)
             pixels.append(to_network_size(picture.image, size))
-            compared.append(to_network_size(picture.image, (COMPARED, COMPARED)))
-            painted.append(mask)
+            compared.append(to_network_size(picture.image, (COMPARED_SIDE, COMPARED_SIDE)))
+            masks.append(mask)
         progress("reading", done, len(chosen))
     good = sum(not sample.anomalous for sample in samples)
     if good < MIN_NOMINAL:
         raise BlemishError(f"{data.root}: {good} good images that can be read; an audit needs {MIN_NOMINAL} or more")
     images = np.stack(pixels)
     ignored = of_record(detector.metadata.ignored, detector.metadata.size)
-    return Material(
+    return AuditData(
         samples=tuple(samples),
         pixels=images,
         compared=np.stack(compared),
-        painted=np.stack(painted),
+        masks=np.stack(masks),
         ignored=np.zeros(size, dtype=bool) if ignored is None else ignored,
-        maps=rescore(detector, images, progress=lambda done, total: progress("scoring", done, total)),
+        maps=rescore(detector, images, progress=progress),
         threshold=detector.calibration.threshold,
         failed=tuple(failed),
         left_out=len(everything) - len(chosen),
@@ -129,18 +134,17 @@ def gather(detector: Detector, data: DataSet, *, progress: Progress) -> Material
     )
 
 
-def rescore(detector: Detector, images: Images, *, progress: Callable[[int, int], None] | None = None) -> Maps:
+def rescore(detector: Detector, images: Images, *, progress: Progress = no_progress) -> Maps:
     """Anomaly maps (N, H, W) of images (N, H, W, 3) at network size."""
     maps = np.empty(images.shape[:3], np.float32)
     for start in range(0, len(images), BATCH_SIZE):
         stop = min(start + BATCH_SIZE, len(images))
         maps[start:stop] = detector.forward(images[start:stop])[0]
-        if progress is not None:
-            progress(stop, len(images))
+        progress("scoring", stop, len(images))
     return maps
 
 
-def _read_painted(sample: Sample, own_size: tuple[int, int], size: tuple[int, int], census: MaskCensus) -> Mask:
+def _read_mask(sample: Sample, own_size: tuple[int, int], size: tuple[int, int], census: MaskCensus) -> Mask:
     """The mask at network size: a pixel is in it where any part of it is."""
     if sample.mask is None:
         return np.zeros(size, dtype=bool)

@@ -1,7 +1,7 @@
 """From what was found to what is flagged: does the data hold a cue, does the detector use it, and in what words.
 
-The level of 5 % is shared out among what images share and where alarms lie, so that a folder without any cue, and a
-detector that looks where the defects are, get a flag in at most one audit of twenty.
+The level of 5 % is divided between what images share and where alarms lie. So a folder without any cue, and a detector
+that responds to defects alone, get a flag in at most one audit of twenty.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from blemish.audit.counterfactuals import Change
 from blemish.audit.data import Indices, Mask
 from blemish.io.text import whole_percent
 
-SHARED, PLACES = 0.045, 0.005  # levels; 5 % in all
-USED = 0.05  # level of a single question to the detector
-MIN_ALARMS = 3  # of which half must go when a cue is taken away
+SHARED_LEVEL, LOCATION_LEVEL = 0.045, 0.005  # 5 % in all
+USE_LEVEL = 0.05  # of a single counterfactual test
+MIN_ALARMS = 3  # without a control: of which half must be lost when a cue is removed
 
-Kind = Literal["pattern", "colour", "frame", "look", "place", "outside"]
-OF_THE_DATA = ("pattern", "colour", "frame", "look")
+Kind = Literal["pattern", "colour", "frame", "look", "place", "outside"]  # as in JSON
+IN_DATA: tuple[Kind, ...] = ("pattern", "colour", "frame", "look")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Effect:
     """A change made to images and, where it could be made, the control: the same with images that have no cue.
 
     Attributes:
-        change: with the cue taken away or put on.
+        change: with the cue removed or inserted.
         control: the same images changed as much, without the cue; None where there is no such control.
     """
 
@@ -36,120 +36,125 @@ class Effect:
     control: Change | None = None
 
     def makes_alarms(self) -> bool:
-        """Whether it makes alarms that the control does not make."""
-        return self.control is not None and _more(len(self.change.new), len(self.control.new), self.change.calm)
+        """Whether it makes more alarms than the control does."""
+        if self.control is None:
+            return False
+        return _is_more(len(self.change.gained), len(self.control.gained), self.change.non_alarms)
 
     def takes_alarms(self) -> bool:
-        """Whether it takes alarms that the control does not take; half of them, where there is no control."""
-        alarms, gone = self.change.alarms, len(self.change.gone)
+        """Whether it loses more alarms than the control does; half of them, where there is no control."""
+        alarms, lost = self.change.alarms, len(self.change.lost)
         if self.control is not None:
-            return _more(gone, len(self.control.gone), alarms)
-        return alarms >= MIN_ALARMS and gone >= alarms / 2
+            return _is_more(lost, len(self.control.lost), alarms)
+        return alarms >= MIN_ALARMS and lost >= alarms / 2
 
 
 @dataclass(frozen=True, eq=False)
-class Suspect:
+class Finding:
     """Something that images have in common and that may stand for the label.
 
     Attributes:
-        kind: a pattern, a colour at a place, a border or a look of whole images that the data holds; or a place of
-            evidence, or evidence outside of interest.
+        kind: of what the data hold a pattern, a colour at a place, a plain border ("frame") or an appearance of whole
+            images ("look"); of evidence that it lies at one place, or outside the region of interest.
         carriers: indices of the images that have it.
         region: bool (H, W), where it lies; None: everywhere.
         p_value: of it by chance, over all that was looked at in its search.
-        striking: whether it is flagged for itself: rare by chance and on one side only.
+        significant: whether it is rare by chance, and on one side only.
         what: it in words, without a verdict.
-        bright: its carriers that are alarms for what lies in the region, of those that are asked about it.
-        taken: it taken from its carriers.
-        given: it put on images without it that are no alarms.
-        hidden: it put on alarms without it.
+        alarms_there: carriers that are alarms for what lies in the region, of those that it was removed from.
+        removed: the effect of removing it from its carriers.
+        inserted: the effect of inserting it into images without it that are no alarms.
+        inserted_on_alarms: the effect of inserting it into alarms without it.
     """
 
     kind: Kind
     carriers: Indices
     region: Mask | None
     p_value: float
-    striking: bool
+    significant: bool
     what: str
-    bright: int | None = None
-    taken: Effect | None = None
-    given: Effect | None = None
-    hidden: Effect | None = None
+    alarms_there: int | None = None
+    removed: Effect | None = None
+    inserted: Effect | None = None
+    inserted_on_alarms: Effect | None = None
 
     @property
     def in_data(self) -> bool:
-        """Whether the data holds it, whatever the detector makes of it."""
-        return self.kind in OF_THE_DATA
+        """Whether the data hold it, whatever the detector makes of it."""
+        return self.kind in IN_DATA
 
     @property
     def used(self) -> bool:
-        """Whether the detector's verdicts hang on it; evidence is what it uses by itself."""
+        """Whether the detector's verdicts depend on it. Evidence outside the region of interest is used by itself."""
         return bool(
             self.kind == "outside"
-            or (self.taken and self.taken.takes_alarms())
-            or (self.given and self.given.makes_alarms())
-            or (self.hidden and self.hidden.takes_alarms())
+            or (self.removed and self.removed.takes_alarms())
+            or (self.inserted and self.inserted.makes_alarms())
+            or (self.inserted_on_alarms and self.inserted_on_alarms.takes_alarms())
         )
 
     @property
     def flagged(self) -> bool:
-        """What the data holds is flagged for itself; a place of evidence only where alarms hang on it."""
-        return self.striking and (self.kind != "place" or self.used)
+        """What the data hold is flagged for itself; a place of evidence only where alarms depend on it."""
+        return self.significant and (self.kind != "place" or self.used)
 
     @property
     def verdict(self) -> str:
-        """Who is to blame, in a few words."""
+        """Where the fault lies, in a few words."""
         if not self.in_data:
             return "the detector uses it"
         return "the data holds it and the detector uses it" if self.used else "the data holds it"
 
     @property
-    def hanging(self) -> Indices:
-        """Images whose verdict hangs on it: alarms that vanish when it is taken away."""
-        return np.array([], dtype=np.intp) if self.taken is None else self.taken.change.gone
+    def dependent(self) -> Indices:
+        """Images whose verdict depends on it: alarms that are lost when it is removed."""
+        return np.array([], dtype=np.intp) if self.removed is None else self.removed.change.lost
 
     @property
     def words(self) -> str:
         """It, its p-value and what the detector does with it, as sentences."""
         sentences = [f"{self.what} ({probability(self.p_value)})."]
-        if self.taken is not None and self.taken.change.alarms:
-            sentences.append(self._when_taken(self.taken.change))
-        if self.given is not None and self.given.change.calm:
-            sentences.append(self._when_given(self.given))
-        if self.hidden is not None and self.hidden.takes_alarms():
-            sentences.append(self._when_hidden(self.hidden))
+        if self.removed is not None and self.removed.change.alarms:
+            sentences.append(self._when_removed(self.removed.change))
+        if self.inserted is not None and self.inserted.change.non_alarms:
+            sentences.append(self._when_inserted(self.inserted))
+        if self.inserted_on_alarms is not None and self.inserted_on_alarms.takes_alarms():
+            sentences.append(self._when_inserted_on_alarms(self.inserted_on_alarms))
         if self.in_data:
             sentences.append("The detector uses it." if self.used else "No sign that this detector uses it.")
         return " ".join(sentences)
 
-    def _when_taken(self, change: Change) -> str:
+    def _when_removed(self, change: Change) -> str:
         if self.kind == "look":
-            return f"In the light of the other images {len(change.gone)} of their {change.alarms} alarms vanish."
-        evidence = "" if self.bright is None else f"{self.bright} of their {change.alarms} alarms have evidence there; "
-        return f"{evidence}{len(change.gone)} of {change.alarms} vanish when it is covered."
+            return f"In the light of the other images {len(change.lost)} of their {change.alarms} alarms vanish."
+        evidence = ""
+        if self.alarms_there is not None:
+            evidence = f"{self.alarms_there} of their {change.alarms} alarms have evidence there; "
+        return f"{evidence}{len(change.lost)} of {change.alarms} vanish when it is covered."
 
-    def _when_given(self, effect: Effect) -> str:
+    def _when_inserted(self, effect: Effect) -> str:
         change, control = effect.change, effect.control
-        happened = f"{len(change.new)} of {change.calm} calm images become alarms"
-        return self._put_on(happened, None if control is None else len(control.new))
+        happened = f"{len(change.gained)} of {change.non_alarms} images without an alarm become alarms"
+        return self._with_control(happened, None if control is None else len(control.gained))
 
-    def _when_hidden(self, effect: Effect) -> str:
+    def _when_inserted_on_alarms(self, effect: Effect) -> str:
         change, control = effect.change, effect.control
-        happened = f"{len(change.gone)} of {change.alarms} other alarms vanish"
-        return self._put_on(happened, None if control is None else len(control.gone))
+        happened = f"{len(change.lost)} of {change.alarms} other alarms vanish"
+        return self._with_control(happened, None if control is None else len(control.lost))
 
-    def _put_on(self, happened: str, in_control: int | None) -> str:
+    def _with_control(self, happened: str, in_control: int | None) -> str:
         """A sentence on what happened to images that got the cue, and to how many that got the same area without it."""
-        how = "In their light" if self.kind == "look" else "With it put on"
+        how = "In their light" if self.kind == "look" else "With it inserted"
         aside = "" if in_control is None else f" ({in_control} with the same area of an image without it)"
         return f"{how}, {happened}{aside}."
 
 
-def _more(one: int, other: int, of: int) -> bool:
-    """Whether `one` of `of` is more than `other` of `of` beyond chance."""
-    if of == 0:
+def _is_more(changed: int, in_control: int, images: int) -> bool:
+    """Whether `changed` of the images are more than `in_control` of them beyond chance, by Fisher's exact test."""
+    if images == 0:
         return False
-    return float(fisher_exact([[one, of - one], [other, of - other]], alternative="greater").pvalue) <= USED
+    table = [[changed, images - changed], [in_control, images - in_control]]
+    return float(fisher_exact(table, alternative="greater").pvalue) <= USE_LEVEL
 
 
 def probability(p: float) -> str:

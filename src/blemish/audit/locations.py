@@ -21,13 +21,13 @@ from blemish.imaging.regions import EIGHT_CONNECTED
 GRID = 32  # cells along either side of the frame
 JITTER = 5  # cells: a sixth of the frame either way
 REPEATS = 999
-FEWEST = 3  # alarms that share a place
-ALIGNED = 0.1  # of the edges' energy is in what all images have in common
-COMMON = 0.25  # of the alarms at a place: what so many have in common is its region
+MIN_ALARMS = 3  # that share a place
+MIN_COMMON_ENERGY = 0.1  # share of the edges' energy in the mean image: then parts are aligned
+MIN_MEMBER_SHARE = 0.25  # of the alarms at a place: what so many have in common is its region
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Location:
     """A place of the frame where alarms have evidence.
 
     Attributes:
@@ -52,23 +52,18 @@ class Place:
         shares = [float(extent) / side for extent, side in zip(extents, self.region.shape, strict=True)]
         return min(shares) <= (2 * JITTER + 1) / GRID
 
-    @property
-    def area(self) -> float:
-        """The region's share of the image."""
-        return float(self.region.mean())
 
-
-def shared_places(maps: Maps, threshold: float, *, level: float, seed: int = 0) -> list[Place]:
-    """The places that alarms share beyond chance, the most striking first; where there is none, the nearest to one.
+def shared_locations(maps: Maps, threshold: float, *, level: float, seed: int = 0) -> list[Location]:
+    """The places that alarms share beyond chance, the strongest first; where there is none, the nearest to one.
 
     Evidence is where a map (H, W) reaches the threshold. A place that was found is taken out of all maps, and what is
     left is tested again, until a p-value is above `level`: the chance of a single wrong place stays below it. What is
     left around a wide place lies at its rim and is not asked about.
     """
     left = maps >= threshold  # (N, H, W)
-    places: list[Place] = []
+    places: list[Location] = []
     rng = np.random.default_rng(seed)
-    while left.any(axis=(1, 2)).sum() >= FEWEST:
+    while left.any(axis=(1, 2)).sum() >= MIN_ALARMS:
         place = _most_shared(left, rng)
         if place.p_value > level and places:
             break
@@ -85,7 +80,7 @@ def with_fringe(region: Mask) -> Mask:
     return fringe
 
 
-def _most_shared(evidence: Mask, rng: np.random.Generator) -> Place:
+def _most_shared(evidence: Mask, rng: np.random.Generator) -> Location:
     cells = _to_cells(evidence)  # (N, g, g)
     observed = cells.sum(axis=0)
     # What moving by chance makes of the count on average is a mean over all offsets.
@@ -95,7 +90,7 @@ def _most_shared(evidence: Mask, rng: np.random.Generator) -> Place:
     p_value = (1 + int((highest >= surprise.max()).sum())) / (REPEATS + 1)
     centre = np.unravel_index(int(surprise.argmax()), surprise.shape)
     members = np.flatnonzero(cells[:, centre[0], centre[1]])
-    return Place(
+    return Location(
         members=members,
         region=_region(evidence[members], centre),
         expected=float(expected[centre]),
@@ -126,7 +121,7 @@ def _surprise(counts: npt.NDArray[np.int64], expected: npt.NDArray[np.float64]) 
 def _region(evidence: Mask, centre: tuple[np.intp, ...]) -> Mask:
     """Where at least a quarter of the maps (n, H, W) have evidence, the part around the centre's cell."""
     size = evidence.shape[1:]
-    labels, _ = ndimage.label(evidence.mean(axis=0) >= COMMON, structure=EIGHT_CONNECTED)
+    labels, _ = ndimage.label(evidence.mean(axis=0) >= MIN_MEMBER_SHARE, structure=EIGHT_CONNECTED)
     edges = [np.linspace(0, side, GRID + 1).astype(int) for side in size]
     cell = np.zeros(size, dtype=bool)
     cell[tuple(slice(along[c], along[c + 1]) for along, c in zip(edges, centre, strict=True))] = True
@@ -139,14 +134,14 @@ def fixed_frame(pixels: Images, region: Mask, *, seed: int = 0) -> bool:
     """Whether images (N, S, S, 3) show the same thing in the region (S, S), as pictures of one aligned part do.
 
     Their mean edges are stronger there than in any of 19 copies in which every image was moved by a chance offset, and
-    hold a tenth of the energy that single images have. Then the null hypothesis of `shared_places` does not hold.
+    hold a tenth of the energy that single images have. Then the null hypothesis of `shared_locations` does not hold.
     """
     field = edges(pixels)
     rng = np.random.default_rng(seed)
 
-    def energy(some: npt.NDArray[np.float32]) -> float:
-        return float((some[:, region].mean(axis=0) ** 2).sum())
+    def energy(copy: npt.NDArray[np.float32]) -> float:
+        return float((copy[:, region].mean(axis=0) ** 2).sum())
 
     single = float((field[:, region] ** 2).sum()) / len(field)
     observed = energy(field)
-    return observed > ALIGNED * single and observed > max(energy(moved(field, rng)) for _ in range(19))
+    return observed > MIN_COMMON_ENERGY * single and observed > max(energy(moved(field, rng)) for _ in range(19))

@@ -1,6 +1,6 @@
-"""Does the same pattern lie at one place in many images? Asked of the images, not of the detector.
+"""Does the same pattern lie at one place in many images? It needs no detector.
 
-A watermark need not light up to be a cue: a detector may use it where no heatmap is bright, or the next training may.
+A watermark need not be bright in a heatmap to be a cue: a detector may use it nevertheless, or the next training may.
 So images are compared window by window at the same place of the frame. In each window the few images that are most
 alike are sought, from every image anew (`_Cores`); where they are more alike than in any of `REPEATS` copies of the
 set, in which every image was moved by a chance offset, they are a candidate. Its pattern is their mean, and an image
@@ -9,40 +9,42 @@ for once more, as six images alone are a rough likeness. Which side an image is 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_propagation, gaussian_filter
 
-from blemish.audit.association import Shared, distinct
-from blemish.audit.data import COMPARED as SIDE
+from blemish.audit.association import SharedCue, distinct
+from blemish.audit.data import COMPARED_SIDE as SIDE
 from blemish.audit.data import Images, Indices, Mask
+from blemish.datasets.sampling import evenly
 
 BLOCK = 16  # pixels
 BLOCKS = SIDE // BLOCK
 WINDOWS = ((2, 4), (4, 2))  # blocks down and across
-JITTER = 24  # pixels either way
-REPEATS = 3
-CORE = 6  # images
-CHUNK = 32  # images
-MOST = 480  # images are searched, evenly chosen
+JITTER = 24  # pixels that copies are moved by, either way
+REPEATS = 3  # moved copies of the set
+CORE_IMAGES = 6  # images
+CHUNK = 32  # images computed at a time
+MAX_SEARCHED = 480  # images, evenly chosen
 FAINT_EDGE, FAINT_SPOT = 6.0, 12.0  # grey levels: what is weaker counts for little
 SPOT = 4.0  # pixels: a spot is what differs from its surroundings of this size
-QUIET = 0.1  # of the energy a window can have: an emptier one resembles nothing
-MIN_ENERGY = QUIET * 8 * BLOCK**2  # of windows, all of them of eight blocks
-MIN_SPREAD = 0.02  # of cosines, so that nothing is striking for a hair's breadth
-CARRIED = 1e-3  # share of moved images that resemble a pattern as much
-CLEARLY = 0.6  # of what the core's own images resemble it by
-CANDIDATES = 8  # of each field
-HIDDEN = 0.25  # of a pattern's region: an image of which so much is not to be compared does not count
+MIN_ENERGY_SHARE = 0.1  # of the energy a window can have: an emptier one resembles nothing
+MIN_ENERGY = MIN_ENERGY_SHARE * 8 * BLOCK**2  # of windows, all of them of eight blocks
+MIN_SPREAD = 0.02  # of cosines, so that no cue is strong by rounding alone
+CARRIER_LEVEL = 1e-3  # share of moved images that resemble a pattern as much
+MIN_RESEMBLANCE = 0.6  # of what the core's own images resemble it by
+MAX_CANDIDATES = 8  # of each field
+MAX_UNSEEN = 0.25  # of a pattern's region: an image of which so much is not to be compared does not count
 
 Value = TypeVar("Value", bound=np.generic)
 Field = npt.NDArray[np.float32]  # (N, SIDE, SIDE, C)
 
 
-def find_patterns(pixels: Images, *, unseen: Mask, seed: int = 0) -> list[Shared]:
-    """The patterns that images share, the most striking first.
+def find_patterns(pixels: Images, *, unseen: Mask, seed: int = 0) -> list[SharedCue]:
+    """The patterns that images share, the strongest first.
 
     Args:
         pixels: uint8 (N, SIDE, SIDE, 3).
@@ -50,27 +52,29 @@ def find_patterns(pixels: Images, *, unseen: Mask, seed: int = 0) -> list[Shared
         seed: decides the offsets.
     """
     rng = np.random.default_rng(seed)
-    searched = np.linspace(0, len(pixels) - 1, min(MOST, len(pixels))).round().astype(int)
-    found: list[Shared] = []
+    searched = np.array(evenly(range(len(pixels)), MAX_SEARCHED))
+    found: list[SharedCue] = []
     for field in (edges(pixels), spots(pixels)):
         field[unseen] = 0
         cores = _Cores(field[searched])
         chance = [_Cores(moved(field[searched], rng)) for _ in range(REPEATS)]
-        for excess, shape, place, members in _beyond_chance(cores, chance):
-            carriers, region = _carriers(field, searched[members], shape, place, rng)
+        for candidate in _beyond_chance(cores, chance):
+            carriers, region = _carriers(field, searched[candidate.members], candidate, rng)
             if not carriers.any():
                 continue
-            seen = unseen[:, region].mean(axis=1) < HIDDEN
+            seen = unseen[:, region].mean(axis=1) < MAX_UNSEEN
             if (carriers & seen).any():
-                found.append(Shared("pattern", "show the same pattern", carriers & seen, seen, region, excess))
+                found.append(
+                    SharedCue("pattern", "show the same pattern", carriers & seen, seen, region, candidate.excess)
+                )
     return distinct(found)
 
 
 def edges(pixels: Images) -> Field:
     """Edge vectors (N, S, S, 2), shorter than one: the direction of an edge, whatever its contrast."""
 
-    def steps(some: Images) -> Field:
-        return np.stack(np.gradient(some.mean(axis=3, dtype=np.float32), axis=(1, 2)), axis=-1)
+    def steps(batch: Images) -> Field:
+        return np.stack(np.gradient(batch.mean(axis=3, dtype=np.float32), axis=(1, 2)), axis=-1)
 
     return _saturated(pixels, steps, channels=2, faint=FAINT_EDGE)
 
@@ -78,29 +82,29 @@ def edges(pixels: Images) -> Field:
 def spots(pixels: Images) -> Field:
     """How the colour differs from its surroundings' (N, S, S, 3), shorter than one."""
 
-    def differences(some: Images) -> Field:
-        colours = some.astype(np.float32)
+    def differences(batch: Images) -> Field:
+        colours = batch.astype(np.float32)
         return colours - gaussian_filter(colours, (0, SPOT, SPOT, 0))
 
     return _saturated(pixels, differences, channels=3, faint=FAINT_SPOT)
 
 
 def _saturated(pixels: Images, vectors: Callable[[Images], Field], *, channels: int, faint: float) -> Field:
-    """Vectors v of all images as v / (|v| + faint), some images at a time: intermediate results are large."""
+    """Vectors v of all images as v / (|v| + faint), `CHUNK` images at a time: intermediate results are large."""
     field = np.empty((*pixels.shape[:3], channels), np.float32)
     for start in range(0, len(pixels), CHUNK):
-        some = vectors(pixels[start : start + CHUNK])
-        length = np.sqrt((some**2).sum(axis=-1, keepdims=True))
-        field[start : start + CHUNK] = some / (length + faint)
+        batch = vectors(pixels[start : start + CHUNK])
+        length = np.sqrt((batch**2).sum(axis=-1, keepdims=True))
+        field[start : start + CHUNK] = batch / (length + faint)
     return field
 
 
 class _Cores:
-    """In every window, from every image, the `CORE` images that are most like it, and how alike they are.
+    """In every window, from every image, the `CORE_IMAGES` images that are most like it, and how alike they are.
 
     Attributes:
         likeness: per window shape (rows, columns, N), the mean cosine between two of them.
-        members: per window shape (rows, columns, N, CORE), which images they are.
+        members: per window shape (rows, columns, N, CORE_IMAGES), which images they are.
     """
 
     def __init__(self, field: Field) -> None:
@@ -112,9 +116,9 @@ class _Cores:
         self.members: list[Indices] = []
         for shape in WINDOWS:
             rows, columns = (BLOCKS - extent + 1 for extent in shape)
-            likeness, members = zip(*(_search(one) for one in _windows(products, shape)), strict=True)
+            likeness, members = zip(*(_search(window) for window in _windows(products, shape)), strict=True)
             self.likeness.append(np.stack(likeness).reshape(rows, columns, n))
-            self.members.append(np.stack(members).reshape(rows, columns, n, CORE))
+            self.members.append(np.stack(members).reshape(rows, columns, n, CORE_IMAGES))
 
 
 def _windows(products: Field, shape: tuple[int, int]) -> Iterator[Field]:
@@ -127,62 +131,75 @@ def _windows(products: Field, shape: tuple[int, int]) -> Iterator[Field]:
 
 
 def _search(products: Field) -> tuple[npt.NDArray[np.float32], Indices]:
-    """Likeness (N,) and members (N, CORE) of every image's core in a window, from products (N, N)."""
+    """Likeness (N,) and members (N, CORE_IMAGES) of every image's core in a window, from products (N, N)."""
     norms = np.sqrt(np.maximum(np.diagonal(products), MIN_ENERGY))
     cosines = products / norms[:, None]
     cosines /= norms
-    np.fill_diagonal(cosines, 2)  # one is always of one's own core
-    members = np.argpartition(cosines, len(cosines) - CORE, axis=1)[:, -CORE:]
-    pairs = cosines[members[:, :, None], members[:, None, :]]  # (N, CORE, CORE)
-    likeness = (pairs.sum(axis=(1, 2)) - 2 * CORE) / (CORE * (CORE - 1))
+    np.fill_diagonal(cosines, 2)  # an image is always of its own core
+    members = np.argpartition(cosines, len(cosines) - CORE_IMAGES, axis=1)[:, -CORE_IMAGES:]
+    pairs = cosines[members[:, :, None], members[:, None, :]]  # (N, CORE_IMAGES, CORE_IMAGES)
+    likeness = (pairs.sum(axis=(1, 2)) - 2 * CORE_IMAGES) / (CORE_IMAGES * (CORE_IMAGES - 1))
     return likeness, members
 
 
 def moved(field: npt.NDArray[Value], rng: np.random.Generator) -> npt.NDArray[Value]:
     """Every image of a field rolled by a chance offset of its own, `JITTER` pixels at most."""
     offsets = rng.integers(-JITTER, JITTER + 1, (len(field), 2))
-    return np.stack([np.roll(one, tuple(offset), (0, 1)) for one, offset in zip(field, offsets, strict=True)])
+    return np.stack([np.roll(image, tuple(offset), (0, 1)) for image, offset in zip(field, offsets, strict=True)])
 
 
-def _beyond_chance(
-    cores: _Cores, moved: list[_Cores]
-) -> Iterator[tuple[float, tuple[int, int], tuple[int, int], Indices]]:
-    """Cores more alike than any of the moved ones, the most striking first: excess, window shape, place, members.
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A core that is more alike than chance makes it.
 
-    Of cores with a member in common in overlapping windows only the first is given.
+    Attributes:
+        excess: how much more, in standard deviations of moved copies.
+        shape: of its window, blocks down and across.
+        place: of its window, the upper left block.
+        members: the images of the core.
     """
+
+    excess: float
+    shape: tuple[int, int]
+    place: tuple[int, int]
+    members: Indices
+
+    def repeats(self, before: "_Candidate") -> bool:
+        """Whether the windows overlap and the cores have a member in common."""
+        overlap = all(
+            self.place[axis] < before.place[axis] + before.shape[axis]
+            and before.place[axis] < self.place[axis] + self.shape[axis]
+            for axis in (0, 1)
+        )
+        return overlap and bool(np.intersect1d(self.members, before.members).size)
+
+
+def _beyond_chance(cores: _Cores, moved: list[_Cores]) -> list[_Candidate]:
+    """Cores more alike than any of the moved ones, the strongest first, without repetitions."""
     listed = []
     for number, shape in enumerate(WINDOWS):
-        chance = np.stack([one.likeness[number] for one in moved])  # (REPEATS, rows, columns, N)
+        chance = np.stack([copy.likeness[number] for copy in moved])  # (REPEATS, rows, columns, N)
         mean = chance.mean(axis=(0, 3), keepdims=True)[0]
         spread = np.maximum(chance.std(axis=(0, 3), keepdims=True)[0], MIN_SPREAD)
         highest = ((chance - mean) / spread).max()
         excess = (cores.likeness[number] - mean) / spread
         for row, column, start in np.argwhere(excess > highest):
             members = cores.members[number][row, column, start]
-            listed.append((float(excess[row, column, start] - highest), shape, (int(row), int(column)), members))
-    listed.sort(key=lambda one: -one[0])
-    kept: list[tuple[float, tuple[int, int], tuple[int, int], Indices]] = []
-    for one in listed:
-        if len(kept) == CANDIDATES:
+            beyond = float(excess[row, column, start] - highest)
+            listed.append(_Candidate(beyond, shape, (int(row), int(column)), members))
+    kept: list[_Candidate] = []
+    for candidate in sorted(listed, key=lambda candidate: -candidate.excess):
+        if len(kept) == MAX_CANDIDATES:
             break
-        if not any(_overlap(one, other) and np.intersect1d(one[3], other[3]).size for other in kept):
-            kept.append(one)
-    yield from kept
+        if not any(candidate.repeats(before) for before in kept):
+            kept.append(candidate)
+    return kept
 
 
-def _overlap(one: tuple, other: tuple) -> bool:
-    return all(
-        one[2][axis] < other[2][axis] + other[1][axis] and other[2][axis] < one[2][axis] + one[1][axis]
-        for axis in (0, 1)
-    )
-
-
-def _carriers(
-    field: Field, core: Indices, shape: tuple[int, int], place: tuple[int, int], rng: np.random.Generator
-) -> tuple[Mask, Mask]:
+def _carriers(field: Field, core: Indices, candidate: _Candidate, rng: np.random.Generator) -> tuple[Mask, Mask]:
     """Which images (N,) carry the core's pattern, and where it lies, (SIDE, SIDE)."""
-    window = tuple(slice(BLOCK * at, BLOCK * (at + extent)) for at, extent in zip(place, shape, strict=True))
+    sides = zip(candidate.place, candidate.shape, strict=True)
+    window = tuple(slice(BLOCK * start, BLOCK * (start + extent)) for start, extent in sides)
     carriers = _resembling(field, core, window, rng)
     if carriers.sum() > len(core):
         carriers = _resembling(field, np.flatnonzero(carriers), window, rng)
@@ -192,8 +209,8 @@ def _carriers(
 def _resembling(field: Field, core: Indices, window: tuple[slice, ...], rng: np.random.Generator) -> Mask:
     """Images (N,) that resemble the core's mean in a window as moved images hardly do."""
     alike = _resemblance(field[:, window[0], window[1]], core)
-    chance = float(np.quantile(_moved_resemblance(field, core, window, rng), 1 - CARRIED))
-    carriers: Mask = alike > max(chance, CLEARLY * float(np.median(alike[core])))
+    chance = float(np.quantile(_moved_resemblance(field, core, window, rng), 1 - CARRIER_LEVEL))
+    carriers: Mask = alike > max(chance, MIN_RESEMBLANCE * float(np.median(alike[core])))
     return carriers
 
 
@@ -212,24 +229,24 @@ def _moved_resemblance(
 ) -> npt.NDArray[np.float32]:
     """The same of images outside the core when they are moved, a few offsets each."""
     template = field[core][:, window[0], window[1]].sum(axis=0).ravel()
-    others = np.setdiff1d(np.arange(len(field)), core)
-    if not len(others):  # an aligned part: all carry it
-        others = core
+    outside = np.setdiff1d(np.arange(len(field)), core)
+    if not len(outside):  # an aligned part: all carry it
+        outside = core
     alike = []
     for _ in range(REPEATS):
-        offsets = rng.integers(-JITTER, JITTER + 1, (len(others), 2))
+        offsets = rng.integers(-JITTER, JITTER + 1, (len(outside), 2))
         offsets[np.abs(offsets).max(axis=1) < 3] = JITTER  # a move of a pixel or two is none
         rows = [(np.arange(window[0].start, window[0].stop) - down) % SIDE for down in offsets[:, 0]]
         columns = [(np.arange(window[1].start, window[1].stop) - right) % SIDE for right in offsets[:, 1]]
         flat = np.stack(
-            [field[one][np.ix_(r, c)].ravel() for one, r, c in zip(others, rows, columns, strict=True)]
+            [field[image][np.ix_(r, c)].ravel() for image, r, c in zip(outside, rows, columns, strict=True)]
         )  # (N, D)
         alike.append(_cosines(flat, template))
     return np.concatenate(alike)
 
 
 def _cosines(flat: Field, template: Field) -> npt.NDArray[np.float32]:
-    least = QUIET * flat.shape[1] / 2
+    least = MIN_ENERGY_SHARE * flat.shape[1] / 2
     norms = np.sqrt(np.maximum((flat**2).sum(axis=1), least))
     cosines: npt.NDArray[np.float32] = flat @ template / (norms * max(float(np.linalg.norm(template)), 1e-6))
     return cosines
@@ -242,7 +259,7 @@ def _extent(field: Field, carriers: Mask, window: tuple[slice, ...]) -> Mask:
     energy = (field[carriers].mean(axis=0) ** 2).sum(axis=2)  # (S, S)
     blocks = energy.reshape(BLOCKS, BLOCK, BLOCKS, BLOCK).mean(axis=(1, 3))
     inside = np.zeros((BLOCKS, BLOCKS), dtype=bool)
-    inside[tuple(slice(one.start // BLOCK, one.stop // BLOCK) for one in window)] = True
+    inside[tuple(slice(side.start // BLOCK, side.stop // BLOCK) for side in window)] = True
     level = 0.25 * blocks[inside].max()
     strong = blocks >= level
     grown = binary_propagation(inside & strong, mask=strong)

@@ -29,7 +29,7 @@ from blemish.model.detector import Detector
 from blemish.model.records import save_record
 
 if TYPE_CHECKING:
-    from blemish.audit.findings import Suspect
+    from blemish.audit.findings import Finding
     from blemish.audit.run import Audit
 
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     "--roi",
     type=FILE,
     metavar="MASK.png",
-    help="White where evidence may lie; stretched to the images. The share outside it is told, and alarms from there.",
+    help="Region of interest: white where evidence may lie; stretched to the images. Alarms from outside it are "
+    "reported, and the share of evidence there.",
 )
 @click.option("--save", is_flag=True, help="Keep what was found in the model file for blemish info.")
 @model_rate_option
@@ -58,10 +59,10 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Say what MODEL looks at in the folder DATA, training images included, and flag spurious cues.
+    """Say what MODEL responds to in the folder DATA, training images included, and flag spurious cues.
 
     A cue is something that good or anomalous images have in common and that is no defect: a watermark, a date stamp, a
-    border, another lamp. One page tells what the images hold, what the detector uses, and what hangs on it.
+    border, another lamp. One page shows what the images hold, what the detector uses, and which verdicts depend on it.
 
     \b
     Example:
@@ -72,12 +73,12 @@ def command(
 
     started = time.perf_counter()
     check_writable(output, model, *data.inputs(), roi, kind=PAGE)
-    interest = None
+    region = None
     if roi is not None:
-        interest = read_mask(roi, without_black="darkest")
-        if interest.all() or not interest.any():
+        region = read_mask(roi, without_black="darkest")
+        if region.all() or not region.any():
             raise BlemishError(
-                f"{printable(roi)}: {'white' if interest.all() else 'black'} everywhere; paint white where evidence "
+                f"{printable(roi)}: {'white' if region.all() else 'black'} everywhere; paint white where evidence "
                 "may lie, and leave the rest black"
             )
     detector = Detector.load(model, false_alarm_rate=false_alarm_rate)
@@ -85,12 +86,12 @@ def command(
         found = audit(
             detector,
             data.read(screen.notify),
-            interest=interest,
+            roi=region,
             seed=seed,
             progress=screen.progress,
         )
-        material = found.material
-        for sentence in [*(reason for _, reason in material.failed), *material.remarks, *material.mask_warnings]:
+        audited = found.data
+        for sentence in [*(reason for _, reason in audited.failed), *audited.remarks, *audited.mask_warnings]:
             screen.notify(sentence)
     write_audit(found, output)
     seconds = time.perf_counter() - started
@@ -101,31 +102,31 @@ def command(
 
 
 def _as_json(found: "Audit", output: Path, seconds: float) -> dict[str, Any]:
-    material = found.material
+    audited = found.data
     clusters = []
     for number in range(found.clusters.number):
         members = found.clustered[found.clusters.labels == number]
         clusters.append(
             {
                 "images": len(members),
-                "anomalous": int(material.anomalous[members].sum()),
-                "alarms": int(material.alarmed[members].sum()),
-                "paths": [printable(material.samples[index].path) for index in members],
+                "anomalous": int(audited.anomalous[members].sum()),
+                "alarms": int(audited.alarmed[members].sum()),
+                "paths": [printable(audited.samples[index].path) for index in members],
             }
         )
     return {
         "audit": printable(output),
         "flagged": bool(found.flagged),
         "verdict": found.headline,
-        "flags": [_flag(found, suspect) for suspect in found.flagged],
-        "observed": [_flag(found, suspect) for suspect in found.suspects if not suspect.flagged],
+        "flags": [_flag(found, finding) for finding in found.flagged],
+        "observed": [_flag(found, finding) for finding in found.findings if not finding.flagged],
         "clusters": clusters,
-        "evidence": {one.name: {"images": one.images, "outside_roi": one.outside} for one in found.evidence},
-        "images": len(material.samples),
-        "alarms": int(material.alarmed.sum()),
-        "failed": len(material.failed),
-        "left_out": material.left_out,
-        "mask_warnings": list(material.mask_warnings),
+        "evidence": {group.name: {"images": group.images, "outside_roi": group.outside} for group in found.evidence},
+        "images": len(audited.samples),
+        "alarms": int(audited.alarmed.sum()),
+        "failed": len(audited.failed),
+        "left_out": audited.left_out,
+        "mask_warnings": list(audited.mask_warnings),
         "seconds": seconds,
     }
 
@@ -134,20 +135,20 @@ def _kept(found: "Audit", result: dict[str, Any]) -> dict[str, Any]:
     """What goes into the model file: findings in words, no lists of paths."""
     flags = [{name: flag[name] for name in ("kind", "words", "p_value", "used", "box")} for flag in result["flags"]]
     same = {name: result[name] for name in ("flagged", "verdict", "images", "alarms")}
-    return same | {"flags": flags, "data": found.data.root.resolve().name, "date": date.today().isoformat()}
+    return same | {"flags": flags, "data": found.data_set.root.resolve().name, "date": date.today().isoformat()}
 
 
-def _flag(found: "Audit", suspect: "Suspect") -> dict[str, Any]:
-    paths = found.material.samples
+def _flag(found: "Audit", finding: "Finding") -> dict[str, Any]:
+    paths = found.data.samples
     return {
-        "kind": suspect.kind,
-        "words": suspect.words,
-        "p_value": suspect.p_value,
-        "in_data": suspect.in_data,
-        "used": suspect.used,
-        "box": _box(suspect.region),
-        "images": [printable(paths[index].path) for index in suspect.carriers],
-        "hanging": [printable(paths[index].path) for index in suspect.hanging],
+        "kind": finding.kind,
+        "words": finding.words,
+        "p_value": finding.p_value,
+        "in_data": finding.in_data,
+        "used": finding.used,
+        "box": _box(finding.region),
+        "images": [printable(paths[index].path) for index in finding.carriers],
+        "hanging": [printable(paths[index].path) for index in finding.dependent],
     }
 
 
@@ -162,12 +163,12 @@ def _box(region: np.ndarray | None) -> list[float] | None:
 
 
 def _as_text(found: "Audit", output: Path, seconds: float) -> str:
-    material = found.material
+    audited = found.data
     lines = [
-        f"{printable(found.detector.name)} on {printable(found.data.root)}: "
-        f"{counted(len(material.samples), 'image')}, {counted(int(material.alarmed.sum()), 'alarm')}, "
+        f"{printable(found.detector.name)} on {printable(found.data_set.root)}: "
+        f"{counted(len(audited.samples), 'image')}, {counted(int(audited.alarmed.sum()), 'alarm')}, "
         f"{counted(found.clusters.number, 'cluster')} of heatmaps, in {duration(seconds)}",
         f"  {found.headline}",
     ]
-    lines += [f"  {number}. {suspect.words}" for number, suspect in enumerate(found.flagged, start=1)]
+    lines += [f"  {number}. {finding.words}" for number, finding in enumerate(found.flagged, start=1)]
     return "\n".join([*lines, f"open {printable(output)} in a browser"])

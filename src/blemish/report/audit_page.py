@@ -2,7 +2,7 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from blemish.audit import findings
 from blemish.audit.counterfactuals import Change
 from blemish.audit.data import Mask
-from blemish.audit.findings import Suspect
+from blemish.audit.findings import LOCATION_LEVEL, SHARED_LEVEL, Finding
 from blemish.audit.run import Audit
 from blemish.imaging.heatmaps import LEGEND, HeatmapScale, overlay
 from blemish.imaging.outputs import PAGE, check_overwriting
@@ -22,36 +21,37 @@ from blemish.io.files import atomic_write
 from blemish.io.text import printable
 from blemish.report.environment import page_environment
 
-EXAMPLES = 4  # images beside a suspect
-SHEET = 12  # images of a cluster
-MAX_HANGING = 100
+MAX_EXAMPLES = 4  # images beside a finding
+MAX_INSERTED = 2  # images beside it that the cue was inserted into
+MAX_OF_CLUSTER = 12  # images
+MAX_DEPENDENT = 100  # images
 SIDE = 224  # pixels
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image beside a suspect; pictures are data URIs."""
+    """One image beside a finding; pictures are data URIs."""
 
     name: str
     verdict: str
     photograph: str
     heatmap: str
-    changed: str | None
-    after: str | None
+    changed: str | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """A suspect as the page shows it."""
+class Flag:
+    """A flagged finding as the page shows it."""
 
     number: int
-    suspect: Suspect
+    finding: Finding
     examples: list[Example]
-    given: list[Example]
+    inserted: list[Example]
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ClusterSheet:
     """A cluster: what its heatmaps have in common, and the first of them."""
 
     title: str
@@ -63,9 +63,14 @@ class Sheet:
 def write_audit(found: Audit, path: Path) -> None:
     """Writes an audit as one self-contained HTML file.
 
-    Raises BlemishError where it cannot be written, is an input, or its name is not that of a page.
+    Args:
+        found: what `audit` returned.
+        path: the file to write, with the suffix .html or .htm.
+
+    Raises:
+        BlemishError: the file cannot be written, is an input, or has a name that is not that of a page.
     """
-    check_overwriting(path, (sample.path for sample in found.material.samples), kind=PAGE)
+    check_overwriting(path, (sample.path for sample in found.data.samples), kind=PAGE)
     page = page_environment().get_template("audit.html.j2").render(_content(found))
     with atomic_write(path, mode="w") as file:
         file.write(page)
@@ -73,114 +78,99 @@ def write_audit(found: Audit, path: Path) -> None:
 
 def image_name(found: Audit, index: int) -> str:
     """An image's path below the folder."""
-    path = found.material.samples[index].path
-    root = found.data.root
+    path = found.data.samples[index].path
+    root = found.data_set.root
     return printable(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _content(found: Audit) -> dict[str, Any]:
     """What the template refers to by name."""
-    material = found.material
-    flagged = found.flagged
-    unflagged = [suspect for suspect in found.suspects if not suspect.flagged]
+    data, flagged = found.data, found.flagged
     return {
         "found": found,
         "model": printable(found.detector.name),
-        "data": printable(found.data.root.resolve().name),
+        "data": printable(found.data_set.root.resolve().name),
         "date": date.today().isoformat(),
-        "good": int((~material.anomalous).sum()),
-        "bad": int(material.anomalous.sum()),
-        "alarms": int(material.alarmed.sum()),
-        "false_alarms": int((material.alarmed & ~material.anomalous).sum()),
-        "ignored": float(material.ignored.mean()),
-        "flags": [_exhibit(found, suspect, number) for number, suspect in enumerate(flagged, start=1)],
-        "observed": unflagged,
-        "evidence": [(one, _mean_picture(found, one.mean)) for one in found.evidence],
+        "good": int((~data.anomalous).sum()),
+        "bad": int(data.anomalous.sum()),
+        "alarms": int(data.alarmed.sum()),
+        "false_alarms": int((data.alarmed & ~data.anomalous).sum()),
+        "ignored": float(data.ignored.mean()),
+        "flags": [_flag(found, finding, number) for number, finding in enumerate(flagged, start=1)],
+        "observed": [finding for finding in found.findings if not finding.flagged],
+        "evidence": [(group, _mean_picture(found, group.mean)) for group in found.evidence],
         "sheets": _sheets(found),
-        "hanging": [
-            (image_name(found, index), suspect, flagged.index(suspect) + 1)
-            for index, suspect in found.hanging[:MAX_HANGING]
+        "dependent": [
+            (image_name(found, index), flagged.index(finding) + 1) for index, finding in found.dependent[:MAX_DEPENDENT]
         ],
-        "hanging_left_out": max(0, len(found.hanging) - MAX_HANGING),
+        "dependent_left_out": max(0, len(found.dependent) - MAX_DEPENDENT),
         "statistics": _statistics(found),
-        "levels": (findings.SHARED, findings.PLACES),
+        "levels": (SHARED_LEVEL, LOCATION_LEVEL),
         "scale": found.detector.scale,
         "legend": ", ".join(f"rgb({r} {g} {b})" for r, g, b in LEGEND[::15].tolist()),
     }
 
 
-def _exhibit(found: Audit, suspect: Suspect, number: int) -> Exhibit:
-    material = found.material
-    if suspect.taken is None:
-        examples = [_example(found, int(index), suspect.region) for index in suspect.carriers[:EXAMPLES]]
-        return Exhibit(number, suspect, examples, [])
-    change = suspect.taken.change
-    # Those whose alarm vanishes first, then by score: they show what the words say.
-    order = np.lexsort((-change.before, ~np.isin(change.images, change.gone)))
-    examples = [_changed(found, change, int(place), suspect.region) for place in order[:EXAMPLES]]
-    given: list[Example] = []
-    if suspect.given is not None and len(suspect.given.change.new):
-        change = suspect.given.change
-        fresh = np.flatnonzero(np.isin(change.images, change.new) & ~material.anomalous[change.images])
-        given = [_changed(found, change, int(place), suspect.region) for place in fresh[:2]]
-    return Exhibit(number, suspect, examples, given)
+def _flag(found: Audit, finding: Finding, number: int) -> Flag:
+    if finding.removed is None:
+        examples = [_example(found, int(index), finding.region) for index in finding.carriers[:MAX_EXAMPLES]]
+        return Flag(number, finding, examples, [])
+    change = finding.removed.change
+    # Those whose alarm is lost first, then by score: they show what the words say.
+    order = np.lexsort((-change.before, ~np.isin(change.images, change.lost)))
+    examples = [_changed(found, change, int(place), finding.region) for place in order[:MAX_EXAMPLES]]
+    inserted: list[Example] = []
+    if finding.inserted is not None:
+        change = finding.inserted.change
+        good = np.flatnonzero(np.isin(change.images, change.gained) & ~found.data.anomalous[change.images])
+        inserted = [_changed(found, change, int(place), finding.region) for place in good[:MAX_INSERTED]]
+    return Flag(number, finding, examples, inserted)
 
 
 def _example(found: Audit, index: int, region: Mask | None) -> Example:
-    material = found.material
-    verdict = "alarm" if material.alarmed[index] else "no alarm"
+    data = found.data
     return Example(
-        image_name(found, index),
-        verdict,
-        _photograph(material.pixels[index]),
-        _heatmap(found, material.pixels[index], material.maps[index], region),
-        None,
-        None,
+        name=image_name(found, index),
+        verdict="alarm" if data.alarmed[index] else "no alarm",
+        photograph=_photograph(data.pixels[index]),
+        heatmap=_heatmap(found, data.pixels[index], data.maps[index], region),
     )
 
 
 def _changed(found: Audit, change: Change, place: int, region: Mask | None) -> Example:
-    index = int(change.images[place])
-    one = _example(found, index, region)
+    before = _example(found, int(change.images[place]), region)
     after = "alarm" if change.after[place] >= change.threshold else "no alarm"
-    return Example(
-        one.name,
-        f"{one.verdict} → {after}",
-        one.photograph,
-        one.heatmap,
-        _photograph(change.pixels[place]),
-        _heatmap(found, change.pixels[place], change.maps[place], region),
+    return replace(
+        before,
+        verdict=f"{before.verdict} → {after}",
+        changed=_photograph(change.pixels[place]),
+        after=_heatmap(found, change.pixels[place], change.maps[place], region),
     )
 
 
-def _sheets(found: Audit) -> list[Sheet]:
-    material = found.material
+def _sheets(found: Audit) -> list[ClusterSheet]:
+    data = found.data
     sheets = []
     for number in range(found.clusters.number):
         members = found.clustered[found.clusters.labels == number]
-        bad = int(material.anomalous[members].sum())
-        alarmed = int(material.alarmed[members].sum())
+        bad = int(data.anomalous[members].sum())
+        alarmed = int(data.alarmed[members].sum())
         title = (
             f"{len(members)} heatmaps: {bad} of anomalous images, {len(members) - bad} of good ones; {alarmed} alarms"
         )
-        sheets.append(
-            Sheet(
-                title=title,
-                mean=_mean_picture(found, material.maps[members].mean(axis=0)),
-                heatmaps=[
-                    (image_name(found, int(one)), _heatmap(found, material.pixels[one], material.maps[one], None))
-                    for one in members[:SHEET]
-                ],
-                left_out=max(0, len(members) - SHEET),
-            )
-        )
+        heatmaps = [
+            (image_name(found, int(image)), _heatmap(found, data.pixels[image], data.maps[image], None))
+            for image in members[:MAX_OF_CLUSTER]
+        ]
+        mean = _mean_picture(found, data.maps[members].mean(axis=0))
+        sheets.append(ClusterSheet(title, mean, heatmaps, left_out=max(0, len(members) - MAX_OF_CLUSTER)))
     return sheets
 
 
 def _statistics(found: Audit) -> list[tuple[str, list[str]]]:
     """Medians and middle halves of each statistic over good images, anomalous ones and alarms."""
-    material = found.material
-    groups = (~material.anomalous, material.anomalous, material.alarmed)
+    data = found.data
+    groups = (~data.anomalous, data.anomalous, data.alarmed)
     rows = []
     for name, values in found.statistics.items():
         cells = []
@@ -198,12 +188,12 @@ def _mean_picture(found: Audit, mean: npt.NDArray[np.float32] | None) -> str:
     """A mean map over the mean good image, coloured from its own lowest to its own highest value."""
     if mean is None:
         return ""
-    material = found.material
-    ground = material.pixels[~material.anomalous].mean(axis=0).round().astype(np.uint8)
+    data = found.data
+    ground = data.pixels[~data.anomalous].mean(axis=0).round().astype(np.uint8)
     low, high = float(np.median(mean)), float(mean.max())
     span = max(high - low, 1e-9)
     scale = HeatmapScale(low=low, threshold=low + 0.5 * span, high=high + 0.01 * span)
-    picture = overlay(Image.fromarray(ground), mean, scale, regions=[], mask=found.interest, colour_bar=False)
+    picture = overlay(Image.fromarray(ground), mean, scale, regions=[], mask=found.roi, colour_bar=False)
     return _jpeg(picture)
 
 
