@@ -132,7 +132,7 @@ class TestCommand:
 class Brightest:
     """A detector whose map is the brightness of each pixel."""
 
-    def run(self, pixels):
+    def forward(self, pixels):
         maps = pixels.mean(axis=3, dtype=np.float32)
         return maps, maps.max(axis=(1, 2)), np.ones(len(pixels), np.float32)
 
