@@ -11,7 +11,7 @@ from pathlib import Path
 
 from blemish.datasets.layouts import read_data_set
 from blemish.errors import BlemishError
-from blemish.faithfulness.study import OURS, Figures, study
+from blemish.faithfulness.study import MODEL_MAP, HeatmapFigures, study
 from blemish.model.detector import Detector
 
 COLUMNS = {
@@ -41,13 +41,14 @@ def main() -> None:
             found = study(model, detector, read_data_set(folder), images=options.images, seed=options.seed)
         except BlemishError as fault:
             parser.error(str(fault))
-        for name, one in found.methods.items():
-            print(f"| {folder.name} | {'the map itself' if name == OURS else name} | {cells(one)} |", flush=True)
+        for name, figures in found.methods.items():
+            label = "the map itself" if name == MODEL_MAP else name
+            print(f"| {folder.name} | {label} | {cells(figures)} |", flush=True)
 
 
-def cells(one: Figures) -> str:
-    values = [getattr(one, name) for name in COLUMNS.values()]
-    return " | ".join(["–" if value is None else f"{value:.3f}" for value in values] + [f"{one.milliseconds:.0f}"])
+def cells(figures: HeatmapFigures) -> str:
+    values = [getattr(figures, name) for name in COLUMNS.values()]
+    return " | ".join(["–" if value is None else f"{value:.3f}" for value in values] + [f"{figures.milliseconds:.0f}"])
 
 
 if __name__ == "__main__":

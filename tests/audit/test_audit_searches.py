@@ -79,7 +79,7 @@ class TestPlaces:
         assert first.p_value < 0.01
         assert set(range(14)) <= set(first.members.tolist())
         assert first.region[52, 10]
-        assert first.area < 0.05
+        assert first.region.mean() < 0.05
 
     def test_what_is_taken_out_is_not_found_again(self):
         centres = np.concatenate(

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from blemish.datasets.layouts import read_data_set
 from blemish.errors import BlemishError
-from blemish.faithfulness.inpainting import Nominal, heal, inpaint
+from blemish.faithfulness.inpainting import NormalImages, inpaint, inpaint_from_surroundings
 from blemish.faithfulness.measures import (
     deletion_auc,
     insertion_auc,
@@ -71,7 +71,7 @@ def test_a_map_that_marks_what_the_score_hangs_on_is_the_more_faithful() -> None
         return 1 + (200 - images.astype(np.float32)).sum((1, 2, 3))
 
     right, wrong = mask.astype(np.float32), np.roll(mask, 25, axis=0).astype(np.float32)
-    for remove in (lambda image, marked: inpaint(image, fill, marked), heal):
+    for remove in (lambda image, marked: inpaint(image, fill, marked), inpaint_from_surroundings):
         assert deletion_auc(score, pixels, remove, right) < deletion_auc(score, pixels, remove, wrong) - 0.01
     assert insertion_auc(score, pixels, fill, right) > insertion_auc(score, pixels, fill, wrong) + 0.01
 
@@ -106,30 +106,27 @@ def test_a_map_that_moves_along_has_shift_correlation_one_and_one_that_stays_doe
     np.testing.assert_array_equal(shift(pixels, (2, -3))[2:, :-3], pixels[:-2, 3:])
 
 
-def test_inpainting_is_exact_far_from_the_edge_and_healing_takes_the_surroundings() -> None:
+def test_inpainting_is_exact_far_from_the_edge_and_from_surroundings_takes_the_surroundings() -> None:
     pixels, fill = noise(0), noise(1)
     nothing, everything = np.zeros((SIDE, SIDE), bool), np.ones((SIDE, SIDE), bool)
     np.testing.assert_array_equal(inpaint(pixels, fill, nothing), pixels)
     np.testing.assert_array_equal(inpaint(pixels, fill, everything), fill)
-    np.testing.assert_array_equal(heal(pixels, everything), pixels)
+    np.testing.assert_array_equal(inpaint_from_surroundings(pixels, everything), pixels)
     ramp = np.repeat(np.linspace(60, 180, SIDE)[None, :, None], SIDE, axis=0).repeat(3, axis=2)
     spoiled = np.where(square()[..., None], 0, ramp).astype(np.uint8)
-    middle = heal(spoiled, square())[25:31, 35:41].astype(float)
+    middle = inpaint_from_surroundings(spoiled, square())[25:31, 35:41].astype(float)
     assert abs(middle - ramp[25:31, 35:41]).max() < 30  # a tenth of the black is left, see `inpaint`
 
 
-def test_the_mean_and_the_nearest_of_good_images(tmp_path: Path) -> None:
+def test_the_mean_of_good_images(tmp_path: Path) -> None:
     paths = [save_image(tmp_path / f"{number}.png", noise(number)) for number in range(5)]
     (tmp_path / "broken.png").write_bytes(b"no image")
-    nominal = Nominal([*paths, tmp_path / "broken.png"], (SIDE, SIDE))
+    nominal = NormalImages([*paths, tmp_path / "broken.png"], (SIDE, SIDE))
     literal = np.stack([noise(number) for number in range(5)]).astype(float).mean(0)
     np.testing.assert_array_equal(nominal.mean, np.round(literal))
     assert (nominal.images, len(nominal.failed)) == (5, 1)
-    close = noise(3).copy()
-    close[:8] = 0
-    np.testing.assert_array_equal(nominal.nearest(close), noise(3))
     with pytest.raises(BlemishError, match="no good image"):
-        Nominal([tmp_path / "broken.png"], (SIDE, SIDE))
+        NormalImages([tmp_path / "broken.png"], (SIDE, SIDE))
 
 
 # References
@@ -182,10 +179,10 @@ def test_the_differentiable_module_scores_as_the_file(torch_model: Callable, tin
 
 
 def test_references_are_those_of_the_formulas(torch_model: Callable, tiny_model: Path) -> None:
-    from blemish.faithfulness.attribution import STEPS, references
+    from blemish.faithfulness.attribution import STEPS, attribution_methods
 
     detector = Detector.load(tiny_model)
-    explainers = references(tiny_model, detector)
+    explainers = attribution_methods(tiny_model, detector)
     pixels, fill = stained(2), noise(50)
 
     def gradient_at(image: np.ndarray) -> np.ndarray:

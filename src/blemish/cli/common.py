@@ -156,7 +156,7 @@ faithfulness_option = click.option(
     "--faithfulness",
     type=click.IntRange(1),
     metavar="N",
-    help="Also measure on N defective images whether heatmaps show what the score hangs on (seconds an image).",
+    help="Also measure on N defective images whether heatmaps show what the score depends on (seconds an image).",
 )
 model_rate_option = false_alarm_rate_option(default=None, note="default: the model's own")
 

@@ -26,7 +26,7 @@ from blemish.evaluation.confidence import intervals
 from blemish.evaluation.figures import defect_columns, text_lines
 from blemish.evaluation.results import Evaluation
 from blemish.evaluation.run import evaluate
-from blemish.faithfulness.study import OURS, Figures, Study, study
+from blemish.faithfulness.study import MODEL_MAP, HeatmapFigures, Study, study
 from blemish.io.text import counted, figure, percent, printable
 from blemish.model.detector import Detector
 from blemish.model.records import save_record
@@ -118,13 +118,15 @@ def run_study(model: Path, data: DataChoice, *, images: int, seed: int, ignore: 
 
 def study_as_text(studied: Study) -> str:
     """The table of heatmaps and measures."""
-    columns = ("pixel AUROC", "mass inside", "pointing", "deletion", "healed", "insertion", "shift", "ms")
-    names = {name: "this model's" if name == OURS else name for name in studied.methods}
+    columns = ("pixel AUROC", "mass inside", "pointing", "deletion", "inpainted", "insertion", "shift", "ms")
+    names = {name: "this model's" if name == MODEL_MAP else name for name in studied.methods}
     width = max(map(len, names.values()))
 
-    def row(name: str, one: Figures) -> str:
-        values = (one.pixel_auroc, one.mass_inside, one.pointing, one.deletion, one.deletion_healed, one.insertion)
-        cells = [figure(value) for value in values] + [f"{one.shift:.2f}", f"{one.milliseconds:.0f}"]
+    def row(name: str, figures: HeatmapFigures) -> str:
+        on_masks = (figures.pixel_auroc, figures.mass_inside, figures.pointing)
+        on_scores = (figures.deletion, figures.deletion_healed, figures.insertion)
+        cells = [figure(value) for value in (*on_masks, *on_scores)]
+        cells += [f"{figures.shift:.2f}", f"{figures.milliseconds:.0f}"]
         aligned = (f"{cell:>{len(column)}}" for cell, column in zip(cells, columns, strict=True))
         return f"  {name:<{width}}  {'  '.join(aligned)}"
 
@@ -132,8 +134,8 @@ def study_as_text(studied: Study) -> str:
     return "\n".join(
         [
             f"  {'heatmap':<{width}}  {'  '.join(columns)}",
-            *(row(names[name], one) for name, one in studied.methods.items()),
-            f"  on {on}; better are low deletion, healed and ms, and high values of all else",
+            *(row(names[name], figures) for name, figures in studied.methods.items()),
+            f"  on {on}; better are low deletion, inpainted and ms, and high values of all else",
         ]
     )
 

@@ -1,5 +1,5 @@
-"""Does the heatmap show what the score hangs on? Measured, beside heatmaps of the same score made in other ways.
+"""Does the heatmap show what the score depends on? Measured beside attribution methods for the same score.
 
-`measures` and `inpainting` say what is measured, `study` measures it on images, `references` makes the other heatmaps
-(it needs torch and Captum; nothing else here does).
+`measures` and `inpainting` say what is measured, `study` measures it on images. `attribution` and `differentiable` make
+the other heatmaps; they need torch and Captum, and nothing else here does.
 """

@@ -1,4 +1,4 @@
-"""Heatmaps of a detector's score by other methods, through Captum: what FCDD's own map is compared with."""
+"""Heatmaps of a detector's score by attribution methods of Captum, for comparison with FCDD's own map."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ from torch import Tensor
 
 from blemish.faithfulness.differentiable import differentiable
 from blemish.faithfulness.inpainting import Pixels
-from blemish.faithfulness.measures import Map
-from blemish.faithfulness.study import Explainer
+from blemish.faithfulness.measures import Explainer, Map
 from blemish.model.detector import Detector
 
-SIGMA = 5.0  # pixels: the references are smoothed as our upsampling does, or scattered pixels would count against them
+# Pixels: attributions are smoothed as the detector's upsampling does, or scattered pixels would count against them.
+SIGMA = 5.0
 STEPS = 32
 WINDOWS = 8  # the occluding window is an eighth of the image, moved by half of itself
 
 
-def references(model: Path, detector: Detector) -> dict[str, Explainer]:
+def attribution_methods(model: Path, detector: Detector) -> dict[str, Explainer]:
     """The methods by name; each takes an image and a nominal fill, uint8 (H, W, 3), to a map (H, W).
 
     gradient

@@ -16,11 +16,11 @@ from blemish.imaging.types import Size
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) at network size
 BLEND = 8.0  # pixels; a hard edge is an anomaly itself
-NEAR = 0.05  # share of the weight on unmarked pixels from which on they are near enough
-THUMBNAIL = 4  # nearness is measured on every fourth pixel: it is about pose and light, not texture
+MIN_WEIGHT = 0.05  # on unmarked pixels, from which on they are near enough
+STEP = 4  # surroundings are spread on every fourth pixel: they have no texture
 
 
-class Nominal:
+class NormalImages:
     """Good images to fill in from.
 
     Args:
@@ -38,30 +38,19 @@ class Nominal:
     """
 
     def __init__(self, paths: Sequence[Path], size: Size, reading: Reading | None = None) -> None:
-        self._size, self._reading = size, reading
-        self._paths: list[Path] = []
+        self.images = 0
         self.failed: list[tuple[str, str]] = []
         total = np.zeros((*size, 3))
-        thumbnails = []
         for path in paths:
             try:
-                pixels, _ = load(path, size, reading)
+                total += load(path, size, reading)[0]
             except ImageError as error:
                 self.failed.append((str(path), str(error)))
-                continue
-            self._paths.append(path)
-            thumbnails.append(_thumbnail(pixels))
-            total += pixels
-        if not self._paths:
+            else:
+                self.images += 1
+        if not self.images:
             raise BlemishError("no good image to fill in from: give a folder with train/good/ or test/good/")
-        self._thumbnails = np.stack(thumbnails)  # (M, D)
-        self.images = len(self._paths)
         self.mean: Pixels = np.round(total / self.images).astype(np.uint8)
-
-    def nearest(self, pixels: Pixels) -> Pixels:
-        """The good image (H, W, 3) with the least squared difference from `pixels`."""
-        distances = [((one - _thumbnail(pixels)) ** 2).sum() for one in self._thumbnails]
-        return load(self._paths[int(np.argmin(distances))], self._size, self._reading)[0]
 
 
 def inpaint(pixels: Pixels, fill: Pixels, marked: npt.NDArray[np.bool_]) -> Pixels:
@@ -75,26 +64,22 @@ def inpaint(pixels: Pixels, fill: Pixels, marked: npt.NDArray[np.bool_]) -> Pixe
     return blended
 
 
-def heal(pixels: Pixels, marked: npt.NDArray[np.bool_]) -> Pixels:
+def inpaint_from_surroundings(pixels: Pixels, marked: npt.NDArray[np.bool_]) -> Pixels:
     """`pixels` with their surroundings spread into `marked` (H, W): what a part looks like whose place is not fixed.
 
     On every fourth pixel, a mean of unmarked ones weighted by Gaussians of 4 px; of 16 or 64 px where none is as near.
     """
     height, width = marked.shape
-    small = pixels[::THUMBNAIL, ::THUMBNAIL].astype(np.float32)
-    known = (~marked[::THUMBNAIL, ::THUMBNAIL]).astype(np.float32)[..., None]
+    small = pixels[::STEP, ::STEP].astype(np.float32)
+    known = (~marked[::STEP, ::STEP]).astype(np.float32)[..., None]
     if not known.any():
         return pixels
     spread = np.zeros_like(small)
     for sigma in (16.0, 4.0, 1.0):  # of small pixels, the widest first: nearer ones overrule it
         weight = gaussian_filter(known, (sigma, sigma, 0), mode="nearest")
         mean = gaussian_filter(small * known, (sigma, sigma, 0), mode="nearest") / np.maximum(weight, 1e-6)
-        spread = np.where(weight > NEAR, mean, spread)
+        spread = np.where(weight > MIN_WEIGHT, mean, spread)
     bands = [
         Image.fromarray(band).resize((width, height), Image.Resampling.BILINEAR) for band in spread.transpose(2, 0, 1)
     ]
     return inpaint(pixels, np.stack([np.asarray(band) for band in bands], axis=-1).round().astype(np.uint8), marked)
-
-
-def _thumbnail(pixels: Pixels) -> npt.NDArray[np.float32]:
-    return pixels[::THUMBNAIL, ::THUMBNAIL].astype(np.float32).ravel()

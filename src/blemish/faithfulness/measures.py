@@ -1,4 +1,4 @@
-"""What is measured of one heatmap, whatever made it: a map of one number a pixel, higher where it marks more."""
+"""Measures of one heatmap, whatever made it: a number for each pixel, higher where it marks more."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,6 +13,8 @@ Mask = npt.NDArray[np.bool_]  # (H, W)
 Scoring = Callable[[Pixels], npt.NDArray[np.float32]]  # uint8 (N, H, W, 3) to scores (N,)
 Removing = Callable[[Pixels, Mask], Pixels]
 Explaining = Callable[[Pixels], Map]
+Explainer = Callable[[Pixels, Pixels], Map]
+"""An attribution method: an image and what a nominal one would show, uint8 (H, W, 3), to a heatmap (H, W)."""
 
 # Defects cover about one pixel in a hundred. Beyond, as for photographs of objects, the area would tell what becomes of
 # an image whose ground is patched: to an anomaly detector the patches are what is anomalous.
@@ -106,7 +108,7 @@ def _aligned(before: Map, after: Map, by: tuple[int, int]) -> tuple[Map, Map]:
     return kept, moved
 
 
-def _correlation(one: Map, other: Map) -> float:
-    if one.min() == one.max() or other.min() == other.max():
+def _correlation(before: Map, after: Map) -> float:
+    if before.min() == before.max() or after.min() == after.max():
         return 0.0
-    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+    return float(np.corrcoef(before.ravel(), after.ravel())[0, 1])

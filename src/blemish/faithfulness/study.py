@@ -14,8 +14,9 @@ from blemish.datasets.layouts import DataSet, Sample
 from blemish.datasets.sampling import evenly, every_nth
 from blemish.errors import BlemishError
 from blemish.evaluation.metrics import PixelMetrics
-from blemish.faithfulness.inpainting import Nominal, Pixels, heal, inpaint
+from blemish.faithfulness.inpainting import NormalImages, Pixels, inpaint, inpaint_from_surroundings
 from blemish.faithfulness.measures import (
+    Explainer,
     Map,
     Mask,
     deletion_auc,
@@ -31,16 +32,15 @@ from blemish.imaging.resizing import resize_mask
 from blemish.model.detector import Detector
 from blemish.process.progress import Progress, no_progress
 
-OURS = "blemish"
-Explainer = Callable[[Pixels, Pixels], Map]  # an image and what a nominal one would show, (H, W, 3), to a map (H, W)
-MAX_TO_FILL = 250  # good images whose mean fills in
-GOOD = 4  # good images that say which level of a heatmap is nominal
-MAX_MOVED = 6  # images of which maps are made twice more
-NOMINAL = 0.95  # of their pixels lie below it
+MODEL_MAP = "blemish"  # the name of the model's own map among the methods
+MAX_FILL_IMAGES = 250  # good images whose mean fills in
+LEVEL_IMAGES = 4  # good images that decide which level of a heatmap is nominal:
+LEVEL_QUANTILE = 0.95  # of their pixels lie below it
+MAX_SHIFTED = 6  # images of which maps are made twice more
 
 
 @dataclass(frozen=True)
-class Figures:
+class HeatmapFigures:
     """Means over images of what `blemish.faithfulness.measures` says of one kind of heatmap.
 
     Attributes:
@@ -68,7 +68,7 @@ class Study:
     """What was found.
 
     Attributes:
-        images: number of anomalous images looked at.
+        images: number of anomalous images.
         masks: number of those with a mask.
         filled_from: number of good images whose mean was filled in.
         methods: figures by the name of the heatmap; the model's own is called "blemish".
@@ -77,7 +77,7 @@ class Study:
     images: int
     masks: int
     filled_from: int
-    methods: dict[str, Figures]
+    methods: dict[str, HeatmapFigures]
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -99,7 +99,7 @@ def study(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Study:
-    """Measures the model's heatmaps beside gradient, integrated gradients and occlusion of the same score.
+    """Measures the model's heatmaps and those of gradient, integrated gradients and occlusion of the same score.
 
     Args:
         model: the model file.
@@ -109,12 +109,15 @@ def study(
         seed: decides which.
         progress: called with the stage "faithfulness", the heatmaps studied and all there are.
 
+    Returns:
+        The figures of each kind of heatmap.
+
     Raises:
         BlemishError: a package is missing, the graph has no gradient, the data hold no good or no anomalous image, or
             an image or mask cannot be read.
     """
     try:
-        from blemish.faithfulness.attribution import references
+        from blemish.faithfulness.attribution import attribution_methods
     except ImportError as error:
         raise BlemishError('--faithfulness needs more packages: pip install "blemish[explain]"') from error
     if detector.ignore_mask is not None:
@@ -123,12 +126,12 @@ def study(
     size = detector.metadata.size
     reading = detector.reading
     subjects = [_subject(sample, size, reading) for sample in _drawn(data.test, images, np.random.default_rng(seed))]
-    good = [one.path for one in (*data.train, *data.test) if not one.anomalous]
-    fill = Nominal(every_nth(good, MAX_TO_FILL), size, reading)
-    others = [one.path for one in data.test if not one.anomalous] or good
-    nominal = [load(path, size, reading)[0] for path in evenly(others, GOOD)]
-    explainers: dict[str, Explainer] = {OURS: lambda pixels, _: detector.forward(pixels[None])[0][0]}
-    explainers |= references(model, detector)
+    good = [sample.path for sample in (*data.train, *data.test) if not sample.anomalous]
+    fill = NormalImages(every_nth(good, MAX_FILL_IMAGES), size, reading)
+    unseen = [sample.path for sample in data.test if not sample.anomalous] or good
+    nominal = [load(path, size, reading)[0] for path in evenly(unseen, LEVEL_IMAGES)]
+    explainers: dict[str, Explainer] = {MODEL_MAP: lambda pixels, _: detector.forward(pixels[None])[0][0]}
+    explainers |= attribution_methods(model, detector)
     steps, done, methods = len(explainers) * len(subjects), 0, {}
 
     def step() -> None:
@@ -138,7 +141,7 @@ def study(
 
     for name, explain in explainers.items():
         methods[name] = _figures(detector, partial(_explain, explain, fill.mean), subjects, nominal, fill.mean, step)
-    masks = sum(one.mask is not None for one in subjects)
+    masks = sum(subject.mask is not None for subject in subjects)
     return Study(images=len(subjects), masks=masks, filled_from=fill.images, methods=methods)
 
 
@@ -153,43 +156,43 @@ def _figures(
     nominal: Sequence[Pixels],
     fill: Pixels,
     step: Callable[[], None],
-) -> Figures:
-    def score(some: Pixels) -> np.ndarray:
-        return detector.forward(some)[1]
+) -> HeatmapFigures:
+    def score(batch: Pixels) -> np.ndarray:
+        return detector.forward(batch)[1]
 
-    level = float(np.quantile([explain(pixels) for pixels in nominal], NOMINAL))
+    level = float(np.quantile([explain(pixels) for pixels in nominal], LEVEL_QUANTILE))
     rows, on_masks = [], []
-    moved: list[float] = []
+    shifts: list[float] = []
     seconds: list[float] = []
     with PixelMetrics() as metrics:
-        for one in subjects:
+        for subject in subjects:
             started = time.perf_counter()
-            heatmap = explain(one.pixels)
+            heatmap = explain(subject.pixels)
             seconds.append(time.perf_counter() - started)
             rows.append(
                 (
-                    deletion_auc(score, one.pixels, lambda pixels, marked: inpaint(pixels, fill, marked), heatmap),
-                    deletion_auc(score, one.pixels, heal, heatmap),
-                    insertion_auc(score, one.pixels, fill, heatmap),
+                    deletion_auc(score, subject.pixels, lambda pixels, marked: inpaint(pixels, fill, marked), heatmap),
+                    deletion_auc(score, subject.pixels, inpaint_from_surroundings, heatmap),
+                    insertion_auc(score, subject.pixels, fill, heatmap),
                 )
             )
-            if len(moved) < MAX_MOVED:
-                moved.append(shift_correlation(explain, one.pixels, heatmap))
-            if one.mask is not None:
-                metrics.update(heatmap, one.mask)
-                on_masks.append((mass_inside(heatmap, one.mask, level=level), pointing_game(heatmap, one.mask)))
+            if len(shifts) < MAX_SHIFTED:
+                shifts.append(shift_correlation(explain, subject.pixels, heatmap))
+            if subject.mask is not None:
+                metrics.update(heatmap, subject.mask)
+                on_masks.append((mass_inside(heatmap, subject.mask, level=level), pointing_game(heatmap, subject.mask)))
             step()
         pixel_auroc = metrics.compute().auroc if on_masks else None
     deletion, healed, insertion = np.mean(rows, axis=0).tolist()
     mass, pointing = np.mean(on_masks, axis=0).tolist() if on_masks else (None, None)
-    return Figures(
+    return HeatmapFigures(
         deletion=deletion,
         deletion_healed=healed,
         insertion=insertion,
         pixel_auroc=pixel_auroc,
         mass_inside=mass,
         pointing=pointing,
-        shift=float(np.mean(moved)),
+        shift=float(np.mean(shifts)),
         milliseconds=1000 * statistics.median(seconds),
     )
 
