@@ -39,11 +39,14 @@ from blemish.imaging.images import load
 from blemish.model.backends import Graph, open_graph
 from blemish.model.metadata import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
+from blemish.networks.build import build_detector, build_normal_model
 from blemish.networks.defect_branch import DefectBranch
-from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
-from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
-from blemish.networks.head import Head
+from blemish.networks.detector import CalibratedNetwork
+from blemish.networks.extractor import load_extractor
+from blemish.networks.feature_pyramid import FeaturePyramid
+from blemish.networks.head import BackgroundWeight
 from blemish.networks.timm_cnn import DEFAULT_BACKBONE, TimmCNN
+from blemish.training.config import TrainConfig
 from blemish.training.onnx_export import OPSET, to_onnx, with_fixed_padding
 
 BATCH = 8
@@ -61,7 +64,7 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = TimmCNN(strides=STRIDES)
+        self.backbone = TimmCNN()
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Maps (N, H, W) and twice the scores (N,) of uint8 pixels (N, H, W, 3)."""
@@ -98,19 +101,22 @@ def detector_model(
     One that turns parts upright has them on a quarter of the upright picture.
     """
     torch.manual_seed(0)
-    trunk = TimmCNN(backbone, strides=STRIDES, pretrained=backbone == DEFAULT_BACKBONE)
-    features = FeaturePyramid(trunk, size=size).eval()
-    rows, _ = features.field.grid
-    part = torch.ones(features.field.grid, dtype=torch.bool)
-    part[rows // 4 :] = not upright
-    head = Head(features, part=part)
-    for level in head.levels:
+    pyramid = FeaturePyramid(load_extractor(backbone, pretrained=backbone == DEFAULT_BACKBONE), size=size).eval()
+    rows, _ = pyramid.field.grid
+    foreground = torch.ones(pyramid.field.grid, dtype=torch.bool)
+    foreground[rows // 4 :] = not upright
+    model = build_normal_model("gaussian", pyramid, TrainConfig())
+    for level in model.gaussians:
         for numbers in (level.mean, level.whitening):
             numbers.normal_()
-    head.defect_branch = DefectBranch(features) if labels else None
     template = torch.rand(DIRECTIONS, CIRCLES)
-    alignment = Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None
-    network = DetectorNetwork(features, head, alignment=alignment).eval()
+    network = build_detector(
+        pyramid,
+        model,
+        background=BackgroundWeight(foreground),
+        defect_branch=DefectBranch(pyramid) if labels else None,
+        alignment=Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None,
+    )
     return to_onnx(CalibratedNetwork(network, CALIBRATION), size)
 
 

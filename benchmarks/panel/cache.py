@@ -88,7 +88,7 @@ def _save(images: npt.NDArray[np.uint8], folder: Path, side: str) -> None:
 
 
 def _maps(images: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.float16]]:
-    backbone = TimmCNN(strides=STRIDES).folded().eval()
+    backbone = TimmCNN(strides=STRIDES).prepared((SIZE, SIZE)).eval()
     batches = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):

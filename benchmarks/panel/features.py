@@ -24,7 +24,7 @@ class Features:
     """EfficientNet-Lite0 at strides 4, 8 and 16 on the grid of stride 8, averaged twice over 3 x 3 cells."""
 
     def __init__(self) -> None:
-        self.backbone = TimmCNN(strides=STRIDES).folded().eval()
+        self.backbone = TimmCNN(strides=STRIDES).prepared((SIZE, SIZE)).eval()
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """Features (N, 176, h, w) of pixels (N, H, W, 3)."""

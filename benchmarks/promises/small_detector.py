@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from blemish.conformal.cross import CrossCalibration
 from blemish.imaging.images import read_image
 from blemish.imaging.resizing import to_network_size
-from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
+from blemish.networks.extractor import STRIDES
+from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.timm_cnn import TimmCNN
 from promises.material import Material
 from promises.tables import header, plus_minus, row, small
@@ -24,14 +25,14 @@ IMAGES, FOLDS = 40, (4, 10, 40)  # of cross-conformal
 
 def features(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
     """Frozen features of stride 16 averaged to 4 x 4 cells, in 24 random directions: (N, 16, 24)."""
-    maps = FeaturePyramid(TimmCNN(strides=STRIDES), size=size).eval()
-    channels = maps.backbone.channels[STRIDES.index(16)]
+    pyramid = FeaturePyramid(TimmCNN(), size=size).eval()
+    channels = pyramid.channels[STRIDES.index(16)]
     directions = torch.randn(channels, 24, generator=torch.Generator().manual_seed(0)) / channels**0.5
     rows = []
     with torch.inference_mode():
         for path in paths:
             pixels = torch.from_numpy(to_network_size(read_image(path), size))[None]
-            found = maps(pixels)[STRIDES.index(16)]
+            found = pyramid(pixels)[STRIDES.index(16)]
             rows.append(F.adaptive_avg_pool2d(found, 4).flatten(2).mT @ directions)
     return torch.cat(rows).numpy()
 

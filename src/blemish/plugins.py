@@ -61,8 +61,20 @@ class Registry(Mapping[str, str]):
         return self._builtin | {name: value for name, value in others.items() if name not in self._builtin}
 
 
-METHODS = Registry("blemish.methods", noun="method", builtin={})
-EXTRACTORS = Registry("blemish.extractors", noun="feature extractor", builtin={})
+METHODS = Registry(
+    "blemish.methods",
+    noun="method",
+    builtin={
+        "gaussian": "blemish.methods.gaussian:MultiscaleGaussian",
+    },
+)
+EXTRACTORS = Registry(
+    "blemish.extractors",
+    noun="feature extractor",
+    builtin={
+        "timm-cnn": "blemish.networks.timm_cnn:TimmCNN",
+    },
+)
 SYNTHETIC = Registry(
     "blemish.synthetic",
     noun="synthetic anomaly",

@@ -14,10 +14,12 @@ from sklearn.neighbors import NearestNeighbors
 import blemish
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation.run import evaluate
-from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
-from blemish.networks.head import Head
+from blemish.networks.build import build_normal_model
+from blemish.networks.extractor import STRIDES
+from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.timm_cnn import TimmCNN
-from blemish.training.steps.gaussian_estimation import fit_head, fit_projections
+from blemish.training.config import TrainConfig
+from blemish.training.feature_extraction import MapsInMemory
 from helpers.images import noise, save_image, stained
 from helpers.scripts import load_script
 
@@ -363,13 +365,12 @@ def test_a_variant_on_cached_features_is_the_peer_of_its_name(parts: Path, tmp_p
 @torch.inference_mode()
 def test_the_default_variant_is_the_detector(parts: Path, tmp_path: Path, small):
     found = load_script("panel.cache").cached(parts, tmp_path / "cache")
-    levels = FeaturePyramid(TimmCNN(strides=STRIDES), size=(64, 64)).eval()
-    head = Head(levels).eval()
+    pyramid = FeaturePyramid(TimmCNN(), size=(64, 64)).eval()
+    model = build_normal_model("gaussian", pyramid, TrainConfig())
     train, test = ([side(stride) for stride in STRIDES] for side in (found.train, found.test))
-    fit_projections(levels, [train])
-    fit_head(head, [levels.to_levels(train)])
+    model.fit(MapsInMemory([train]))
     _, maps = load_script("panel.rules").Rule()._joined(found, tuple(range(len(train[0]))))
-    torch.testing.assert_close(maps, head.distance(levels.to_levels(test)), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(maps, model(test), rtol=0.02, atol=0.02)
 
 
 def test_the_ablation_compares_with_its_first_variant():

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.spatial.distance import mahalanobis
-from torch import nn
 
-from blemish.networks.feature_pyramid import Level, Projection
-from blemish.networks.gaussian import PositionGaussians
-from blemish.networks.head import Head
+from blemish.methods.gaussian import Levels, MultiscaleGaussian
+from blemish.methods.position_gaussians import PositionGaussians
 from blemish.networks.receptive_field import AxisField, ReceptiveField
+from blemish.training.config import GaussianConfig, TrainConfig
 
 N, GRID, CHANNELS = 23, (4, 6), (5, 3)  # images, cells, channels of two levels
 
@@ -33,11 +32,12 @@ def literal_distances(gaussians: PositionGaussians, features: np.ndarray, *, rea
     return result / float(gaussians.unit)
 
 
-def new_head() -> Head:
-    """Two levels on one grid."""
+def new_model(*, out_of_fold_images: int = 500) -> MultiscaleGaussian:
+    """Two levels on one grid, each a map as it is."""
     field = ReceptiveField(*(AxisField(cells, stride=8, extent=8) for cells in GRID))
-    features: Any = SimpleNamespace(levels=[Level(channels, field) for channels in CHANNELS], field=field)
-    return Head(features).eval()
+    pyramid: Any = SimpleNamespace(channels=CHANNELS, fields=[field, field], field=field)
+    constants = GaussianConfig(fine_pooling=1, out_of_fold_images=out_of_fold_images)
+    return MultiscaleGaussian(pyramid, TrainConfig(gaussian=constants)).eval()
 
 
 def levels_of(images: int, *, seed: int = 0, offset: float = 40.0) -> list[torch.Tensor]:
@@ -62,5 +62,8 @@ def maps_of(images: int) -> list[torch.Tensor]:
     return [torch.randn(images, 2, 6, 8, generator=generator), 70 + torch.einsum("dc,nchw->ndhw", mixing, values)]
 
 
-def new_projections() -> Any:
-    return SimpleNamespace(projections=nn.ModuleList([nn.Identity(), Projection(6, 3)]))
+def new_levels(components: int = 3) -> Levels:
+    """Levels of the maps of `maps_of`, of which the second is projected."""
+    fields = [ReceptiveField(*(AxisField(n // s, stride=8 * s, extent=8 * s) for n in (6, 8))) for s in (1, 2)]
+    pyramid: Any = SimpleNamespace(channels=(2, 6), fields=fields, field=fields[0])
+    return Levels(pyramid, GaussianConfig(components=components))

@@ -10,17 +10,17 @@ from torch import nn
 
 from blemish.networks.defect_branch import DefectBranch, Dilated, Standardised
 from helpers.images import noise
-from helpers.small_networks import random_branch, random_features
+from helpers.small_networks import random_branch, random_pyramid
 
 SIZE = (64, 96)
 
 
 def seen_by(backbone: str) -> tuple[DefectBranch, list[torch.Tensor], torch.Tensor]:
     """A network, the backbone's maps of two images, and what it sees of them."""
-    features = random_features(SIZE, backbone=backbone)
-    branch = DefectBranch(features, hidden=8).eval()
+    pyramid = random_pyramid(SIZE, backbone=backbone)
+    branch = DefectBranch(pyramid, hidden=8).eval()
     with torch.inference_mode():
-        maps = features(torch.from_numpy(np.stack([noise(seed, size=SIZE) for seed in range(2)])))
+        maps = pyramid(torch.from_numpy(np.stack([noise(seed, size=SIZE) for seed in range(2)])))
         return branch, maps, branch.inputs(maps)
 
 
@@ -57,11 +57,11 @@ def test_inputs_are_standardised_as_scikit_learn_does() -> None:
 
 
 def test_it_stands_above_the_usual_logit_in_units_of_the_spread() -> None:
-    features = random_features(SIZE)
+    pyramid = random_pyramid(SIZE)
     with torch.inference_mode():
-        maps = features(torch.from_numpy(np.stack([noise(seed, size=SIZE) for seed in range(4)])))
-        branch = random_branch(features, maps, unit=0.25)
-        logits_in_units, logits = branch.standardized_logits(maps), branch(branch.inputs(maps))
+        maps = pyramid(torch.from_numpy(np.stack([noise(seed, size=SIZE) for seed in range(4)])))
+        branch = random_branch(pyramid, maps, unit=0.25)
+        logits_in_units, logits = branch.standardized_logits(maps), branch.classifier(branch.inputs(maps))
     assert logits_in_units.shape == (4, 8, 12)
     assert float(logits_in_units.median()) == pytest.approx(0, abs=1e-4)
     assert float(logits_in_units.std()) == pytest.approx(4, rel=1e-3)

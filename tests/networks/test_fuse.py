@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from blemish.networks.fuse import folded
+from blemish.networks.fuse import fused
 
 PIXELS = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
@@ -42,7 +42,7 @@ def norms(network: nn.Module) -> int:
 def test_a_folded_network_computes_the_same(name: str, left: int) -> None:
     network = with_statistics(timm.create_model(name, features_only=True))
     had = norms(network)
-    lean = folded(network)
+    lean = fused(network)
     with torch.inference_mode():
         for got, expected in zip(lean(PIXELS), network(PIXELS), strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
@@ -77,7 +77,7 @@ def padded() -> nn.Module:
 @pytest.mark.parametrize("make", [Fork, twice, padded])
 def test_what_cannot_be_folded_stays(make: Callable[[], nn.Module]) -> None:
     network = with_statistics(make())
-    left = folded(network)
+    left = fused(network)
     with torch.inference_mode():
         torch.testing.assert_close(left(PIXELS), network(PIXELS))
     assert norms(left) == norms(network)

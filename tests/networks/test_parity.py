@@ -22,15 +22,17 @@ from blemish.model.backends import open_graph
 from blemish.model.detector import Detector
 from blemish.model.metadata import ModelMetadata
 from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
+from blemish.networks.build import build_detector
 from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
-from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
-from blemish.networks.head import Head
+from blemish.networks.extractor import load_extractor
+from blemish.networks.feature_pyramid import FeaturePyramid
+from blemish.networks.head import BackgroundWeight
 from blemish.networks.input_mask import InputMask
-from blemish.networks.timm_cnn import TimmCNN
+from blemish.networks.timm_cnn import DEFAULT_BACKBONE
 from blemish.training.onnx_export import export_onnx
 from blemish.training.run import train
 from helpers.images import noise
-from helpers.small_networks import fit, random_branch
+from helpers.small_networks import fit, new_model, random_branch
 
 ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)
@@ -80,21 +82,27 @@ PARTS = {
 def fitted_network(*parts: str) -> DetectorNetwork:
     """The default backbone, with Gaussians and a defect branch of noise."""
     torch.manual_seed(0)
-    features = FeaturePyramid(TimmCNN(strides=STRIDES), size=SIZE).eval()
-    part = torch.ones(features.field.grid, dtype=torch.bool)
-    part[:, 4:] = "alignment" not in parts
-    head = Head(features, part=part).eval()
-    images = np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), dtype=np.uint8)
-    fit(features, head, list(images))
+    pyramid = FeaturePyramid(load_extractor(DEFAULT_BACKBONE), size=SIZE).eval()
+    foreground = torch.ones(pyramid.field.grid, dtype=torch.bool)
+    foreground[:, 4:] = "alignment" not in parts
+    model, images = new_model(pyramid), np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), dtype=np.uint8)
+    fit(pyramid, model, list(images))
+    branch = None
     if "defect branch" in parts:
         with torch.inference_mode():
-            maps = features(torch.from_numpy(images[:8]))
-        head.defect_branch = random_branch(features, maps, unit=0.5)  # as loud as the distances, or more
+            maps = pyramid(torch.from_numpy(images[:8]))
+        branch = random_branch(pyramid, maps, unit=0.5)  # as loud as the distances, or more
     ignored = np.zeros(SIZE, dtype=bool)
     ignored[:20, 50:] = True
-    input_mask = InputMask(ignored, images[0]) if "input mask" in parts else None
-    alignment = turning() if "alignment" in parts else None
-    return DetectorNetwork(features, head, sigma=4.0, input_mask=input_mask, alignment=alignment).eval()
+    return build_detector(
+        pyramid,
+        model,
+        background=BackgroundWeight(foreground),
+        defect_branch=branch,
+        input_mask=InputMask(ignored, images[0]) if "input mask" in parts else None,
+        alignment=turning() if "alignment" in parts else None,
+        sigma=4.0,
+    )
 
 
 def turning() -> Alignment:

@@ -19,6 +19,7 @@ from blemish.evaluation.run import evaluate
 from blemish.imaging.images import load
 from blemish.model.detector import Detector
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
+from blemish.networks.build import build_detector
 from blemish.networks.detector import DetectorNetwork
 from blemish.training import run as training
 from blemish.training.run import train
@@ -216,7 +217,7 @@ def test_the_file_says_what_each_network_decided_where_they_differ(
 
     def decide(backbone: Any, material: Any, how: Any) -> DetectorNetwork:
         network = fit_detector(backbone, material, how)
-        return DetectorNetwork(network.features, network.head, alignment=frame if next(turn) else None).eval()
+        return build_detector(network.pyramid, network.head.distance[0], alignment=frame if next(turn) else None)
 
     monkeypatch.setattr(training, "fit_detector", decide)
     metadata = train_and_keep(folder, tmp_path / "m.onnx", cross_conformal=3).detector.metadata
@@ -266,7 +267,7 @@ def test_no_number_of_the_network_depends_on_the_images_held_back(
     other = write(tmp_path / "after", held_back=held_back)
     after = train_and_keep(other, tmp_path / "after.onnx", false_alarm_rate=0.3)
     assert after.materials[0].fit == material.fit
-    assert (network.head.defect_branch is not None) == bool(labelled)
+    assert bool(len(network.head.branches)) == bool(labelled)
     torch.testing.assert_close(after.networks[0].state_dict(), network.state_dict(), rtol=0, atol=0)
     assert before.detector.calibration.scores != after.detector.calibration.scores
 

@@ -17,7 +17,7 @@ from blemish.training.steps import defect_branch as learning
 from blemish.training.steps.defect_branch import RELATIVE_SCALE, scale_defect_branch, train_defect_branch
 from blemish.training.trainer import Training, coverage
 from helpers.images import SIDE, noise
-from helpers.small_networks import random_features
+from helpers.small_networks import random_pyramid
 
 GOOD, UNSEEN = range(24), range(24, 33)
 
@@ -28,14 +28,14 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def features() -> FeaturePyramid:
+def pyramid() -> FeaturePyramid:
     torch.manual_seed(0)
-    return random_features((SIDE, SIDE))
+    return random_pyramid((SIDE, SIDE))
 
 
 @pytest.fixture
-def extraction(features: FeaturePyramid, training: Training) -> FeatureExtraction:
-    return FeatureExtraction(features, training.fabric, SINGLE_PROCESS)
+def extraction(pyramid: FeaturePyramid, training: Training) -> FeatureExtraction:
+    return FeatureExtraction(pyramid, training.fabric, SINGLE_PROCESS)
 
 
 def with_stains(images: np.ndarray, seed: int) -> list[Anomaly]:
@@ -52,7 +52,7 @@ def with_stains(images: np.ndarray, seed: int) -> list[Anomaly]:
 
 def learned(images: np.ndarray, extraction: FeatureExtraction, training: Training, *, epochs: int = 12) -> DefectBranch:
     torch.manual_seed(0)
-    network = DefectBranch(extraction.features, hidden=16)
+    network = DefectBranch(extraction.pyramid, hidden=16)
     train_defect_branch(
         network,
         images,
@@ -98,7 +98,7 @@ def test_it_reaches_on_the_louder_good_images_a_little_less_than_the_distances(
 
 
 def test_distances_of_zero_leave_a_unit(images: np.ndarray, extraction: FeatureExtraction) -> None:
-    network = DefectBranch(extraction.features, hidden=8).eval()
+    network = DefectBranch(extraction.pyramid, hidden=8).eval()
     scale_defect_branch(network, images, UNSEEN, torch.zeros(len(UNSEEN), 8, 8), extraction=extraction)
     assert torch.isfinite(network.logit_scale)
     assert network.logit_scale > 0
@@ -122,7 +122,7 @@ def test_it_learns_from_good_images_their_copies_and_no_others(
         nominal = given["nominal"]
         assert nominal.shape[0] == 20 + 10
         assert nominal.dtype == torch.float16
-        expected = DefectBranch(extraction.features).inputs(extraction.local(images[:20])).half()
+        expected = DefectBranch(extraction.pyramid).inputs(extraction.local(images[:20])).half()
         torch.testing.assert_close(nominal[:20], expected)
     assert given["anomalies"].features.shape[0] == len(GOOD)
     assert given["anomalies"].coverage.amax((1, 2)).tolist() == [1.0] * len(GOOD)

@@ -184,13 +184,12 @@ def test_a_training_that_was_killed_before_a_change_comes_to_what_a_whole_one_do
 ) -> None:
     from safetensors.torch import save_file
 
-    from blemish.networks.feature_pyramid import STRIDES
     from blemish.networks.timm_cnn import TimmCNN
 
     root = write_set(tmp_path)
     for index in range(3, 8):
         save_image(root / f"data/train/good/{index}.png", noise(index))
-    state = TimmCNN(strides=STRIDES).backbone.state_dict()
+    state = TimmCNN().backbone.state_dict()
     save_file(state, tmp_path / "one.safetensors")
     name = next(name for name in state if name.endswith("weight"))
     save_file(state | {name: state[name] * 1.01}, tmp_path / "two.safetensors")

@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from blemish.networks.defect_branch import DefectBranch
-from blemish.networks.receptive_field import AxisField, ReceptiveField
+from blemish.networks.defect_branch import CellClassifier
 from blemish.training import trainer as refinement
 from blemish.training.trainer import BATCH, Anomalies, Training, coverage, train_classifier
 
@@ -35,14 +33,9 @@ def anomalies_of(kinds: list[int], *, seed: int = 1) -> Anomalies:
     return Anomalies(features, covered, torch.tensor(kinds))
 
 
-FIELD = ReceptiveField(AxisField(ROWS, stride=8, extent=8), AxisField(COLUMNS, stride=8, extent=8))
-# A backbone of one map, on the grid of the anomaly map.
-ONE_MAP: Any = SimpleNamespace(fields=[FIELD], field=FIELD, backbone=SimpleNamespace(channels=(C,)))
-
-
-def network() -> DefectBranch:
+def network() -> CellClassifier:
     torch.manual_seed(0)
-    return DefectBranch(ONE_MAP, hidden=8)
+    return CellClassifier(C, hidden=8)
 
 
 @settings(max_examples=40, deadline=None)
@@ -100,7 +93,7 @@ def test_a_batch_is_varied_before_it_is_learned_from(training: Training) -> None
         varied.append(features + torch.rand(1, generator=generator))
         return varied[-1]
 
-    class Noting(DefectBranch):
+    class Noting(CellClassifier):
         seen: ClassVar[list[torch.Tensor]] = []
 
         def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -108,9 +101,7 @@ def test_a_batch_is_varied_before_it_is_learned_from(training: Training) -> None
             return super().forward(features)
 
     data = {"nominal": nominal_features(5), "anomalies": anomalies_of([0])}
-    train_classifier(
-        Noting(ONE_MAP, hidden=8), **data, training=training, stage="evidence", feature_augmentation=shifted
-    )
+    train_classifier(Noting(C, hidden=8), **data, training=training, stage="evidence", feature_augmentation=shifted)
     torch.testing.assert_close(Noting.seen, varied)
     offsets = {round(float((after - before).mean()), 4) for after, before in zip(varied[1:], varied[:-1], strict=True)}
     assert len(offsets) == 3  # another draw each epoch
@@ -134,7 +125,7 @@ def test_a_killed_run_ends_in_the_same_weights(training: Training, killed_after:
     with killed_after(died_after):
         train_classifier(network(), nominal=nominal, anomalies=known, training=training, stage="killed")
     told: list[str] = []
-    resumed = DefectBranch(ONE_MAP, hidden=8)
+    resumed = CellClassifier(C, hidden=8)
     told_to = replace(training, notify=told.append)
     train_classifier(resumed, nominal=nominal, anomalies=known, training=told_to, stage="killed")
     assert told == [f"killed: resumed after epoch {died_after} of 4"]

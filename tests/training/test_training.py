@@ -19,7 +19,6 @@ from blemish.io.files import fingerprint
 from blemish.model.detector import Detector
 from blemish.model.metadata import FINGERPRINT_DIGITS
 from blemish.model.scored_image import ScoredImage
-from blemish.networks.feature_pyramid import STRIDES
 from blemish.networks.timm_cnn import TimmCNN
 from blemish.training import anomaly_sources as training_anomalies
 from blemish.training.run import train
@@ -191,9 +190,8 @@ def test_labels_change_nothing_of_the_gaussians(labelled_parts: Path, parts: Pat
         for data in (parts, labelled_parts):
             train(data, tmp_path / "m.onnx", size=SIZE, epochs=1)
     alone, beside = (network.head for network in kept.networks)
-    assert alone.defect_branch is None
-    assert beside.defect_branch is not None
-    torch.testing.assert_close(beside.levels.state_dict(), alone.levels.state_dict(), rtol=0, atol=0)
+    assert (len(alone.branches), len(beside.branches)) == (0, 1)
+    torch.testing.assert_close(beside.distance.state_dict(), alone.distance.state_dict(), rtol=0, atol=0)
 
 
 def test_outliers(parts: Path, tmp_path: Path, few: None) -> None:
@@ -269,7 +267,7 @@ def test_one_image_is_too_few(tmp_path: Path) -> None:
 
 
 def test_weights_from_a_file_are_the_bundled_ones(parts: Path, plain: Trained, tmp_path: Path) -> None:
-    save_file(TimmCNN(strides=STRIDES).backbone.state_dict(), tmp_path / "lite0.safetensors")
+    save_file(TimmCNN().backbone.state_dict(), tmp_path / "lite0.safetensors")
     from_file = train(parts, tmp_path / "m.onnx", size=SIZE, weights=tmp_path / "lite0.safetensors")
     pixels = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), np.uint8)
     np.testing.assert_array_equal(plain.detector.forward(pixels)[0], from_file.forward(pixels)[0])

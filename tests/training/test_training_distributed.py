@@ -16,13 +16,12 @@ import pytest
 import torch
 
 from blemish.errors import BlemishError
+from blemish.methods.gaussian import MultiscaleGaussian
 from blemish.model.detector import Detector
-from blemish.networks.head import Head
 from blemish.training.devices import require_device
 from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup, launch
-from blemish.training.steps import gaussian_estimation
-from blemish.training.steps.gaussian_estimation import fit_head, fit_projections
-from helpers.gaussians import in_batches, levels_of, maps_of, new_head, new_projections
+from blemish.training.feature_extraction import MapsInMemory
+from helpers.gaussians import in_batches, levels_of, maps_of, new_levels, new_model
 from helpers.parts import write_parts
 
 IMAGES = 23
@@ -106,30 +105,29 @@ def test_the_first_rank_decides() -> None:
 def test_gaussians_of_several_ranks_are_those_of_one() -> None:
     levels = levels_of(IMAGES)
 
-    def fit(processes: ProcessGroup) -> tuple[Head, torch.Tensor]:
-        share, head = processes.shard(IMAGES), new_head()
+    def fit(processes: ProcessGroup) -> tuple[MultiscaleGaussian, torch.Tensor]:
+        share, model = processes.shard(IMAGES), new_model()
         batches = in_batches([one[share] for one in levels], [1] * (share.stop - share.start))
-        return head, fit_head(head, batches, processes=processes, first=share.start)
+        return model, model.fit(MapsInMemory(batches, processes, share.start))
 
     alone, expected = fit(SINGLE_PROCESS)
     for number in (2, 3):
-        for head, distances in on_each_rank(number, fit):
+        for model, distances in on_each_rank(number, fit):
             assert len(distances) == IMAGES
             torch.testing.assert_close(distances, expected, rtol=2e-3, atol=1e-3)
-            for name, buffer in head.named_buffers():
+            for name, buffer in model.named_buffers():
                 torch.testing.assert_close(buffer, alone.get_buffer(name), rtol=5e-3, atol=5e-3)
 
 
 @pytest.mark.parametrize("kept", [1, 9, 20])
-def test_the_images_left_out_are_the_first_of_all_ranks(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_images_left_out_are_the_first_of_all_ranks(kept: int) -> None:
     """Also where they are all the first rank's."""
-    monkeypatch.setattr(gaussian_estimation, "MAX_LEFT_OUT", kept)
     levels = levels_of(IMAGES)
 
     def fit(processes: ProcessGroup) -> torch.Tensor:
         share = processes.shard(IMAGES)
         batch = [one[share] for one in levels]
-        return fit_head(new_head(), [batch], processes=processes, first=share.start)
+        return new_model(out_of_fold_images=kept).fit(MapsInMemory([batch], processes, share.start))
 
     expected = fit(SINGLE_PROCESS)
     assert len(expected) == kept
@@ -141,9 +139,9 @@ def test_projections_of_several_ranks_are_those_of_one() -> None:
     maps = maps_of(20)
 
     def fit(processes: ProcessGroup) -> torch.Tensor:
-        features = new_projections()
-        fit_projections(features, [[one[processes.shard(20)] for one in maps]], processes=processes)
-        axes: torch.Tensor = features.projections[1].axes
+        levels, share = new_levels(), processes.shard(20)
+        levels.fit_projections(MapsInMemory([[one[share] for one in maps]], processes, share.start))
+        axes: torch.Tensor = levels.projections[1].axes
         return axes.mT @ axes  # what they span, whatever their signs
 
     alone = fit(SINGLE_PROCESS)

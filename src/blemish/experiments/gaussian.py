@@ -3,24 +3,24 @@
 It sees the nominal images only, as they are: no outliers, no augmentation, no normalisation but its backbone's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.detector import SIGMA
-from blemish.networks.feature_pyramid import STRIDES, FeaturePyramid
-from blemish.networks.head import Head
-from blemish.networks.timm_cnn import DEFAULT_BACKBONE, TimmCNN
-from blemish.networks.upsampling import gaussian_upsampling
-from blemish.training.steps.gaussian_estimation import fit_head, fit_projections
+from blemish.networks.build import build_detector, build_normal_model
+from blemish.networks.extractor import load_extractor
+from blemish.networks.feature_pyramid import FeaturePyramid
+from blemish.training.config import GaussianConfig, TrainConfig
+from blemish.training.feature_extraction import MapsInMemory
 
+MAX_IMAGES = 2**31  # that principal components are taken of: all of them
 MIN_SIZE = 64  # pixels; smaller images are enlarged to it, so that stride 32 has more than a cell
 
 
 class FrozenNetwork(nn.Module):
-    """Frozen features and the Gaussian head: images (N, C, S, S) in 0..1 to anomaly maps (N, h, w).
+    """A detector's pyramid and head: images (N, C, S, S) in 0..1 to anomaly maps (N, h, w).
 
     Args:
         size: side S of the images.
@@ -29,22 +29,23 @@ class FrozenNetwork(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         side = max(MIN_SIZE, -(-size // 32) * 32)
-        self.features = FeaturePyramid(TimmCNN(DEFAULT_BACKBONE, strides=STRIDES), size=(side, side))
-        self.head = Head(self.features)
+        config = TrainConfig(gaussian=GaussianConfig(component_images=MAX_IMAGES))
+        pyramid = FeaturePyramid(load_extractor(config.backbone), size=(side, side))
+        self.normal_model = build_normal_model(config.method, pyramid, config)
+        self.detector = build_detector(pyramid, self.normal_model)
 
-    def extract(self, images: Tensor) -> Sequence[Tensor]:
+    def extract(self, images: Tensor) -> list[Tensor]:
         """The backbone's maps (N, C, h, w)."""
-        side = self.features.size[0]
+        side = self.detector.pyramid.size[0]
         pixels = 255 * images.expand(-1, 3, -1, -1)
         if pixels.shape[-1] != side:
             pixels = F.interpolate(pixels, size=(side, side), mode="bilinear", align_corners=False)
-        found: Sequence[Tensor] = self.features(pixels.permute(0, 2, 3, 1))
-        return found
+        maps: list[Tensor] = self.detector.pyramid(pixels.permute(0, 2, 3, 1))
+        return maps
 
     def forward(self, images: Tensor) -> Tensor:
         """Anomaly maps (N, h, w)."""
-        found = self.extract(images)
-        maps: Tensor = self.head(self.features.to_levels(found), found)
+        maps: Tensor = self.detector.head(self.extract(images))
         return maps
 
 
@@ -60,8 +61,7 @@ class Gaussian:
         self._local = local
         self._frozen = FrozenNetwork(size)
         self.network: nn.Module = self._frozen
-        features = self._frozen.features
-        self.upsample = gaussian_upsampling(features.field, size=features.size, sigma=SIGMA)
+        self.upsample = self._frozen.detector.upsample
         self._size = size
 
     def to(self, device: torch.device) -> None:
@@ -72,16 +72,15 @@ class Gaussian:
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits the head to batches of nominal images (N, C, S, S), pixels in 0..1."""
         self.network.eval()
-        features = self._frozen.features
         with torch.inference_mode():
             maps = [self._frozen.extract(images) for images in batches]  # each (N, C, h, w) a stride
-            fit_projections(features, maps)
-            fit_head(self._frozen.head, (features.to_levels(batch) for batch in maps))
+            self._frozen.normal_model.fit(MapsInMemory(maps))
 
     def scores(self, inputs: Tensor) -> Tensor:
         """The largest value of the map where anomalies are local, else its mean, as in FCDD."""
         maps: Tensor = self.network(inputs)
-        return self.upsample(maps).amax((1, 2)) if self._local else maps.mean((1, 2))
+        scores: Tensor = self.upsample(maps).amax((1, 2)) if self._local else maps.mean((1, 2))
+        return scores
 
     def maps(self, inputs: Tensor) -> Tensor:
         """The upsampled anomaly map at the images' size."""

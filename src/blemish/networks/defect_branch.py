@@ -6,37 +6,72 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.feature_pyramid import FeaturePyramid, OneGrid
+from blemish.networks.feature_pyramid import FeaturePyramid
+from blemish.networks.upsampling import ToGrid
 
 HIDDEN = 64  # channels between its layers
 DILATIONS = (2, 4)  # of the layers that look around
 KERNEL_SIZE = 5  # cells a side of what a cell's surroundings consist of
 NEGATIVE_SLOPE = 0.1  # of the leaky units
-DEPTHS = 3  # maps of the backbone that it sees, the finest first
+MAPS = 3  # of the extractor that it sees, the finest first
 
 
 class DefectBranch(nn.Module):
-    """A few layers on a backbone's maps: a logit a cell, high where anomalous, and how it is read.
+    """e >= 0 of the extractor's maps, high where they look like known defects.
 
     The maps are brought to the grid of the anomaly map. In the mean of a finer map's cells both sides of a line cancel
-    out, so it also sees how far they lie apart.
+    out, so their range is seen, too.
 
     Args:
-        features: makes the maps.
-        hidden: channels between its layers.
+        pyramid: makes the maps.
+        maps: of how many, the finest first, it sees.
+        hidden: channels between the layers of its classifier.
+
+    Attributes:
+        classifier: is trained; see `CellClassifier`.
     """
 
-    logit_centre: Tensor  # a usual logit of nominal cells
-    logit_scale: Tensor  # the unit in which logits are read
+    logit_centre: Tensor  # the usual logit of nominal cells
+    logit_scale: Tensor  # the unit of logits
 
-    def __init__(self, features: FeaturePyramid, *, hidden: int = HIDDEN) -> None:
+    def __init__(self, pyramid: FeaturePyramid, *, maps: int = MAPS, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.register_buffer("logit_centre", torch.tensor(0.0))
         self.register_buffer("logit_scale", torch.tensor(1.0))
-        self.to_grid = OneGrid(features.fields[:DEPTHS], features.field)
-        self.sides = [_cells_within(field.grid, features.field.grid) for field in features.fields[:DEPTHS]]
-        seen = list(zip(features.backbone.channels, self.sides, strict=False))
-        channels = sum(channels * (1 + (side > 1)) for channels, side in seen)
+        fields, grid = pyramid.fields[:maps], pyramid.field.grid
+        self.maps = len(fields)
+        self.to_grid = ToGrid(fields, pyramid.field)
+        self.sides = [_cells_within(field.grid, grid) for field in fields]
+        channels = sum(
+            channels * (1 + (side > 1)) for channels, side in zip(pyramid.channels, self.sides, strict=False)
+        )
+        self.classifier = CellClassifier(channels, hidden=hidden)
+
+    def inputs(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the classifier sees of the extractor's maps: (N, C, h, w)."""
+        maps = maps[: self.maps]
+        ranges = [_range(one, side) for one, side in zip(maps, self.sides, strict=True) if side > 1]
+        return torch.cat([*self.to_grid(maps), *ranges], dim=1)
+
+    def standardized_logits(self, maps: Sequence[Tensor]) -> Tensor:
+        """Logits (N, h, w) above the usual one, in their unit, of the extractor's maps."""
+        return (self.classifier(self.inputs(maps)) - self.logit_centre) / self.logit_scale
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """e >= 0 (N, h, w) of the extractor's maps: nothing that looks nominal lowers the anomaly map."""
+        return self.standardized_logits(maps).clamp(min=0)
+
+
+class CellClassifier(nn.Module):
+    """A few layers that look at a cell and its surroundings: a logit a cell, high where anomalous.
+
+    Args:
+        channels: C of the inputs.
+        hidden: channels between the layers.
+    """
+
+    def __init__(self, channels: int, *, hidden: int = HIDDEN) -> None:
+        super().__init__()
         self.first = Standardised(channels, hidden)
         self.layers = nn.Sequential(
             nn.LeakyReLU(NEGATIVE_SLOPE),
@@ -51,20 +86,10 @@ class DefectBranch(nn.Module):
         """Takes mean and deviation of the inputs from those of nominal images (N, C, h, w)."""
         self.first.standardise_by(nominal)
 
-    def inputs(self, maps: Sequence[Tensor]) -> Tensor:
-        """What the layers see of the backbone's maps: (N, C, h, w)."""
-        maps = maps[:DEPTHS]
-        ranges = [_range(one, side) for one, side in zip(maps, self.sides, strict=True) if side > 1]
-        return torch.cat([*self.to_grid(maps), *ranges], dim=1)
-
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (N, h, w) of inputs (N, C, h, w)."""
         logits: Tensor = self.layers(self.first(inputs))
         return logits[:, 0]
-
-    def standardized_logits(self, maps: Sequence[Tensor]) -> Tensor:
-        """Logits (N, h, w) above the usual, in units of the spread, of the backbone's maps."""
-        return (self(self.inputs(maps)) - self.logit_centre) / self.logit_scale
 
 
 class Standardised(nn.Module):

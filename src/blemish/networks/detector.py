@@ -8,41 +8,37 @@ from torch import Tensor, nn
 
 from blemish.networks.alignment import Alignment
 from blemish.networks.feature_pyramid import FeaturePyramid
-from blemish.networks.head import Head
 from blemish.networks.input_mask import InputMask
-from blemish.networks.upsampling import gaussian_upsampling
 
 SIGMA = 5.0  # pixels; a little over half a cell of stride 8, so that neighbouring cells blend
 
 
 class DetectorNetwork(nn.Module):
-    """Feature pyramid, head and Gaussian upsampling: uint8 pixels to anomaly maps at network size.
+    """Pyramid, head and Gaussian upsampling: uint8 pixels to anomaly maps at network size.
 
     Args:
-        features: a frozen backbone's.
-        head: turns them into the anomaly map.
-        sigma: standard deviation of the upsampling Gaussian in pixels.
+        pyramid: pixels to maps.
+        head: maps to the anomaly map (N, h, w) on the grid of `pyramid.field`.
+        upsample: that to network size, or to twice of it where there is an alignment.
         input_mask: what it is blind to, if anything.
         alignment: turns parts upright first, and their maps back.
     """
 
     def __init__(
         self,
-        features: FeaturePyramid,
-        head: Head,
+        pyramid: FeaturePyramid,
+        head: nn.Module,
+        upsample: nn.Module,
         *,
-        sigma: float = SIGMA,
         input_mask: InputMask | None = None,
         alignment: Alignment | None = None,
     ) -> None:
         super().__init__()
         self.input_mask = input_mask
         self.alignment = alignment
-        self.features = features
+        self.pyramid = pyramid
         self.head = head
-        self.upsample = gaussian_upsampling(
-            features.field, size=features.size, sigma=sigma, halves=alignment is not None
-        )
+        self.upsample = upsample
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Anomaly maps A' >= 0, float (N, H, W), of uint8 pixels (N, H, W, 3)."""
@@ -54,8 +50,8 @@ class DetectorNetwork(nn.Module):
         return self._maps(pixels)
 
     def _maps(self, pixels: Tensor) -> Tensor:
-        maps = self.features(pixels)
-        return self.upsample(self.head(self.features.to_levels(maps), maps))
+        maps: Tensor = self.upsample(self.head(self.pyramid(pixels)))
+        return maps
 
 
 class MinEnsemble(nn.Module):
@@ -71,7 +67,7 @@ class MinEnsemble(nn.Module):
     def __init__(self, networks: Sequence[DetectorNetwork]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.features = networks[0].features
+        self.pyramid = networks[0].pyramid
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Anomaly maps (N, H, W) of uint8 pixels (N, H, W, 3)."""

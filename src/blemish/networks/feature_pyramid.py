@@ -1,127 +1,52 @@
-"""From pixels to feature vectors: a frozen backbone's maps, and the levels that are compared with nominal images."""
+"""From pixels to maps: a frozen feature extractor at one network size, and the grid of the anomaly map."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.networks.receptive_field import ReceptiveField, receptive_fields
-from blemish.networks.timm_cnn import TimmCNN
-from blemish.networks.upsampling import linear_resampling
+from blemish.errors import BlemishError
+from blemish.networks.extractor import FeatureExtractor, Size
 
-STRIDES = (4, 8, 16, 32)
-MAX_CHANNELS = 64  # of one map in a level; of more, the principal components count
-STRIDE = 8  # of the anomaly map before it is upsampled
-
-
-@dataclass(frozen=True)
-class Level:
-    """Features that are compared by themselves.
-
-    Attributes:
-        channels: length C of their vectors.
-        field: the tiles of their cells, see `ReceptiveField.tiles`.
-    """
-
-    channels: int
-    field: ReceptiveField
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(h, w) cells."""
-        return self.field.grid
+STRIDE = 8  # pixels between two cells of the anomaly map before it is upsampled, at least
 
 
 class FeaturePyramid(nn.Module):
-    """The maps of a frozen backbone at strides 4, 8, 16 and 32, and three levels made of the last three.
-
-    * Fine: stride 8, averaged over 3 x 3 cells.
-    * Middle: stride 16.
-    * Coarse: stride 16, averaged over 2 x 2 cells, beside stride 32.
-
-    Maps of many channels are projected onto their leading principal components first.
+    """The maps of a frozen extractor for images of one size.
 
     Args:
-        backbone: with strides `STRIDES`; it is not trained, and its batch normalisation is folded away.
-        size: network size (height, width), multiples of 32.
+        extractor: is not trained, and prepared for the size.
+        size: network size (height, width), multiples of what the extractor takes.
+        stride: pixels between two cells of the anomaly map, at least.
 
     Attributes:
-        fields: the tiles of the cells of the backbone's maps.
-        field: those of the anomaly map's cells.
-        levels: fine, middle, coarse.
+        channels: length C_k of the vectors of each map.
+        fields: the tiles of the cells of each map, the finest first.
+        field: those of the anomaly map's cells: the finest map's of that stride or more.
+
+    Raises:
+        BlemishError: the extractor does not take images of that size.
     """
 
-    def __init__(self, backbone: TimmCNN, *, size: tuple[int, int]) -> None:
+    def __init__(self, extractor: FeatureExtractor, *, size: Size, stride: int = STRIDE) -> None:
         super().__init__()
-        self.backbone = backbone.folded()
+        check_multiple(size, extractor)
+        self.extractor = extractor.prepared(size)
         self.size = size
-        self.fields = [field.tiles() for field in receptive_fields(backbone.backbone, size)]
-        self.field: ReceptiveField = self.fields[STRIDES.index(STRIDE)]
-        self.projections = nn.ModuleList(
-            Projection(channels, MAX_CHANNELS) if channels > MAX_CHANNELS else nn.Identity()
-            for channels in backbone.channels
-        )
-        fine, middle, deep = (min(channels, MAX_CHANNELS) for channels in backbone.channels[1:])
-        self.levels = [
-            Level(fine, self.fields[1]),
-            Level(middle, self.fields[2]),
-            Level(middle + deep, self.fields[3]),
-        ]
+        self.channels = extractor.channels
+        self.fields = extractor.fields(size)
+        self.field = next((field for field in self.fields if field.vertical.stride >= stride), self.fields[-1])
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """The backbone's maps (N, C_k, h_k, w_k) of uint8 pixels (N, H, W, 3) at network size."""
-        maps = self.backbone(pixels.permute(0, 3, 1, 2).float())
+        """Maps (N, C_k, h_k, w_k) of uint8 pixels (N, H, W, 3) at network size."""
+        maps = self.extractor(pixels.permute(0, 3, 1, 2).float())
         # Float32 from here on also under mixed precision: quadratic forms need the digits.
         return [one.float() for one in maps]
 
-    def to_levels(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The levels' features, each (N, C, h, w), of the backbone's maps."""
-        with torch.autocast(maps[0].device.type, enabled=False):
-            _, fine, middle, deep = (project(one) for project, one in zip(self.projections, maps, strict=True))
-            fine = F.avg_pool2d(fine, 3, stride=1, padding=1, count_include_pad=False)
-            return [fine, middle, torch.cat([F.avg_pool2d(middle, 2), deep], dim=1)]
 
-
-class Projection(nn.Module):
-    """The leading principal components of a map's channels.
-
-    Args:
-        channels: C of the map.
-        components: K that are kept.
-    """
-
-    axes: Tensor  # (K, C), of length one
-
-    def __init__(self, channels: int, components: int) -> None:
-        super().__init__()
-        self.register_buffer("axes", torch.eye(components, channels))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, K, h, w)."""
-        return F.conv2d(features, self.axes[:, :, None, None])
-
-    def fit(self, covariance: Tensor) -> None:
-        """Takes the leading axes of a covariance (C, C)."""
-        _, axes = torch.linalg.eigh(covariance.double())
-        self.axes.copy_(axes[:, -len(self.axes) :].T)
-
-
-class OneGrid(nn.Module):
-    """Maps of several strides on the grid of one of them.
-
-    Args:
-        fields: the tiles of the maps' cells.
-        field: those of the grid's.
-    """
-
-    def __init__(self, fields: Sequence[ReceptiveField], field: ReceptiveField) -> None:
-        super().__init__()
-        self.resamples = nn.ModuleList(
-            nn.Identity() if one == field else linear_resampling(one, field) for one in fields
+def check_multiple(size: Size, extractor: FeatureExtractor) -> None:
+    """Raises BlemishError where a backbone does not take images of that size."""
+    multiple = extractor.multiple
+    if any(side % multiple or not side for side in size):
+        nearest = "x".join(str(max(1, round(side / multiple)) * multiple) for side in size)
+        raise BlemishError(
+            f"{extractor.name} takes sizes that are multiples of {multiple} on both sides, such as {nearest}, not "
+            f"{size[0]}x{size[1]}"
         )
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (N, ..., h_k, w_k) as (N, ..., h, w) each."""
-        return [bring(one) for bring, one in zip(self.resamples, maps, strict=True)]

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it: the same numbers by half the work.
+"""Batch normalisation fused into the convolutions before it: the same numbers by half the work.
 
 A frozen network's statistics do not change any more, so that each is one factor and one summand a channel.
 """
@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def folded(network: Network) -> Network:
+def fused(network: Network) -> Network:
     """A copy that computes what the network does in evaluation mode, up to rounding.
 
     Normalisation that follows no convolution stays as it is, as does one behind a convolution that has other uses.

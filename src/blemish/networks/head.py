@@ -1,58 +1,54 @@
-"""The head that turns a backbone's maps into the anomaly map."""
+"""The head: from the extractor's maps to the anomaly map, put together from small modules."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
-from blemish.networks.defect_branch import DefectBranch
-from blemish.networks.feature_pyramid import FeaturePyramid, OneGrid
-from blemish.networks.gaussian import PositionGaussians, harmonic
 from blemish.networks.losses import pseudo_huber
 
-REACH = 1  # cells: how far off a position the same thing may lie
-BACKGROUND = 0.3  # of what distances exceed 1 by counts beside the part, where parts are turned upright
+BACKGROUND_WEIGHT = 0.3  # of what distances exceed 1 by beside the part, where parts are aligned
 
 
 class Head(nn.Module):
-    """Distances of all levels in one, joined by the defect branch where there is one.
+    """A = sqrt(d^2 + e^2 + 1) - 1, the pseudo-Huber loss of FCDD.
 
-    A = sqrt(d^2 + e^2 + 1) - 1, the pseudo-Huber loss of FCDD: d is the harmonic mean of the levels' distances, e >= 0
-    the defect branch. So what was learned from some defects takes nothing away from any others.
+    d is the distance to nominal images, e >= 0 the defect branch's output. So what was learned from a few defects
+    takes nothing away from any others.
 
     Args:
-        features: makes the levels.
-        part: bool (h, w), the cells that show the part where parts are turned upright; beside it
-            distances count less.
-
-    Attributes:
-        levels: a `PositionGaussians` each.
-        defect_branch: trained on known anomalies; None where there are none.
+        distance: maps to d (N, h, w), 1 where images are ordinary.
+        branches: maps to e >= 0 (N, h, w) each, on the same grid.
     """
 
-    weight: Tensor | None  # (h, w)
-
-    def __init__(self, features: FeaturePyramid, *, part: Tensor | None = None) -> None:
+    def __init__(self, distance: nn.Module, *branches: nn.Module) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(
-            PositionGaussians(channels=level.channels, grid=level.grid, reach=REACH) for level in features.levels
-        )
-        self.to_grid = OneGrid([level.field for level in features.levels], features.field)
-        self.defect_branch: DefectBranch | None = None
-        self.register_buffer("weight", None if part is None else torch.where(part, 1.0, BACKGROUND))
+        self.distance = distance
+        self.branches = nn.ModuleList(branches)
 
-    def forward(self, levels: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
-        """The anomaly map A >= 0 (N, h, w) of the levels' features and the backbone's maps."""
-        squares = self.distance(levels).square()
-        if self.defect_branch is not None:
-            squares = squares + self.defect_branch.standardized_logits(maps).clamp(min=0).square()
-        return pseudo_huber(squares.sqrt())
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """The anomaly map A >= 0 (N, h, w) of the extractor's maps, each (N, C_k, h_k, w_k)."""
+        squares = [term(maps).square() for term in (self.distance, *self.branches)]
+        return pseudo_huber(reduce(torch.add, squares).sqrt())
 
-    def distance(self, levels: Sequence[Tensor]) -> Tensor:
-        """d (N, h, w) of the levels' features, each (N, C, h, w)."""
-        return self.joined([level(features) for level, features in zip(self.levels, levels, strict=True)])
 
-    def joined(self, distances: Sequence[Tensor]) -> Tensor:
-        """d (N, h, w) of the levels' distances, each on a grid of its own."""
-        joined = harmonic(self.to_grid(distances))
-        return joined if self.weight is None else 1 + self.weight * (joined - 1)  # 1 is the usual distance
+class BackgroundWeight(nn.Module):
+    """Takes away most of what a distance exceeds 1 by, the value of an ordinary place, beside the part.
+
+    The excess and not the distance itself, or the outline of the part would show in every map.
+
+    Args:
+        foreground: bool (h, w), the cells that show the part.
+        weight: of the excess elsewhere.
+    """
+
+    weight: Tensor  # (h, w)
+
+    def __init__(self, foreground: Tensor, weight: float = BACKGROUND_WEIGHT) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.where(foreground, 1.0, weight))
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """Distances (N, h, w) to such with the excess weighted."""
+        return 1 + self.weight * (distance - 1)

@@ -1,4 +1,4 @@
-"""Pretrained networks that turn an image into feature maps of several depths.
+"""Convolutional networks of timm as feature extractors.
 
 The default is EfficientNet-Lite0 (Tan and Le 2019; the "lite" variants drop squeeze-and-excitation and swish). Its
 ImageNet weights (Apache-2.0, converted from Google's TPU release) travel in a package of their own, so that
@@ -7,7 +7,6 @@ when the caller allows a download.
 """
 
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -18,33 +17,28 @@ from torch import Tensor, nn
 
 from blemish.errors import BlemishError
 from blemish.io.text import printable
-from blemish.networks.fuse import folded
+from blemish.networks.extractor import STRIDES, FeatureExtractor, Size
+from blemish.networks.fuse import fused
+from blemish.networks.receptive_field import ReceptiveField, receptive_fields
+from blemish.networks.timm_weights import Normalisation, check_obtainable, normalisation_of
 from blemish.networks.weights import misfits, read_weights
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Per-channel mean and standard deviation in grey levels (0..255) that a set of weights was trained with."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 # The bundled Lite0 weights were trained on (x - 127) / 128, which differs a little from timm's entry for the name.
 LITE0_NORMALISATION = Normalisation(mean=(127.0,) * 3, std=(128.0,) * 3)
 
 
-class TimmCNN(nn.Module):
-    """Feature maps of a timm network at the asked strides, from RGB pixels in grey levels.
+class TimmCNN(FeatureExtractor):
+    """Feature maps of a convolutional timm network at the asked strides.
 
     Args:
         name: a timm model name.
-        strides: the strides (pixels of input per feature cell) whose maps are wanted, ascending.
+        strides: the strides whose maps are wanted, ascending.
         weights: a local weights file (.safetensors or a plain state dict), for any backbone.
         download: let timm fetch the weights from its hub. Ignored when `weights` is given.
-        pretrained: False leaves the weights random: for tests, and for callers about to load a state dict.
+        pretrained: False leaves the weights random.
 
     Raises:
         BlemishError: an unknown name, a stride the network does not have, or weights that cannot be had offline.
@@ -57,47 +51,52 @@ class TimmCNN(nn.Module):
         self,
         name: str = DEFAULT_BACKBONE,
         *,
-        strides: tuple[int, ...] = (4, 8, 16),
+        strides: tuple[int, ...] = STRIDES,
         weights: str | Path | None = None,
         download: bool = False,
         pretrained: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(name)
         self.name = name
         self.strides = strides
+        self.multiple = strides[-1]
         _check_name(name)
         bundled = pretrained and name == DEFAULT_BACKBONE and weights is None
-        use_hub = pretrained and download and not bundled and weights is None
-        if pretrained and not (bundled or use_hub or weights):
-            raise BlemishError(
-                f"the weights of {name} are not on this computer: give a file with --weights FILE, or let them be "
-                f"fetched with --download (only {DEFAULT_BACKBONE} is bundled)"
-            )
-        self.backbone = _create(name, strides, use_hub=use_hub)
+        if pretrained and not bundled:
+            check_obtainable(name, weights=weights, download=download)
+        self.backbone = _create(name, strides, use_hub=pretrained and not bundled and weights is None)
         if bundled:
             _load_bundled_lite0(self.backbone)
         elif pretrained and weights is not None:
             _load_file(self.backbone, Path(weights), name)
-        normalisation = _normalisation(name)
+        normalisation = LITE0_NORMALISATION if name == DEFAULT_BACKBONE else normalisation_of(name)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1), persistent=False)
-        self.channels: tuple[int, ...] = tuple(_info(self.backbone).channels())
+        self.channels = tuple(_info(self.backbone).channels())
+
+    @classmethod
+    def handles(cls, name: str) -> bool:
+        """Whether timm has a network of that name that gives maps of several strides."""
+        return timm.is_model(name)
+
+    @classmethod
+    def similar(cls, name: str) -> list[str]:
+        """A few of timm's names that begin as this one does."""
+        return timm.list_models(f"*{name.split('_')[0]}*")[:5]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Feature maps, one a stride.
+        """Maps (N, C_k, h_k, w_k), one a stride, of float pixels (N, 3, H, W) in 0..255."""
+        maps: list[Tensor] = self.backbone((pixels - self.mean) / self.std)
+        return maps
 
-        Args:
-            pixels: float (N, 3, H, W), grey levels 0..255.
+    def fields(self, size: Size) -> list[ReceptiveField]:
+        """The tiles of the maps' cells."""
+        return [field.tiles() for field in receptive_fields(self.backbone, size)]
 
-        Returns:
-            One (N, C_k, H_k, W_k) tensor for each stride, in the order of `strides`.
-        """
-        return self.backbone((pixels - self.mean) / self.std)
-
-    def folded(self) -> Self:
-        """The same with its batch normalisation folded away: quicker."""
+    def prepared(self, size: Size) -> Self:
+        """The same with its batch normalisation fused into the convolutions."""
         other = copy(self)
-        other._modules = self._modules | {"backbone": folded(self.backbone)}
+        other._modules = self._modules | {"backbone": fused(self.backbone)}
         return other
 
 
@@ -130,17 +129,6 @@ def _info(backbone: nn.Module) -> FeatureInfo:
     info = backbone.feature_info
     assert isinstance(info, FeatureInfo)
     return info
-
-
-def _normalisation(name: str) -> Normalisation:
-    if name == DEFAULT_BACKBONE:
-        return LITE0_NORMALISATION
-    config = timm.get_pretrained_cfg(name)
-    if config is None:
-        raise BlemishError(f"timm does not say how {name} wants its pixels: choose another backbone")
-    red, green, blue = (255 * value for value in config.mean)
-    std_red, std_green, std_blue = (255 * value for value in config.std)
-    return Normalisation(mean=(red, green, blue), std=(std_red, std_green, std_blue))
 
 
 def _load_bundled_lite0(backbone: nn.Module) -> None:

@@ -4,6 +4,8 @@ A separable linear map of a map A is M_rows A M_cols^T with one small matrix an 
 differentiable, and two MatMuls in ONNX.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,25 @@ class Resample(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (..., h_in, w_in) to (..., h_out, w_out)."""
         return self.rows @ maps @ self.columns.mT
+
+
+class ToGrid(nn.Module):
+    """Maps of several strides on the grid of one of them.
+
+    Args:
+        fields: the tiles of the maps' cells.
+        field: those of the grid's.
+    """
+
+    def __init__(self, fields: Sequence[ReceptiveField], field: ReceptiveField) -> None:
+        super().__init__()
+        self.resamples = nn.ModuleList(
+            nn.Identity() if one == field else linear_resampling(one, field) for one in fields
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (N, ..., h_k, w_k) as (N, ..., h, w) each."""
+        return [resample(one) for resample, one in zip(self.resamples, maps, strict=True)]
 
 
 def gaussian_upsampling(

@@ -31,7 +31,7 @@ def export_onnx(network: DetectorNetwork | MinEnsemble, metadata: ModelMetadata,
     float32 (N,) and `p_value` float32 (N,). Raises BlemishError when the file cannot be written.
     """
     graph = onnx.load_model_from_string(
-        to_onnx(CalibratedNetwork(network, metadata.calibration.scores), network.features.size)
+        to_onnx(CalibratedNetwork(network, metadata.calibration.scores), network.pyramid.size)
     )
     label(graph, metadata)
     with atomic_write(path) as file:

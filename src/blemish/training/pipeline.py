@@ -1,9 +1,10 @@
 """Learning one network from images that calibration knows nothing of, top to bottom.
 
 1. Parts that lie in any direction on a plain background are turned upright: `blemish.training.steps.alignment`.
-2. A Gaussian a position is fitted to the features of good images, at three depths of a frozen backbone.
+2. A normal model, by default a Gaussian a position at several depths of a frozen backbone, is fitted to the features
+   of nominal images.
 3. Where there are labelled defects, masks or an outlier-exposure folder, the FCDD objective trains a small network,
-   the defect branch, whose output joins the distances to the Gaussians.
+   the defect branch, whose output joins the distances of the normal model.
 """
 
 from collections.abc import Sequence
@@ -14,26 +15,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.datasets.pixels import Pixels
-from blemish.datasets.sampling import evenly
+from blemish.networks.build import build_detector, build_normal_model
 from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.detector import DetectorNetwork
+from blemish.networks.extractor import FeatureExtractor
 from blemish.networks.feature_pyramid import FeaturePyramid
-from blemish.networks.head import Head
+from blemish.networks.head import BackgroundWeight
 from blemish.networks.input_mask import InputMask
-from blemish.networks.timm_cnn import TimmCNN
 from blemish.synthetic.augment import ANY
 from blemish.training.anomaly_sources import Anomaly, labelled_anomalies, outlier_anomalies
-from blemish.training.feature_extraction import FeatureExtraction
+from blemish.training.config import TrainConfig
+from blemish.training.feature_extraction import FeatureExtraction, NominalMaps
 from blemish.training.mixstyle import mixstyle
 from blemish.training.steps.alignment import FittedAlignment, turn
 from blemish.training.steps.defect_branch import scale_defect_branch, train_defect_branch
-from blemish.training.steps.gaussian_estimation import MAX_LEFT_OUT, fit_head, fit_projections
 from blemish.training.trainer import Training, coverage
-
-MAX_FOR_AXES = 128  # images that principal components are taken of
 
 
 @dataclass(frozen=True)
@@ -61,48 +60,64 @@ class TrainingData:
     aspect: float = 1.0
 
 
-def fit_detector(extractor: TimmCNN, data: TrainingData, training: Training) -> DetectorNetwork:
-    """A network on a backbone, not yet calibrated."""
+def fit_detector(
+    extractor: FeatureExtractor, data: TrainingData, training: Training, *, config: TrainConfig | None = None
+) -> DetectorNetwork:
+    """A network on a backbone, not yet calibrated.
+
+    Args:
+        extractor: the backbone, which stays as it is.
+        data: what to learn from.
+        training: how.
+        config: the method, and every constant; by default those of `TrainConfig`.
+    """
+    config = config or TrainConfig()
     device = training.fabric.device
     input_mask = None if data.input_mask is None else data.input_mask.to(device)
 
     # 1. Parts turned upright
-    upright = data.alignment
-    if upright is not None:
-        told = partial(training.progress, "turning upright")
-        data = replace(data, pixels=turn(data.pixels, upright, progress=told))
+    fitted = data.alignment
+    if fitted is not None:
+        report = partial(training.progress, "turning upright")
+        data = replace(data, pixels=turn(data.pixels, fitted, progress=report))
 
-    # 2. Gaussians
-    features = FeaturePyramid(extractor, size=data.pixels.images.shape[1:3]).eval().to(device)
-    extraction = FeatureExtraction(features, training.fabric, training.processes, input_mask)
-    part = None if upright is None else coverage(upright.part, features.field.grid) > 0
-    head = Head(features, part=part).eval().to(device)
-    distances = _fit_gaussians(head, data, extraction, training)
-    network = DetectorNetwork(features, head, input_mask=input_mask).eval().to(device)
+    # 2. The normal model
+    pyramid = FeaturePyramid(extractor, size=data.pixels.images.shape[1:3], stride=config.map.stride).eval().to(device)
+    extraction = FeatureExtraction(pyramid, training.fabric, training.processes, input_mask)
+    normal_model = build_normal_model(config.method, pyramid, config).to(device)
+    background = nn.Identity() if fitted is None else _background_weight(fitted, pyramid, config).to(device)
+    distances = normal_model.fit(NominalMaps(extraction, data.pixels.images, data.fit, training.progress))
+    distances = background(distances.to(device)).cpu()
+    build = partial(
+        build_detector, pyramid, normal_model, background=background, input_mask=input_mask, sigma=config.map.sigma
+    )
+    network = build().to(device)
 
     # 3. Defect branch
+    branch = None
     if data.labelled or data.outliers is not None:
-        head.defect_branch = _train_defect_branch(network, distances, data, extraction, training)
-    alignment = None if upright is None else upright.alignment
-    return DetectorNetwork(features, head, input_mask=input_mask, alignment=alignment).eval().to(device)
+        branch = _train_defect_branch(network, distances, data, extraction, training, config)
+    return build(defect_branch=branch, alignment=None if fitted is None else fitted.alignment).to(device)
 
 
-def _fit_gaussians(head: Head, data: TrainingData, extraction: FeatureExtraction, training: Training) -> Tensor:
-    """Fits features and head to the good images; out-of-fold distances (n, h, w) of the first of them."""
-    images, fit, features, processes = data.pixels.images, data.fit, extraction.features, training.processes
-    told = partial(training.progress, "principal components")
-    fit_projections(features, extraction.in_batches(images, evenly(fit, MAX_FOR_AXES), told), processes=processes)
-    batches = extraction.in_batches(images, fit, partial(training.progress, "features"))
-    levels = (features.to_levels(maps) for maps in batches)
-    return fit_head(head, levels, processes=processes, first=processes.shard(len(fit)).start)
+def _background_weight(fitted: FittedAlignment, pyramid: FeaturePyramid, config: TrainConfig) -> BackgroundWeight:
+    """Makes less of distances beside the aligned part."""
+    foreground = coverage(fitted.part, pyramid.field.grid) > 0
+    return BackgroundWeight(foreground, config.map.background_weight)
 
 
 def _train_defect_branch(
-    network: DetectorNetwork, distances: Tensor, data: TrainingData, extraction: FeatureExtraction, training: Training
+    network: DetectorNetwork,
+    distances: Tensor,
+    data: TrainingData,
+    extraction: FeatureExtraction,
+    training: Training,
+    config: TrainConfig,
 ) -> DefectBranch:
-    """The defect branch beside a network that has its Gaussians, and its scale."""
-    images, fit = data.pixels.images, data.fit
-    branch = DefectBranch(network.features).to(extraction.fabric.device)
+    """The defect branch beside a network without one, which gave its training images these distances out of fold."""
+    images, fit, constants = data.pixels.images, data.fit, config.defect_branch
+    branch = DefectBranch(network.pyramid, maps=constants.maps, hidden=constants.hidden_channels)
+    branch = branch.to(extraction.fabric.device)
     validation = set(data.validation)
     others = [index for index in fit if index not in validation]
     train_defect_branch(
@@ -116,11 +131,10 @@ def _train_defect_branch(
         # What is exposed to is no image of the kind: its look is part of what it is told by.
         feature_augmentation=mixstyle if data.outliers is None else None,
     )
-    if not len(distances):  # a single good image
+    if not len(distances):  # a single nominal image
         with torch.inference_mode():
-            levels = network.features.to_levels(extraction.sharded(images[list(fit)]))
-            distances = network.head.distance(levels).cpu()
-    places = [place for place, index in enumerate(fit[:MAX_LEFT_OUT]) if index in validation]
+            distances = network.head.distance(extraction.sharded(images[list(fit)])).cpu()
+    places = [place for place, index in enumerate(fit[: len(distances)]) if index in validation]
     places = places or list(range(len(distances)))
     scale_defect_branch(branch, images, [fit[place] for place in places], distances[places], extraction=extraction)
     return branch

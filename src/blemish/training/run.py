@@ -39,10 +39,11 @@ from blemish.io.files import check_output_file
 from blemish.io.text import counted, printable
 from blemish.model.detector import Detector
 from blemish.model.metadata import FINGERPRINT_DIGITS, ModelMetadata
-from blemish.networks.detector import SIGMA, DetectorNetwork, MinEnsemble
-from blemish.networks.feature_pyramid import STRIDES
+from blemish.networks.build import build_ensemble
+from blemish.networks.detector import SIGMA, DetectorNetwork
+from blemish.networks.extractor import STRIDES, load_extractor
 from blemish.networks.input_mask import InputMask
-from blemish.networks.timm_cnn import DEFAULT_BACKBONE, TimmCNN
+from blemish.networks.timm_cnn import DEFAULT_BACKBONE
 from blemish.process.progress import Progress
 from blemish.synthetic.outlier_exposure import OutlierFolder
 from blemish.training.checkpoint import fault_of_left, remove_checkpoints
@@ -161,7 +162,7 @@ def train(
             "a folder of masks and cross-conformal calibration do not go together: give one mask for all"
         )
     seed_everything(seed, verbose=False)
-    extractor = TimmCNN(backbone, strides=STRIDES, weights=weights, download=download)
+    extractor = load_extractor(backbone, weights=weights, download=download)
     data_set = read_data_set(data, nominal_class=nominal_class, good=good, bad=bad, masks=masks)
     grouping = _grouping(groups, data_set)
     fabric, processes = launch(device, devices=devices, nodes=nodes)
@@ -322,7 +323,7 @@ def train(
         networks=tuple(_made_of(network) for network in networks) if cross_conformal else (),
         versions={name: version(name) for name in ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")},
     )
-    export_onnx(networks[0] if len(networks) == 1 else MinEnsemble(networks), metadata, output)
+    export_onnx(build_ensemble(networks), metadata, output)
     remove_checkpoints(output)
     processes.barrier()
     return Detector.load(output)

@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from blemish.networks.defect_branch import DefectBranch
+from blemish.networks.defect_branch import CellClassifier
 from blemish.networks.losses import cell_loss
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -75,7 +75,7 @@ class Training:
 
 
 def train_classifier(
-    network: DefectBranch,
+    network: CellClassifier,
     *,
     nominal: Tensor,
     anomalies: Anomalies,
@@ -103,7 +103,7 @@ def train_classifier(
 
 
 def _train_classifier(
-    network: DefectBranch,
+    network: CellClassifier,
     nominal: Tensor,
     anomalies: Anomalies,
     training: Training,
@@ -146,7 +146,7 @@ def coverage(mask: npt.NDArray[np.bool_], grid: Sequence[int]) -> Tensor:
     return torch.from_numpy(cells.mean((1, 3), dtype=np.float32))
 
 
-def _resume(checkpoint: Checkpoint, network: DefectBranch, optimiser: torch.optim.Optimizer) -> int:
+def _resume(checkpoint: Checkpoint, network: CellClassifier, optimiser: torch.optim.Optimizer) -> int:
     """The number of epochs done."""
     saved = checkpoint.load()
     if saved is None:

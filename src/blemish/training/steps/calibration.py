@@ -47,7 +47,7 @@ def measure_calibration(
     progress: Callable[[int, int], None],
 ) -> CalibrationMeasurement:
     """Scores the images `held_back` of a network that learned from the images `fit`, and some of those."""
-    graph = to_onnx(CalibratedNetwork(network, [0.0]), network.features.size)
+    graph = to_onnx(CalibratedNetwork(network, [0.0]), network.pyramid.size)
     session = open_graph(graph, "onnxruntime", "f32")
     known = list(every_nth(fit, MAX_FOR_LEVEL))
     chosen = [*held_back, *known]

@@ -61,7 +61,7 @@ def train_defect_branch(
     names = sorted({one.kind for one in anomalies})
     kinds = torch.tensor([names.index(one.kind) for one in anomalies])
     train_classifier(
-        branch,
+        branch.classifier,
         nominal=clean,
         anomalies=Anomalies(shown, masks, kinds),
         training=training,
@@ -94,7 +94,7 @@ def scale_defect_branch(
         extraction: looks at images.
     """
     batches = stacked(images[index] for index in unseen)
-    logits = torch.cat([branch(branch.inputs(extraction.sharded(batch))) for batch in batches])
+    logits = torch.cat([branch.classifier(branch.inputs(extraction.sharded(batch))) for batch in batches])
     centre = logits.median()
     branch.logit_centre.fill_(centre)
     branch.logit_scale.fill_(

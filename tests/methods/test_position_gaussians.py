@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hmean
 
-from blemish.networks.gaussian import MIN_DISTANCE, PositionGaussians, harmonic
+from blemish.methods.gaussian import harmonic
+from blemish.methods.position_gaussians import PositionGaussians
+from blemish.networks.normal_model import MIN_DISTANCE
 from helpers.gaussians import literal_distances
 
 

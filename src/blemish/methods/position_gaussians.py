@@ -9,8 +9,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-MIN_DISTANCE = 1e-6  # so that nothing is divided by zero
-
 
 class PositionGaussians(nn.Module):
     """Mahalanobis distances of features to Gaussians with a mean and a full covariance of each position's own.
@@ -56,15 +54,6 @@ class PositionGaussians(nn.Module):
         squares = squares.reshape(positions * neighbours, -1)[self.pairs]
         least = squares.reshape(positions, neighbours, -1).amin(1)  # (P, N)
         return least.permute(1, 0).reshape(-1, rows, columns).sqrt() / self.unit
-
-
-def harmonic(distances: list[Tensor]) -> Tensor:
-    """The root of the harmonic mean of squared distances, each (N, h, w).
-
-    One level alone seldom calls noise anomalous where the others see nothing: it takes several to make the mean large.
-    """
-    inverse = torch.stack([distance.clamp(min=MIN_DISTANCE).pow(-2) for distance in distances]).mean(0)
-    return inverse.rsqrt()
 
 
 def _neighbours(grid: tuple[int, int], reach: int) -> tuple[Tensor, Tensor]:
