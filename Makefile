@@ -7,8 +7,11 @@ READY := $(VENV)/.installed
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 RUNS ?= 20
+CODE := src tests benchmarks examples docs/hooks.py
+# The tests whose figures a processor's arithmetic can move.
+ARITHMETIC := tests/networks tests/model tests/conversion
 
-.PHONY: demo test test-properties test-processors test-slow lint results benchmark clean
+.PHONY: demo test test-properties test-processors test-slow lint docs build results benchmark clean
 
 demo: $(READY)          ## build a small inspection set, train, evaluate, write demo/report.html
 	$(BIN)/blemish demo -o demo
@@ -20,20 +23,29 @@ test-properties: $(READY) ## the property tests, RUNS times with fresh examples
 	@for run in $$(seq $(RUNS)); do \
 		echo "run $$run of $(RUNS)"; $(PYTEST) -m "hypothesis and not slow" --hypothesis-seed=random || exit 1; done
 
-test-processors: $(READY) ## the fast tests with the arithmetic of lesser processors, where this one has more
+test-processors: $(READY) ## the tests of the arithmetic as on lesser processors, where this one has more
 	@for features in avx512f:AVX2 avx512_bf16:AVX512_CORE; do \
 		if grep -qsw "$${features%:*}" /proc/cpuinfo; then \
 			echo "oneDNN as on a processor with $${features#*:}"; \
-			ONEDNN_MAX_CPU_ISA=$${features#*:} $(PYTEST) -m "not slow" || exit 1; \
+			ONEDNN_MAX_CPU_ISA=$${features#*:} $(PYTEST) -m "not slow" $(ARITHMETIC) || exit 1; \
 		fi; done
 
 test-slow: $(READY)     ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: $(READY)          ## style and types
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+lint: $(READY)          ## style, types, and which package may import which
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(READY)          ## the documentation site, into site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+build: $(READY)         ## source distribution and wheel, into dist/
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 results: $(READY)       ## the tables of docs/results.md, from the data beside the checkout; repeats no run it has
 	$(BIN)/python benchmarks/panel
@@ -47,8 +59,8 @@ $(READY): pyproject.toml
 		|| { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m virtualenv $(VENV); } \
 		|| { echo "No virtual environment can be made; on Debian: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,serve,parquet,remote,ray,openvino,explain,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,serve,parquet,remote,ray,openvino,explain,dev,docs]"
 	@touch $(READY)
 
-clean:                  ## remove the virtual environment and the demo
-	rm -rf $(VENV) demo
+clean:                  ## remove the virtual environment and everything that was built
+	rm -rf $(VENV) demo dist site

@@ -144,7 +144,7 @@ class AlignmentConfig(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig(_Section):
-    """How images are altered and defects transplanted: docs/research.md, "Evidence from labels". None was tuned."""
+    """How images are altered and defects transplanted: docs/research.md, "The defect branch". None was tuned."""
 
     section: ClassVar[str] = "augmentation"
 
@@ -168,7 +168,7 @@ class AugmentationConfig(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class DefectBranchConfig(_Section):
-    """The network that learns from known anomalies: docs/research.md, "Evidence from labels".
+    """The network that learns from known anomalies: docs/research.md, "The defect branch".
 
     Its constants come from trials of the detector before this one, except where a line says otherwise.
     """
@@ -217,7 +217,7 @@ class DefectBranchConfig(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig(_Section):
-    """What is measured on nominal images: docs/research.md, "Calibration by held-back images". None was tuned."""
+    """What is measured on nominal images: docs/research.md, "Calibration". None was tuned."""
 
     section: ClassVar[str] = "calibration"
 
