@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import betabinom, ks_2samp
 
-from blemish.conformal.fdr import discover
+from blemish.conformal.fdr import control_fdr
 from blemish.conformal.regions import RegionCalibration
 from blemish.conformal.split import Calibration
 from promises.material import Material
@@ -100,7 +100,7 @@ def discoveries_as_deployed(material: Material, rng: np.random.Generator, *, spl
         batch = (rng.choice(nominal, 20, replace=False), rng.choice(anomalous, 10, replace=False))
         p_values = [calibration.p_value(one) for one in np.concatenate(batch)]
         for column, rate in enumerate(DISCOVERY_RATES):
-            found = discover(p_values, false_discovery_rate=rate).discovered
+            found = control_fdr(p_values, false_discovery_rate=rate).discovered
             figures[split, column] = found[:20].sum() / max(1, found.sum()), found[20:].mean()
     cells = (f"{false:.3f}, {defects:.2f}" for false, defects in figures.mean(0))
     row(material.name, len(material.calibration), *cells)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from blemish.conformal.drift import DriftCheck
+from blemish.conformal.drift import DriftMonitor
 from promises.material import DRIFTS, Material
 from promises.tables import header, row
 
@@ -39,13 +39,13 @@ def planted(material: Material, rng: np.random.Generator, *, first: bool) -> Non
                 # Drawing again and again from few nominal images is no exchangeable stream: there each comes once.
                 drawn = rng.permutation(material.kept_away)[:LENGTH]
                 order = drawn if kind == "none" else rng.choice(material.kept_away, LENGTH)
-                check = DriftCheck(calibration, false_alarm_rate=RATE)
+                check = DriftMonitor(calibration, false_alarm_rate=RATE)
                 fired.append(run(check, {one: of_all[order] for one, of_all in values.items()}))
             cells.append(f"{np.isfinite(fired).mean():.2f}, {np.median(fired):g}")
         row(material.name, name, " and ".join(sorted({str(len(one)) for one in calibration.values()})), *cells)
 
 
-def run(check: DriftCheck, stream: Mapping[str, np.ndarray]) -> float:
+def run(check: DriftMonitor, stream: Mapping[str, np.ndarray]) -> float:
     """The image at which the check fires, infinity where it does not."""
     for number, values in enumerate(np.transpose(list(stream.values())).tolist(), start=1):
         if check.add(dict(zip(stream, values, strict=True))):
@@ -68,7 +68,7 @@ def silence(seed: int) -> None:
         rng, lowest = np.random.default_rng(seed), np.ones(SIMULATED)
         for number in range(SIMULATED):
             drawn = rng.gamma(4, size=n + SIMULATED_LENGTH)
-            check = DriftCheck({"score": drawn[:n]}, false_alarm_rate=1e-9)
+            check = DriftMonitor({"score": drawn[:n]}, false_alarm_rate=1e-9)
             run(check, {"score": drawn[n:]})
             lowest[number] = check.p_value
         row(n, *(f"{(lowest <= rate).mean():.3f}" for rate in rates))

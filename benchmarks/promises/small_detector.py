@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from blemish.conformal.cross import CrossCalibration
+from blemish.conformal.cross import cross_conformal_bound
 from blemish.imaging.images import read_image
 from blemish.imaging.resizing import to_network_size
 from blemish.networks.extractor import STRIDES
@@ -62,12 +62,12 @@ def cross_conformal(
         for split in range(splits):
             order = rng.permutation(len(nominal))
             test = np.concatenate([nominal[order[IMAGES : IMAGES + 50]], anomalous[rng.choice(len(anomalous), 50)]])
-            cross, of_test = cross_fit(nominal[order[:IMAGES]], test, folds)
-            p_values = np.array([cross.p_value(one) for one in of_test.T])
+            left_out, of_test = cross_fit(nominal[order[:IMAGES]], test, folds)
+            p_values = cross_conformal_p_values(left_out, of_test)
             figures[split] = [
                 [(part <= rate + 1e-9).mean() for part in (p_values[:50], p_values[50:])] for rate in RATES
             ]
-        bounds = [cross.false_alarm_bound(rate) for rate in RATES]
+        bounds = [cross_conformal_bound(rate, [len(fold) for fold in left_out]) for rate in RATES]
         cells = (
             f"{plus_minus(false)} ({bound:.3f}), {found.mean():.2f}"
             for (false, found), bound in zip(figures.transpose(1, 2, 0), bounds, strict=True)
@@ -76,7 +76,7 @@ def cross_conformal(
     row(name, "none, 8 held back", *split_fit(nominal, anomalous, rng, splits))
 
 
-def cross_fit(nominal: np.ndarray, test: np.ndarray, folds: int) -> tuple[CrossCalibration, np.ndarray]:
+def cross_fit(nominal: np.ndarray, test: np.ndarray, folds: int) -> tuple[list[np.ndarray], np.ndarray]:
     """The left-out scores of nominal features, already in random order, and test scores (folds, N)."""
     left_out, of_test = [], []
     for fold in range(folds):
@@ -84,7 +84,13 @@ def cross_fit(nominal: np.ndarray, test: np.ndarray, folds: int) -> tuple[CrossC
         both = scores(nominal[~held], np.concatenate([nominal[held], test]))
         left_out.append(both[: held.sum()])
         of_test.append(both[held.sum() :])
-    return CrossCalibration(left_out), np.stack(of_test)
+    return left_out, np.stack(of_test)
+
+
+def cross_conformal_p_values(left_out: Sequence[np.ndarray], of_test: np.ndarray) -> np.ndarray:
+    """P-values (N,) of scores (folds, N), see `blemish.conformal.cross`."""
+    at_least = sum((fold[:, None] >= scores).sum(0) for fold, scores in zip(left_out, of_test, strict=True))
+    return (1 + at_least) / (1 + sum(map(len, left_out)))
 
 
 def split_fit(nominal: np.ndarray, anomalous: np.ndarray, rng: np.random.Generator, splits: int) -> list[str]:

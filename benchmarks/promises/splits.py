@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import kstest
 
-from blemish.conformal.fdr import discover
+from blemish.conformal.fdr import control_fdr
 from blemish.conformal.regions import RegionCalibration
 from blemish.conformal.split import Calibration
 from blemish.errors import BlemishError
@@ -43,7 +43,7 @@ def false_discoveries(material: Material, rng: np.random.Generator, *, splits: i
         batch = np.concatenate([test[:20], rng.choice(material.anomalous.scores, 10, replace=False)])
         p_values = [Calibration(calibration).p_value(one) for one in batch]
         for column, rate in enumerate(DISCOVERY_RATES):
-            found = discover(p_values, false_discovery_rate=rate).discovered
+            found = control_fdr(p_values, false_discovery_rate=rate).discovered
             figures[split, column] = found[:20].sum() / max(1, found.sum()), found[20:].mean()
     cells = (f"{plus_minus(false)}, {defects.mean():.2f}" for false, defects in figures.transpose(1, 2, 0))
     row(material.name, IMAGES, *cells)

@@ -17,7 +17,7 @@ from helpers.images import noise, save_image, stained
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from blemish.conformal.drift import DriftCheck
+from blemish.conformal.drift import DriftMonitor
 from promises.deployed import most_alarms
 from promises.drift import run
 from promises.material import keep_away, prepare
@@ -96,6 +96,6 @@ def test_the_small_detector_is_mahalanobis_with_a_ridge() -> None:
 def test_a_stream_is_run_until_the_alarm() -> None:
     rng = np.random.default_rng(0)
     calibration = {"score": rng.normal(size=50).tolist()}
-    check = DriftCheck(calibration)
+    check = DriftMonitor(calibration)
     assert run(check, {"score": rng.normal(size=100) + 2}) == check.images == check.drift.image
-    assert run(DriftCheck(calibration), {"score": rng.normal(size=100)}) == np.inf
+    assert run(DriftMonitor(calibration), {"score": rng.normal(size=100)}) == np.inf

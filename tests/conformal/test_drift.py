@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom, kstest
 
-from blemish.conformal.drift import BETS, Drift, DriftCheck, drift_statistics
+from blemish.conformal.drift import BETTING_DENSITIES, Drift, DriftMonitor, drift_statistics
 from blemish.errors import BlemishError
 
 
-def feed(check: DriftCheck, scores: np.ndarray) -> int | None:
+def feed(check: DriftMonitor, scores: np.ndarray) -> int | None:
     """The number of the image that raises the first alarm."""
     for score in scores.tolist():
         if check.add({"score": score}):
@@ -25,8 +25,8 @@ def test_the_capital_is_that_of_the_definition() -> None:
     """Literally: every bet from every moment on, against the share of calibration and earlier images in each cell."""
     rng = np.random.default_rng(0)
     calibration, stream = rng.normal(size=7), rng.normal(size=40) + 0.3
-    check = DriftCheck({"score": calibration.tolist()}, false_alarm_rate=1e-9)
-    literal = literal_p_values(calibration, stream, bets=[bet for bets in BETS.values() for bet in bets])
+    check = DriftMonitor({"score": calibration.tolist()}, false_alarm_rate=1e-9)
+    literal = literal_p_values(calibration, stream, bets=[bet for bets in BETTING_DENSITIES.values() for bet in bets])
     for value, expected in zip(stream.tolist(), literal, strict=True):
         check.add({"score": value})
         assert check.p_value == pytest.approx(expected)
@@ -63,7 +63,7 @@ def test_false_alarms_stay_below_their_rate_although_the_calibration_set_is_smal
     for run in range(runs):
         drawn = rng.gamma(3, size=n + 400)
         drawn = np.round(2 * drawn) if ties else drawn
-        check = DriftCheck({"score": drawn[:n].tolist()}, false_alarm_rate=rate, seed=run)
+        check = DriftMonitor({"score": drawn[:n].tolist()}, false_alarm_rate=rate, seed=run)
         alarms += feed(check, drawn[n:]) is not None
     assert alarms <= binom.ppf(0.999, runs, rate)
 
@@ -72,7 +72,7 @@ def test_equal_values_fall_into_equally_likely_cells() -> None:
     """All calibration values are equal to all incoming ones: only the seed decides, and the cells are an urn's."""
     first = []
     for seed in range(300):
-        check = DriftCheck({"score": [1.0] * 9}, seed=seed)
+        check = DriftMonitor({"score": [1.0] * 9}, seed=seed)
         check.add({"score": 1.0})
         first.append(check.state()["statistics"]["score"]["counts"].index(1))
     spread = (np.array(first) + np.random.default_rng(0).random(300)) / 10
@@ -92,7 +92,7 @@ def test_equal_values_fall_into_equally_likely_cells() -> None:
 @pytest.mark.parametrize("before", [0, 300], ids=["at once", "after 300 images"])
 def test_a_drift_is_found_within_200_images_and_named(change, direction: str, before: int) -> None:
     rng = np.random.default_rng(5)
-    check = DriftCheck({"score": rng.normal(size=60).tolist()})
+    check = DriftMonitor({"score": rng.normal(size=60).tolist()})
     assert feed(check, rng.normal(size=before)) is None
     assert feed(check, change(rng.normal(size=200))) is not None
     assert check.drift is not None
@@ -103,16 +103,16 @@ def test_a_drift_is_found_within_200_images_and_named(change, direction: str, be
 # Statistics that may be lower by their making: only higher values are drift
 
 
-def higher_only(calibration: np.ndarray, **options: Any) -> DriftCheck:
-    return DriftCheck({"score": calibration.tolist()}, higher_only={"score"}, **options)
+def one_sided(calibration: np.ndarray, **options: Any) -> DriftMonitor:
+    return DriftMonitor({"score": calibration.tolist()}, one_sided={"score"}, **options)
 
 
 def test_the_capital_of_higher_values_is_that_of_the_definition() -> None:
     """Literally, and with the bets on higher values alone."""
     rng = np.random.default_rng(0)
     calibration, stream = rng.normal(size=7), rng.normal(size=40) + 0.3
-    check = higher_only(calibration, false_alarm_rate=1e-9)
-    literal = literal_p_values(calibration, stream, bets=BETS["higher"])
+    check = one_sided(calibration, false_alarm_rate=1e-9)
+    literal = literal_p_values(calibration, stream, bets=BETTING_DENSITIES["higher"])
     for value, expected in zip(stream.tolist(), literal, strict=True):
         check.add({"score": value})
         assert check.p_value == pytest.approx(expected)
@@ -121,7 +121,7 @@ def test_the_capital_of_higher_values_is_that_of_the_definition() -> None:
 @pytest.mark.parametrize("before", [0, 300], ids=["at once", "after 300 images"])
 def test_higher_values_are_found_and_named_as_before(before: int) -> None:
     rng = np.random.default_rng(5)
-    check = higher_only(rng.normal(size=60))
+    check = one_sided(rng.normal(size=60))
     assert feed(check, rng.normal(size=before)) is None
     at = feed(check, rng.normal(size=200) + 1.5)
     assert at is not None
@@ -147,14 +147,14 @@ def test_lower_values_are_no_drift_and_make_no_false_alarms(change) -> None:
     alarms = 0
     for run in range(runs):
         drawn = rng.normal(size=20 + 300)
-        alarms += feed(higher_only(drawn[:20], false_alarm_rate=rate, seed=run), change(drawn[20:], rng)) is not None
+        alarms += feed(one_sided(drawn[:20], false_alarm_rate=rate, seed=run), change(drawn[20:], rng)) is not None
     assert alarms <= binom.ppf(0.999, runs, rate)
 
 
 def test_the_others_are_watched_in_both_directions() -> None:
     rng = np.random.default_rng(3)
     calibration = {name: rng.normal(size=60).tolist() for name in ("score", "brightness")}
-    check = DriftCheck(calibration, higher_only={"score"})
+    check = DriftMonitor(calibration, one_sided={"score"})
     for _ in range(100):
         check.add({"score": -9.0, "brightness": rng.normal()})
     assert check.drift is None
@@ -166,16 +166,16 @@ def test_the_others_are_watched_in_both_directions() -> None:
 
 def test_a_check_of_both_directions_does_not_go_on_from_one_of_higher_values() -> None:
     calibration = np.random.default_rng(0).normal(size=20)
-    check = higher_only(calibration)
+    check = one_sided(calibration)
     feed_all(check, np.zeros(30))
-    again = higher_only(calibration, state=json.loads(json.dumps(check.state(), allow_nan=False)))
+    again = one_sided(calibration, state=json.loads(json.dumps(check.state(), allow_nan=False)))
     assert again.p_value == check.p_value
     with pytest.raises(BlemishError, match="another model or rate"):
-        DriftCheck({"score": calibration.tolist()}, state=check.state())
+        DriftMonitor({"score": calibration.tolist()}, state=check.state())
 
 
 def test_the_first_alarm_stays() -> None:
-    check = DriftCheck({"score": list(range(50))})
+    check = DriftMonitor({"score": list(range(50))})
     at = feed(check, np.full(40, 99.0))
     assert check.drift == Drift(at, "score", "higher")
     assert check.add({"score": 99.0}) is None
@@ -186,7 +186,7 @@ def test_the_first_alarm_stays() -> None:
 def test_several_statistics_share_the_rate() -> None:
     rng = np.random.default_rng(3)
     values = {name: rng.normal(size=50).tolist() for name in ("score", "brightness", "sharpness")}
-    alone, all_three = DriftCheck({"brightness": values["brightness"]}), DriftCheck(values)
+    alone, all_three = DriftMonitor({"brightness": values["brightness"]}), DriftMonitor(values)
     for _ in range(60):
         darker = {"score": rng.normal(), "brightness": rng.normal() - 1, "sharpness": rng.normal()}
         alone.add(darker)
@@ -202,16 +202,16 @@ def test_a_check_goes_on_from_its_state(cut: int) -> None:
     rng = np.random.default_rng(1)
     calibration = {"score": np.round(rng.normal(size=40), 1).tolist()}
     stream = np.round(rng.normal(size=200) + 0.6, 1)
-    whole, first = DriftCheck(calibration), DriftCheck(calibration)
+    whole, first = DriftMonitor(calibration), DriftMonitor(calibration)
     feed_all(whole, stream)
     feed_all(first, stream[:cut])
-    second = DriftCheck(calibration, state=json.loads(json.dumps(first.state(), allow_nan=False)))
+    second = DriftMonitor(calibration, state=json.loads(json.dumps(first.state(), allow_nan=False)))
     feed_all(second, stream[cut:])
     assert second.state() == whole.state()
     assert second.p_value == whole.p_value
 
 
-def feed_all(check: DriftCheck, scores: np.ndarray) -> None:
+def feed_all(check: DriftMonitor, scores: np.ndarray) -> None:
     for score in scores.tolist():
         check.add({"score": score})
 
@@ -240,12 +240,12 @@ def test_statistics_of_an_image_are_those_of_the_formula() -> None:
 )
 def test_refusals(calibration: dict[str, list[float]], rate: float, words: str) -> None:
     with pytest.raises(BlemishError, match=words):
-        DriftCheck(calibration, false_alarm_rate=rate)
+        DriftMonitor(calibration, false_alarm_rate=rate)
 
 
 @pytest.mark.parametrize("values", [{}, {"score": math.nan}, {"brightness": 1.0}], ids=["none", "nan", "another"])
 def test_an_image_without_a_value_is_refused_and_not_counted(values: dict[str, float]) -> None:
-    check = DriftCheck({"score": [1.0, 2.0]})
+    check = DriftMonitor({"score": [1.0, 2.0]})
     with pytest.raises(BlemishError, match="needs a finite value of score"):
         check.add(values)
     assert check.images == 0
@@ -262,7 +262,7 @@ def test_an_image_without_a_value_is_refused_and_not_counted(values: dict[str, f
     ids=["other", "missing", "count", "cells"],
 )
 def test_a_state_that_is_not_this_checks_is_refused(spoil, words: str) -> None:
-    check = DriftCheck({"score": [1.0, 2.0]})
+    check = DriftMonitor({"score": [1.0, 2.0]})
     check.add({"score": 1.5})
     with pytest.raises(BlemishError, match=words):
-        DriftCheck({"score": [1.0, 2.0]}, state=spoil(check.state()))
+        DriftMonitor({"score": [1.0, 2.0]}, state=spoil(check.state()))

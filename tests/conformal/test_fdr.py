@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.conformal.fdr import discover, fewest_discoveries
+from blemish.conformal.fdr import control_fdr, min_rejections
 from blemish.conformal.split import Calibration
 from blemish.errors import BlemishError
 
@@ -20,10 +20,10 @@ def test_discoveries_are_those_of_the_step_up_rule(p_values: list[float], rate: 
     ranked, m = sorted(p_values), len(p_values)
     passed = [p for k, p in enumerate(ranked, start=1) if p * m <= k * rate + 1e-12]
     expected = [bool(passed) and p <= max(passed) for p in p_values]
-    found = discover(p_values, false_discovery_rate=rate)
+    found = control_fdr(p_values, false_discovery_rate=rate)
     assert found.discovered.tolist() == expected
     assert all(
-        discover(p_values, false_discovery_rate=min(q, 0.999)).discovered[i] for i, q in _below_1(found.q_values)
+        control_fdr(p_values, false_discovery_rate=min(q, 0.999)).discovered[i] for i, q in _below_1(found.q_values)
     )
 
 
@@ -31,10 +31,10 @@ def test_discoveries_are_those_of_the_step_up_rule(p_values: list[float], rate: 
     ("images", "calibration_images", "rate"), [(100, 66, 0.1), (100, 99, 0.1), (7, 200, 0.05), (50, 4, 0.1)]
 )
 def test_no_batch_has_fewer_discoveries_than_the_fewest(images: int, calibration_images: int, rate: float) -> None:
-    fewest = fewest_discoveries(images, calibration_images=calibration_images, false_discovery_rate=rate)
+    fewest = min_rejections(images, calibration_images=calibration_images, false_discovery_rate=rate)
     least = 1 / (calibration_images + 1)
     for lowest in range(images + 1):  # so many images above all calibration scores, the others below
-        found = discover([least] * lowest + [1.0] * (images - lowest), false_discovery_rate=rate).discovered.sum()
+        found = control_fdr([least] * lowest + [1.0] * (images - lowest), false_discovery_rate=rate).discovered.sum()
         assert found == (lowest if lowest >= fewest else 0)
 
 
@@ -46,7 +46,7 @@ def test_the_false_discovery_rate_with_one_calibration_set_for_the_batch_is_the_
     for _ in range(3000):
         calibration = Calibration(rng.normal(size=n).astype(np.float32).tolist())
         scores = rng.normal(size=m) + 2.5 * (np.arange(m) < anomalous)
-        found = discover([calibration.p_value(x) for x in scores], false_discovery_rate=rate).discovered
+        found = control_fdr([calibration.p_value(x) for x in scores], false_discovery_rate=rate).discovered
         shares.append(found[anomalous:].sum() / max(1, found.sum()))
     error = np.std(shares) / np.sqrt(len(shares))
     assert np.mean(shares) == pytest.approx(rate * (m - anomalous) / m, abs=3.5 * error)
@@ -66,7 +66,7 @@ def test_the_false_discovery_rate_with_one_calibration_set_for_the_batch_is_the_
 )
 def test_refusals(p_values: list[float], rate: float, words: str) -> None:
     with pytest.raises(BlemishError, match=words):
-        discover(p_values, false_discovery_rate=rate)
+        control_fdr(p_values, false_discovery_rate=rate)
 
 
 def _below_1(q_values: np.ndarray) -> list[tuple[int, float]]:

@@ -16,9 +16,10 @@ from blemish.datasets.layouts import read_data_set
 from blemish.errors import BlemishError
 from blemish.evaluation.metrics import PixelMetrics
 from blemish.evaluation.run import evaluate
-from blemish.imaging.ignore_mask import Ignore, filling, shrink
+from blemish.imaging.ignore_mask import IgnoreMask, fill_image
 from blemish.imaging.images import load
 from blemish.imaging.masks import read_mask
+from blemish.imaging.resizing import resize_mask
 from blemish.model.detector import Detector
 from blemish.model.scored_image import FailedImage
 from blemish.networks.detector import CalibratedNetwork
@@ -79,8 +80,7 @@ def test_no_pixel_outside_has_anything_of_one_under_the_mask(
     mask[row : row + rng.integers(1, own[0]), column : column + rng.integers(1, own[1])] = True
     one = rng.integers(0, 256, (*own, 3), np.uint8)
     other = np.where(mask[..., None], rng.integers(0, 256, (*own, 3), np.uint8), one)
-    reached = shrink(mask, size)
-    assert reached is not None
+    reached = resize_mask(mask, size, rule="touched")
     np.testing.assert_array_equal(load(one, size)[0][~reached], load(other, size)[0][~reached])
 
 
@@ -100,7 +100,7 @@ def test_the_longest_path_that_an_image_ends_in_is_its_mask(image: str, mask: st
         pixels = np.zeros((10, 10), np.uint8)
         pixels[:rows] = 255
         save_image(tmp_path / name, pixels)
-    found = Ignore(tmp_path).mask(image, (10, 10))
+    found = IgnoreMask(tmp_path).mask(image, (10, 10))
     assert (0 if found is None else int(found.any(1).sum())) == (0 if mask is None else places[mask])
 
 
@@ -119,7 +119,7 @@ def test_what_is_no_mask_is_refused(
 ) -> None:
     make(tmp_path / "mask.png")
     with pytest.raises(BlemishError, match=words):
-        Ignore(tmp_path / "mask.png")
+        IgnoreMask(tmp_path / "mask.png")
     save_image(tmp_path / "images/a.png", noise(0))
     for verb in (
         ("predict", tiny_model, tmp_path / "images", "-o", tmp_path / "out"),
@@ -141,7 +141,7 @@ def test_the_filling_is_the_mean_of_what_counts_and_the_nearest_mean_where_nothi
     for number, mask in masks.items():
         mask[:, 7] = True  # in the fifth image, which is not chosen, it counts
         mask[number, 0] = True
-    made = filling(images, masks, [0, 1, 2, 3])
+    made = fill_image(images, masks, [0, 1, 2, 3])
     for row in range(6):
         for column in range(7):
             values = [images[n, row, column] for n in range(4) if not masks[n][row, column]]
@@ -150,7 +150,7 @@ def test_the_filling_is_the_mean_of_what_counts_and_the_nearest_mean_where_nothi
 
 
 @pytest.fixture(scope="module")
-def fill_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models trained on parts with and without watermarks, with the mask; and one without it."""
     root = tmp_path_factory.mktemp("blind")
     mask = stamp_mask(root / "mask.png")
@@ -162,15 +162,15 @@ def fill_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"root": root, "mask": mask}
 
 
-def test_training_is_blind_to_what_lies_under_the_mask(blind: dict[str, Path]) -> None:
-    one, other = (Detector.load(blind["root"] / f"{name}.onnx") for name in ("half", "none"))
+def test_training_is_blind_to_what_lies_under_the_mask(trained: dict[str, Path]) -> None:
+    one, other = (Detector.load(trained["root"] / f"{name}.onnx") for name in ("half", "none"))
     pixels = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), np.uint8)
     for here, there in zip(one.forward(pixels), other.forward(pixels), strict=True):
         np.testing.assert_array_equal(here, there)
     assert one.calibration == other.calibration
 
 
-def test_no_watermark_changes_the_score_of_a_detector_that_ignores_it(blind: dict[str, Path]) -> None:
+def test_no_watermark_changes_the_score_of_a_detector_that_ignores_it(trained: dict[str, Path]) -> None:
     rng = np.random.default_rng(1)
     for spot in (False, True):
         clean = part(rng, watermark=False, spot=spot)
@@ -179,7 +179,7 @@ def test_no_watermark_changes_the_score_of_a_detector_that_ignores_it(blind: dic
             variant = clean.copy()
             variant[STAMP] = rng.integers(0, 256, (22, 32)) if number else 255
             variants.append(variant)
-        ignoring = Detector.load(blind["root"] / "half.onnx")
+        ignoring = Detector.load(trained["root"] / "half.onnx")
         reference = ignoring.score([clean] * 4)
         found = ignoring.score(variants)
         np.testing.assert_array_equal(found.scores, reference.scores)
@@ -187,22 +187,22 @@ def test_no_watermark_changes_the_score_of_a_detector_that_ignores_it(blind: dic
             np.testing.assert_array_equal(one, other)
             assert not one[STAMP].any()
         if not spot:  # without the mask it is the watermark that the score is about
-            seeing = Detector.load(blind["root"] / "seeing.onnx")
+            seeing = Detector.load(trained["root"] / "seeing.onnx")
             assert seeing.score(variants).scores.min() > 2 * seeing.score([clean]).scores[0]
 
 
-def test_it_still_finds_what_is_elsewhere_and_says_what_it_ignores(blind: dict[str, Path], run: Callable) -> None:
-    result = run("evaluate", blind["root"] / "half.onnx", blind["root"] / "half", "--json").json
+def test_it_still_finds_what_is_elsewhere_and_says_what_it_ignores(trained: dict[str, Path], run: Callable) -> None:
+    result = run("evaluate", trained["root"] / "half.onnx", trained["root"] / "half", "--json").json
     assert result["image_auroc"] == 1.0
     assert result["pixel_auroc"] > 0.95
-    detector = Detector.load(blind["root"] / "half.onnx")
-    mask = shrink(read_mask(blind["mask"]), SIZE)
+    detector = Detector.load(trained["root"] / "half.onnx")
+    mask = resize_mask(read_mask(trained["mask"]), SIZE, rule="touched")
     assert mask is not None
     assert result["ignored"] == pytest.approx(mask.mean())
     (scored,) = detector.predict_iter([noise(0)])
     np.testing.assert_array_equal(scored.ignored, mask)
     assert detector.metadata.ignored["mask"] == "mask.png"
-    assert "ignored" in run("evaluate", blind["root"] / "half.onnx", blind["root"] / "half").out
+    assert "ignored" in run("evaluate", trained["root"] / "half.onnx", trained["root"] / "half").out
 
 
 def test_module_and_graph_are_blind_alike() -> None:
@@ -263,7 +263,7 @@ def test_scores_are_the_maximum_outside_the_mask(tiny_model: Path, tmp_path: Pat
     for one, other, whole in zip(plain.predict_iter(images), ignoring.predict_iter(images), bare, strict=True):
         assert other.score == whole[~other.ignored].max()
         assert not other.anomaly_map[other.ignored].any()
-        np.testing.assert_array_equal(other.ignored, shrink(mask > 0, (64, 64)))
+        np.testing.assert_array_equal(other.ignored, resize_mask(mask > 0, (64, 64), rule="touched"))
         assert other.score <= one.score
         assert other.p_value >= one.p_value
         for region in ignoring.regions(other):
@@ -298,7 +298,7 @@ def test_predict_and_evaluate_with_masks(parts: Path, tiny_model: Path, tmp_path
         counts = np.ones((64, 64), bool)
         if stain:
             counts[:21] = False  # one row more than the mask where it is resized; here it is not, so see below
-            counts = ~shrink(np.pad(np.ones((20, 64), bool), ((0, 44), (0, 0))), (64, 64))
+            counts = ~np.pad(np.ones((20, 64), bool), ((0, 44), (0, 0)))
         maps.append(one.anomaly_map[counts])
         truth.append((stained(401) == 0).all(2)[counts] if stain else np.zeros(counts.sum(), bool))
     assert result["pixel_auroc"] == pytest.approx(roc_auc_score(np.concatenate(truth), np.concatenate(maps)))

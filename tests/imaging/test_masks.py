@@ -16,7 +16,7 @@ from blemish.datasets.layouts import read_data_set
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.pixels import read_pixels
 from blemish.imaging.errors import ImageError
-from blemish.imaging.ignore_mask import Ignore
+from blemish.imaging.ignore_mask import IgnoreMask
 from blemish.imaging.mask_values import marked
 from blemish.imaging.masks import mask_files, mask_name, read_mask, read_mask_with_notes
 from helpers.images import noise, save_image
@@ -325,9 +325,9 @@ def test_what_is_thinner_than_a_pixel_of_the_image_is_not_lost(tmp_path: Path) -
 def test_what_is_ignored_is_the_brighter_part(values: np.ndarray, expected: np.ndarray, tmp_path: Path) -> None:
     file = save_image(tmp_path / "ignore.png", values.astype(np.uint8))
     size = (SIDE, SIDE)
-    np.testing.assert_array_equal(Ignore(file).mask(None, size), expected)
+    np.testing.assert_array_equal(IgnoreMask(file).mask(None, size), expected)
     save_image(tmp_path / "each/000.png", values.astype(np.uint8))
-    np.testing.assert_array_equal(Ignore(tmp_path / "each").mask("000.jpg", size), expected)
+    np.testing.assert_array_equal(IgnoreMask(tmp_path / "each").mask("000.jpg", size), expected)
 
 
 # What the verbs say

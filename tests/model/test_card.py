@@ -137,13 +137,13 @@ def test_saved_figures_are_on_the_card_with_their_intervals(
 
 
 def test_the_card_shows_what_is_ignored_and_any_name_is_text(model: Path, tmp_path: Path, run: Callable) -> None:
-    from blemish.imaging.ignore_mask import Ignore, as_record
+    from blemish.imaging.ignore_mask import IgnoreMask, as_record
     from helpers.model_files import with_changes
 
     mask = np.zeros((64, 64), np.uint8)
     mask[:16] = 255
     save_image(tmp_path / "m<b>.png", mask)
-    record = as_record(Ignore(tmp_path / "m<b>.png"), (64, 64))
+    record = as_record(IgnoreMask(tmp_path / "m<b>.png"), (64, 64))
     ignoring = with_changes(model, tmp_path / "<i>x.onnx", ignored=record)
     result = run("info", ignoring, "-o", tmp_path / "card.html", "--json").json
     assert result["ignored"] == {"mask": "m<b>.png", "everywhere": True, "share": 0.25}

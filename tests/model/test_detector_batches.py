@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from blemish.conformal.drift import DriftCheck, drift_statistics
+from blemish.conformal.drift import DriftMonitor, drift_statistics
 from blemish.model.detector import Detector
 from helpers.images import noise, save_image, stained
 from helpers.model_files import with_changes
@@ -116,7 +116,7 @@ def test_the_check_in_the_file_is_the_check_of_its_numbers(watchful: Path) -> No
     numbers = {"score": list(detector.calibration.scores)} | {
         name: list(values) for name, values in json.loads(detector.metadata.to_json())["watched"].items()
     }
-    ours, literal = detector.drift_check(), DriftCheck(numbers)
+    ours, literal = detector.drift_check(), DriftMonitor(numbers)
     for seed in range(40):
         for check in (ours, literal):
             check.add(drift_statistics(noise(seed) - seed, 1.0))

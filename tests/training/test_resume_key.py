@@ -15,7 +15,7 @@ from torch import nn
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.pixels import read_pixels
 from blemish.errors import BlemishError
-from blemish.imaging.ignore_mask import Ignore
+from blemish.imaging.ignore_mask import IgnoreMask
 from blemish.io.files import fingerprint, folder_state
 from blemish.training import resume_key as keys
 from blemish.training.checkpoint import Checkpoint, fault_of_left, remove_checkpoints
@@ -47,7 +47,7 @@ def key_of(root: Path, *, settings: dict | None = None, bias: float = 0.0, **opt
     pixels = read_pixels(
         read_data_set(root / "data").train,
         SIZE,
-        ignore=Ignore(root / "ignored"),
+        ignore=IgnoreMask(root / "ignored"),
         progress=lambda done, total: None,
         notify=lambda text: None,
     )

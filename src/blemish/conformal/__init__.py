@@ -1,1 +1,1 @@
-"""Statistics on scores with a proof each: p-values, regions, false discoveries, drift. NumPy and SciPy only."""
+"""Statistics on scores, each with its theorem: p-values, regions, false discoveries, drift. NumPy and SciPy only."""

@@ -1,17 +1,19 @@
-"""Drift: a running test of whether incoming images still look exchangeable with the calibration images.
+"""Drift: a sequential test of whether incoming images are still exchangeable with the calibration images.
 
-The promise on false alarms rests on one assumption: a new nominal image is to the detector what a calibration image
-was. Let n calibration values cut the line into n + 1 cells. If n + t values are exchangeable, the next one falls into
-a cell that holds c of the t values seen so far with probability (1 + c) / (n + 1 + t), whatever the distribution: a
-Pólya urn. The urn learns the cells as the stream goes on, so nothing is gained from n being small, as there would be
-if p-values from one calibration set were taken for independent. (These are the online conformal p-values of Vovk et
-al. 2005, chapter 8, each rounded to the cell it falls into; memory does not grow with the stream.)
+The bound on false alarms rests on one assumption: a new nominal image and the calibration images are exchangeable. The
+test is a conformal test martingale (Vovk, Gammerman and Shafer 2005, chapter 8; Vovk 2021).
 
-Against the urn we bet. A bet is a density f on ranks, such as one that favours high ranks; a capital put on it is
-multiplied by f(cell) / E[f(cell)] with each image and stays the same on average as long as the urn is right. Capital is
-spread over a few bets, and over all images as the moment when betting begins: image t with the share 1 / (t (t + 1)),
-as the moment of a drift is unknown. By Ville's inequality the sum ever reaches 1/alpha with probability at most alpha:
-one alarm in 1/alpha detectors, however many images they see.
+The null hypothesis. n calibration values cut the line into n + 1 cells. If n + t values are exchangeable, the next one
+falls into a cell that holds c of the t values seen so far with probability (1 + c) / (n + 1 + t), whatever the
+distribution: a Pólya urn. These are online conformal p-values, each rounded to the cell it falls into, so that memory
+does not grow with the stream. As the urn learns the cells from the stream, a small n does no harm, as it would if
+p-values from one calibration set were taken for independent.
+
+The martingale. A betting density f on ranks, such as one that favours high ranks, has a capital that is multiplied by
+f(cell) / E[f(cell)] with each image: under the null hypothesis its expectation stays the same. The capital is divided
+among a few densities, and among all images as the start of betting, because the moment of a drift is unknown: betting
+starts at image t with the share 1 / (t (t + 1)). By Ville's inequality the sum of the capitals ever reaches 1/alpha
+with probability at most alpha: one false alarm in 1/alpha detectors, however many images they see.
 """
 
 import math
@@ -26,9 +28,9 @@ from scipy.stats import beta
 
 from blemish.errors import BlemishError
 
-# Densities on ranks from 0 (below all calibration values) to 1, as parameters of the beta distribution: weak and
-# strong ones, since nobody knows how strong a drift will be.
-BETS = {
+# Densities on ranks from 0 (below all calibration values) to 1, as parameters (a, b) of the beta distribution: weak and
+# strong ones, since the strength of a drift is unknown.
+BETTING_DENSITIES = {
     "higher": ((2, 1), (4, 1), (12, 1)),
     "lower": ((1, 2), (1, 4), (1, 12)),
     "more spread": ((0.5, 0.5),),
@@ -36,7 +38,7 @@ BETS = {
 }
 
 
-LIGHT = ("brightness", "sharpness")  # statistics that no model has a part in
+IMAGE_STATISTICS = ("brightness", "sharpness")  # those that do not depend on the model
 
 
 @dataclass(frozen=True)
@@ -48,28 +50,28 @@ class Drift:
     direction: str
 
 
-class DriftCheck:
-    """The running test over one stream of images, for one or several statistics of an image; not thread-safe.
+class DriftMonitor:
+    """The test on one stream of images, for one or several statistics of an image; not thread-safe.
 
-    With S statistics each has 1/S of the false-alarm rate, so the rate holds for all of them together: a sum of their
-    capitals would need more, as each bets with its own past only. Anomalous images are drift too where they come much
-    more often than one in n: feed it the line as it comes, not a folder of defects.
+    Each of S statistics has 1/S of the false-alarm rate (Bonferroni), so the rate holds for all of them together.
+    Anomalous images are drift too where they come much more often than one in n: add the images of a line as they come,
+    not a folder of defects.
 
     Args:
         calibration: values of each statistic over calibration images, by the names of `drift_statistics`; those of
             brightness and sharpness may come from all good training images, as no model has touched them.
         false_alarm_rate: probability of an alarm ever, on a stream that is exchangeable with the calibration images.
-        higher_only: names of statistics of which only higher values are drift, because incoming ones may be lower than
-            calibration's by their making.
-        seed: decides between values that are equal.
-        state: what `state` of a check like this one gave, to go on from there.
+        one_sided: names of statistics of which only higher values are drift, because incoming values are expected to be
+            lower than those of calibration.
+        seed: breaks ties between equal values.
+        state: the result of `state()` of a monitor with the same arguments, to continue its stream.
 
     Attributes:
         images: images seen.
         drift: the first alarm; None as long as there is none. It stays.
 
     Raises:
-        BlemishError: nothing to watch, a value that is not finite, a rate outside (0, 1), another check's state.
+        BlemishError: no statistic, a value that is not finite, a rate outside (0, 1), or the state of another monitor.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class DriftCheck:
         calibration: Mapping[str, Sequence[float]],
         *,
         false_alarm_rate: float = 0.01,
-        higher_only: Collection[str] = (),
+        one_sided: Collection[str] = (),
         seed: int = 0,
         state: Mapping[str, Any] | None = None,
     ) -> None:
@@ -89,23 +91,30 @@ class DriftCheck:
         self.images = 0
         self.drift: Drift | None = None
         self._martingales = {
-            name: _Martingale(values, name, seed, bets=["higher"] if name in higher_only else list(BETS))
+            name: _Martingale(values, name, seed, bets=["higher"] if name in one_sided else list(BETTING_DENSITIES))
             for name, values in calibration.items()
         }
-        self._identity = _digest(calibration, false_alarm_rate, higher_only, seed)
+        self._identity = _digest(calibration, false_alarm_rate, one_sided, seed)
         if state is not None:
             self._resume(state)
 
     @property
     def p_value(self) -> float:
-        """The least false-alarm rate at which there would have been an alarm by now: valid at any time, in (0, 1]."""
-        highest = max(one.highest for one in self._martingales.values())
+        """The smallest false-alarm rate at which there would have been an alarm so far: anytime-valid, in (0, 1]."""
+        highest = max(martingale.highest for martingale in self._martingales.values())
         return min(1.0, len(self._martingales) * math.exp(-highest))
 
     def add(self, values: Mapping[str, float]) -> Drift | None:
-        """Counts one more image by its value of each statistic; returns the alarm if this image raises the first one.
+        """Adds the next image of the stream.
 
-        Raises BlemishError for a value that is missing or not finite.
+        Args:
+            values: the image's value of each statistic.
+
+        Returns:
+            The alarm if this image raises the first one, else None.
+
+        Raises:
+            BlemishError: a value is missing or not finite.
         """
         missing = self._martingales.keys() - values.keys()
         if missing or not all(math.isfinite(values[name]) for name in self._martingales):
@@ -118,12 +127,12 @@ class DriftCheck:
             martingale.add(values[name])
         if self.drift is not None or self.p_value > self.false_alarm_rate:
             return None
-        name, loudest = max(self._martingales.items(), key=lambda pair: pair[1].highest)
-        self.drift = Drift(self.images, name, loudest.direction)
+        name, martingale = max(self._martingales.items(), key=lambda named: named[1].highest)
+        self.drift = Drift(self.images, name, martingale.direction)
         return self.drift
 
     def statement(self) -> str:
-        """In one sentence, what the check has found."""
+        """The result so far, in one sentence."""
         images = f"{self.images:,} image{'s' * (self.images != 1)}"
         rate = f"{100 * self.false_alarm_rate:g} %"
         if self.drift is None:
@@ -136,7 +145,7 @@ class DriftCheck:
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything about the stream so far, as plain numbers for JSON; a few numbers a calibration image."""
+        """All that the test knows of the stream, as plain numbers for JSON: a few for each calibration image."""
         return {
             "check": self._identity,
             "images": self.images,
@@ -159,28 +168,28 @@ class DriftCheck:
 def drift_statistics(
     pixels: npt.NDArray[np.uint8], score: float, *, ignored: npt.NDArray[np.bool_] | None = None
 ) -> dict[str, float]:
-    """What is worth watching of one image: its score, and light and focus, which move before scores do.
+    """The statistics of one image that are tested for drift: score, brightness and sharpness.
 
     Args:
         pixels: the image (H, W, 3) at network size.
         score: the detector's score.
-        ignored: bool (H, W), pixels without a say in light and focus.
+        ignored: bool (H, W), pixels that are left out of brightness and sharpness.
 
     Returns:
         "score"; "brightness", the mean value, 0..255; "sharpness", the mean step between neighbouring pixels, 0..255.
     """
-    green = pixels[:, :, 1].astype(np.int16)  # (H, W); most of what eyes call light, in a third of the time
+    green = pixels[:, :, 1].astype(np.int16)  # (H, W); most of the luminance, in a third of the time
     steps = [np.abs(np.diff(green, axis=axis)) for axis in (0, 1)]
     if ignored is not None:
         pixels = pixels[~ignored]
-        between = (ignored[1:] | ignored[:-1], ignored[:, 1:] | ignored[:, :-1])
-        steps = [step[~without] for step, without in zip(steps, between, strict=True)]
+        left_out = (ignored[1:] | ignored[:-1], ignored[:, 1:] | ignored[:, :-1])
+        steps = [step[~without] for step, without in zip(steps, left_out, strict=True)]
     sharpness = np.mean([step.mean() if step.size else 0.0 for step in steps])
     return {"score": float(score), "brightness": float(pixels.mean()), "sharpness": float(sharpness)}
 
 
 class _Martingale:
-    """Capital betting against the urn of one statistic."""
+    """The conformal test martingale of one statistic: capitals bet against its urn."""
 
     def __init__(self, values: Sequence[float], name: str, seed: int, *, bets: Sequence[str]) -> None:
         calibration = np.asarray(values, dtype=np.float64)
@@ -188,23 +197,23 @@ class _Martingale:
             raise BlemishError(
                 f"the drift check needs finite calibration values of {name}: train the model again with good images"
             )
-        # Equal values are told apart by a random key each, which makes all orders equally likely again.
+        # A random key breaks ties between equal values, so that all orders are equally likely.
         keys = np.random.default_rng(seed).random(len(calibration))
         order = np.lexsort((keys, calibration))
         self._values, self._keys, self._seed = calibration[order], keys[order], seed
         cells = len(calibration) + 1
         ranks = (np.arange(cells) + 0.5) / cells
-        shapes = np.array([shape for direction in bets for shape in BETS[direction]])  # (bets, 2)
-        self._directions = [direction for direction in bets for _ in BETS[direction]]
+        shapes = np.array([shape for direction in bets for shape in BETTING_DENSITIES[direction]])  # (bets, 2)
+        self._directions = [direction for direction in bets for _ in BETTING_DENSITIES[direction]]
         self._densities = beta.pdf(ranks, *shapes.T[:, :, None])  # (bets, cells)
         self._counts = np.zeros(cells, dtype=np.int64)
-        self._log_capitals = np.full(len(shapes), -np.inf)  # (bets,), what has been put on each
+        self._log_capitals = np.full(len(shapes), -np.inf)  # (bets,), the capital of each
         self._images = 0
-        self.highest = 0.0  # logarithm of the highest wealth so far
+        self.highest = 0.0  # logarithm of the largest sum of capitals so far
 
     @property
     def direction(self) -> str:
-        """What the bet that holds most says of incoming values."""
+        """How incoming values differ, by the density with the largest capital."""
         return self._directions[int(self._log_capitals.argmax())]
 
     def add(self, value: float) -> None:
@@ -227,7 +236,7 @@ class _Martingale:
     def state(self) -> dict[str, Any]:
         return {
             "counts": self._counts.tolist(),
-            "log_capitals": self._log_capitals.tolist() if self._images else None,  # JSON knows no infinity
+            "log_capitals": self._log_capitals.tolist() if self._images else None,  # JSON has no infinity
             "highest": self.highest,
         }
 
@@ -241,12 +250,12 @@ class _Martingale:
 
 
 def _digest(
-    calibration: Mapping[str, Sequence[float]], false_alarm_rate: float, higher_only: Collection[str], seed: int
+    calibration: Mapping[str, Sequence[float]], false_alarm_rate: float, one_sided: Collection[str], seed: int
 ) -> str:
     text = repr(
         (
             false_alarm_rate,
-            sorted(higher_only),
+            sorted(one_sided),
             seed,
             [(name, [float(value) for value in calibration[name]]) for name in calibration],
         )

@@ -1,13 +1,15 @@
-"""False-discovery control over a batch: of the images called anomalous, which share may be nominal.
+"""Control of the false-discovery rate over a batch: the share of nominal images among those called anomalous.
 
-A false-alarm rate of 1 % promises that 1 % of the nominal images are called anomalous; where defects are rare these
-may be most of the alarms. The false-discovery rate limits their expected share among the alarms instead. Benjamini
-and Hochberg's procedure (1995) needs p-values that are independent or positively dependent (PRDS; Benjamini and
-Yekutieli 2001). Conformal p-values of one batch share their calibration scores and so are not independent, but they
-are PRDS (Bates, Candès, Lei, Romano and Sesia 2023): the procedure holds as it is, with no correction, on
-average over calibration sets and batches. For cross-conformal p-values no such theorem is known, nor for those of a
-detector of an earlier release with a second opinion: they are larger one by one, which of them depends on the
-calibration images. There the proven rate is Benjamini and Yekutieli's; docs/guarantees.md has what was measured.
+A false-alarm rate of 1 % means that 1 % of the nominal images are called anomalous; where defects are rare these may be
+most of the alarms. The false-discovery rate limits their expected share among the alarms instead. The procedure of
+Benjamini and Hochberg (1995) controls it for p-values that are independent or positively dependent (PRDS; Benjamini and
+Yekutieli 2001, theorem 1.2). Conformal p-values of one batch share their calibration scores and so are not independent,
+but they are PRDS (Bates, Candès, Lei, Romano and Sesia 2023, theorem 2): the procedure holds with no correction, on
+average over calibration sets and batches.
+
+For cross-conformal p-values no such theorem is known, nor for those of a model file of release 0.1.0 that holds a refit
+model: its minimum makes each p-value larger, by an amount that depends on the calibration images. There the proven rate
+is that of Benjamini and Yekutieli (2001, theorem 1.3); docs/guarantees.md has the measured rates.
 """
 
 import math
@@ -21,12 +23,12 @@ from scipy.stats import false_discovery_control
 from blemish.conformal.split import Calibration
 from blemish.errors import BlemishError
 
-_ROUNDING = 1e-9  # relative; so that an adjusted p-value of 0.1 computed as 0.10000000000000002 counts
+_ROUNDING = 1e-9  # relative: an adjusted p-value of 0.10000000000000002 is at most 0.1
 
 
 @dataclass(frozen=True)
 class Discoveries:
-    """What a batch of N images holds at a false-discovery rate.
+    """The discoveries among a batch of N images at a false-discovery rate.
 
     Attributes:
         q_values: adjusted p-values, float64 (N,): the least false-discovery rate at which each image is discovered.
@@ -40,10 +42,17 @@ class Discoveries:
     false_discovery_rate: float
 
 
-def discover(p_values: Sequence[float] | npt.NDArray[np.float64], *, false_discovery_rate: float = 0.1) -> Discoveries:
-    """Benjamini and Hochberg's discoveries in a batch of conformal p-values (N,) from one calibration set.
+def control_fdr(
+    p_values: Sequence[float] | npt.NDArray[np.float64], *, false_discovery_rate: float = 0.1
+) -> Discoveries:
+    """The step-up procedure of Benjamini and Hochberg (1995) on the conformal p-values of a batch.
 
-    Raises BlemishError for no p-values, one outside [0, 1], or a rate outside (0, 1).
+    Args:
+        p_values: (N,), of one calibration set.
+        false_discovery_rate: the bound on the expected share of nominal images among the discoveries.
+
+    Raises:
+        BlemishError: no p-values, one outside [0, 1], or a rate outside (0, 1).
     """
     values = np.asarray(p_values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
@@ -55,19 +64,18 @@ def discover(p_values: Sequence[float] | npt.NDArray[np.float64], *, false_disco
     return Discoveries(q_values, q_values <= false_discovery_rate * (1 + _ROUNDING), false_discovery_rate)
 
 
-def fewest_discoveries(images: int, *, calibration_images: int, false_discovery_rate: float = 0.1) -> int:
-    """The smallest number of discoveries that is possible in a batch; above `images` none is.
+def min_rejections(images: int, *, calibration_images: int, false_discovery_rate: float = 0.1) -> int:
+    """The smallest number of discoveries that is possible in a batch; above `images` none is possible.
 
-    No p-value is below 1/(n+1), so a few defects in a large batch cannot be told from chance by few calibration images.
+    No p-value is below 1/(n + 1), so few calibration images cannot distinguish a few defects in a large batch from
+    chance.
     """
     _check_rate(false_discovery_rate)
     return max(1, math.ceil(images / ((calibration_images + 1) * false_discovery_rate) * (1 - _ROUNDING)))
 
 
 def check_fdr_supported(calibration: Calibration, false_discovery_rate: float) -> None:
-    """Raises BlemishError where nothing is proven of discoveries: for cross-conformal p-values, and for a rate that is
-    none.
-    """
+    """Raises BlemishError for a cross-conformal calibration, for which there is no theorem, and for an invalid rate."""
     _check_rate(false_discovery_rate)
     if calibration.folds:
         raise BlemishError(

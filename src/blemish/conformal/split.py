@@ -1,10 +1,13 @@
-"""Decisions with a false-alarm rate: split conformal p-values from nominal images held back from training.
+"""Split conformal calibration: decisions with a false-alarm rate, from nominal images held out of training.
 
-With n calibration scores the p-value of a score s is (1 + #{calibration scores >= s}) / (n + 1). If a new nominal
-image is exchangeable with the calibration images, its p-value is at most alpha with probability at most alpha,
-for every n and every detector (Vovk et al. 2005; Lei et al. 2018). So "anomalous where p <= alpha" gives at most
-the share alpha of false alarms, on average over the drawing of calibration images. No p-value is below 1/(n+1):
-n images support no smaller rate than that.
+With n calibration scores the p-value of a score s is
+
+    p = (1 + #{calibration scores >= s}) / (n + 1).
+
+If a new nominal image is exchangeable with the calibration images, its p-value is at most alpha with probability at
+most alpha, for every n and every detector (Vovk et al. 2005, chapter 2; Lei et al. 2018, theorem 2.2). So the
+decision "anomalous where p <= alpha" gives at most the share alpha of false alarms, on average over calibration sets.
+No p-value is below 1/(n + 1): n images support no smaller rate than that.
 """
 
 import math
@@ -17,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
+from blemish.conformal.cross import cross_conformal_bound
 from blemish.errors import BlemishError
 from blemish.process.deprecation import renamed_attribute
 
 Verdict = Literal["ok", "unsure", "anomalous"]
 
 CONFIDENCE = 0.95
-_ROUNDING = 1e-9  # so that .29 * 100, which is 28.999... in binary, counts as 29
+_ROUNDING = 1e-9  # 0.29 * 100 is 28.999... in binary, and is meant as 29
 
 
 @dataclass(frozen=True)
@@ -144,22 +148,6 @@ class Calibration:
             f"false-alarm rate asked {asked}: {images} can promise {held}; that is what the threshold holds "
             f"({needed:,} would give {asked})"
         )
-
-
-def cross_conformal_bound(rate: float, folds: Sequence[int]) -> float:
-    """The proven bound on P(p <= rate) of cross-conformal p-values from folds of so many images.
-
-    2 rate + 2 (1 - rate) (K - 1) / (n + K), from the average of the K folds' own conformal p-values (Vovk and Wang
-    2020): the folds may have any sizes, and the models may be trained in any way. For folds of one size and a
-    training that treats its images alike, but for chance, also 2 rate + (1 - K/n) / (K + 1), which is 2 rate when
-    every image is a fold of its own (CV+ and jackknife+; Barber, Candès, Ramdas and Tibshirani 2021, theorem 4).
-    The smaller counts.
-    """
-    n, K = sum(folds), len(folds)
-    bound = 2 * rate + 2 * (1 - rate) * (K - 1) / (n + K)
-    if len(set(folds)) == 1:
-        bound = min(bound, 2 * rate + (1 - K / n) / (K + 1))
-    return min(1.0, bound)
 
 
 def images_needed(false_alarm_rate: float) -> int:

@@ -12,12 +12,12 @@ import numpy.typing as npt
 from blemish.datasets.layouts import Sample
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.errors import BlemishError
-from blemish.imaging.ignore_mask import Ignore
+from blemish.imaging.ignore_mask import IgnoreMask
 from blemish.imaging.images import read_picture
 from blemish.imaging.masks import MaskFacts, read_mask, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.imaging.resizing import resize_mask, to_network_size
-from blemish.imaging.types import Size
+from blemish.imaging.types import Mask, Size
 from blemish.io.files import fingerprint, temporary_file
 from blemish.io.text import counted, list_some, printable
 from blemish.process.threads import readers
@@ -31,45 +31,46 @@ class Pixels:
         samples: their records.
         images: uint8 (N, H, W, 3), mapped from a file that goes with the object.
         fingerprints: SHA-256 of each file.
-        ignored: where an image does not count, bool (H, W), by its index.
+        ignored: the ignored pixels of an image, bool (H, W), by its index.
         reading: how they were read.
-        sizes: their own heights and widths, in which masks are; empty where these are the network's.
-        moved: makes of an image's index and mask the mask of what `images` shows, where that is not the file's image.
+        sizes: the (height, width) of each image's file, which its mask has too; empty where it is the network's.
+        moved: applied to an image's index and its mask where `images` shows something else than the file, such as an
+            aligned part.
     """
 
     samples: tuple[Sample, ...]
     images: npt.NDArray[np.uint8]
     fingerprints: tuple[str, ...]
-    ignored: Mapping[int, npt.NDArray[np.bool_]] = field(default_factory=dict)
-    moved: Callable[[int, npt.NDArray[np.bool_]], npt.NDArray[np.bool_]] | None = None
+    ignored: Mapping[int, Mask] = field(default_factory=dict)
+    moved: Callable[[int, Mask], Mask] | None = None
     reading: Reading = field(default_factory=Reading)
     sizes: tuple[Size, ...] = ()
 
-    def mask(self, index: int) -> npt.NDArray[np.bool_] | None:
+    def mask(self, index: int) -> Mask | None:
         """The mask of one image at network size, bool (H, W); None where it has none.
 
-        A pixel is anomalous where any part of it is: shrinking by the nearest pixel would lose thin scratches. What
-        is ignored is not.
+        A pixel is anomalous where any marked pixel falls into it: the nearest pixel would lose thin scratches. Ignored
+        pixels are not anomalous.
         """
         mask = self._mask(index)
-        return None if mask is None else mask & self.counts(index)
+        return None if mask is None else mask & self.valid_mask(index)
 
-    def hidden(self, index: int) -> bool:
-        """Whether all that is anomalous of one image is ignored."""
+    def fully_ignored(self, index: int) -> bool:
+        """Whether all that is anomalous in one image is ignored."""
         mask = self._mask(index) if index in self.ignored else None
-        return mask is not None and bool(mask.any()) and not (mask & self.counts(index)).any()
+        return mask is not None and bool(mask.any()) and not (mask & self.valid_mask(index)).any()
 
-    def counts(self, index: int) -> npt.NDArray[np.bool_]:
-        """Where one image counts, bool (H, W)."""
+    def valid_mask(self, index: int) -> Mask:
+        """Where one image is not ignored, bool (H, W)."""
         return ~self.ignored[index] if index in self.ignored else np.ones(self.images.shape[1:3], dtype=bool)
 
     def fill(self, indices: Iterable[int], picture: npt.NDArray[np.uint8]) -> None:
-        """Lays a picture (H, W, 3) over what is ignored of some images."""
+        """Replaces the ignored pixels of some images with those of a picture (H, W, 3)."""
         for index in indices:
             if index in self.ignored:
                 self.images[index][self.ignored[index]] = picture[self.ignored[index]]
 
-    def _mask(self, index: int) -> npt.NDArray[np.bool_] | None:
+    def _mask(self, index: int) -> Mask | None:
         sample = self.samples[index]
         if sample.mask is None:
             return None
@@ -84,7 +85,7 @@ def read_pixels(
     size: tuple[int, int],
     *,
     reading: Reading | None = None,
-    ignore: Ignore | None = None,
+    ignore: IgnoreMask | None = None,
     census: MaskCensus | None = None,
     progress: Callable[[int, int], None],
     notify: Callable[[str], None],
@@ -97,7 +98,7 @@ def read_pixels(
     kept: list[Sample] = []
     fingerprints: list[str] = []
     sizes: list[Size] = []
-    ignored: dict[int, npt.NDArray[np.bool_]] = {}
+    ignored: dict[int, Mask] = {}
     several: list[str] = []
     with temporary_file() as file, ThreadPoolExecutor(readers()) as pool:
         results = pool.map(lambda sample: _read(sample, size, reading, masks=census is not None), samples)

@@ -1,8 +1,8 @@
-"""Regions of no interest: pixels without a say, such as a date stamp, a clamp or whatever lies beyond the part.
+"""Ignore masks: pixels that are left out of training and scoring, such as a date stamp, a clamp or the background.
 
-A mask, white where images do not count, is one picture for all images or a folder with a picture for each. It is read
-at network size so that no pixel which the resizing mixed with an ignored one is left: what lies under the mask then
-has no way into what counts.
+A mask, white where images are ignored, is one picture for all images or a folder with a picture for each. It is brought
+to network size so that every pixel which the resizing of an image mixes with an ignored one is ignored too: what lies
+under the mask then has no influence on the score.
 """
 
 import base64
@@ -30,15 +30,15 @@ from blemish.io.files import fingerprint
 from blemish.io.text import printable
 
 
-class Ignore:
-    """The masks of a file or a folder.
+class IgnoreMask:
+    """The ignore masks of a file or a folder.
 
-    In a folder, a mask is that of the images whose path ends as its own below the folder does, suffixes aside:
-    000.png is for every 000.*, crack/000.png for every crack/000.*, and the longest such path counts. An image
-    without a mask counts whole.
+    In a folder, a mask belongs to the images whose path ends as its own path below the folder does, suffixes aside:
+    000.png is for every 000.*, crack/000.png for every crack/000.*, and the longest such path wins. An image without a
+    mask is not ignored anywhere.
 
     Args:
-        path: a picture, white where images do not count, stretched to each image; or a folder of such pictures.
+        path: a picture, white where images are ignored, stretched to each image; or a folder of such pictures.
 
     Attributes:
         path: as given.
@@ -51,7 +51,7 @@ class Ignore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.everywhere = not self.path.is_dir()
-        self._shrunk: dict[Size, Mask | None] = {}
+        self._resized: dict[Size, Mask | None] = {}
         if self.everywhere and not 0 < self._mask.mean() < 1:
             fault = (
                 "white everywhere, which leaves nothing to look at" if self._mask.all() else "nothing in it is white"
@@ -61,16 +61,24 @@ class Ignore:
             raise BlemishError(f"{printable(self.path)}: no mask in it; give a picture, or a folder with one an image")
 
     def mask(self, image: str | os.PathLike[str] | None, size: Size) -> Mask | None:
-        """Where an image does not count, bool (H, W) at network `size`; None where all of it does.
+        """The ignored pixels of one image at network size.
 
-        `image` is the image's path, None where it has none. Raises ImageError where its mask cannot be read.
+        Args:
+            image: the image's path; None where it has none.
+            size: of the network, (height, width).
+
+        Returns:
+            bool `size`, true where the image is ignored; None where nothing of it is.
+
+        Raises:
+            ImageError: the image's mask cannot be read.
         """
         if self.everywhere:
-            if size not in self._shrunk:
-                self._shrunk[size] = shrink(self._mask, size)
-            return self._shrunk[size]
+            if size not in self._resized:
+                self._resized[size] = _at_network_size(self._mask, size)
+            return self._resized[size]
         file = None if image is None else self._file(PurePath(image))
-        return None if file is None else shrink(read_mask(file, without_black="darkest"), size)
+        return None if file is None else _at_network_size(read_mask(file, without_black="darkest"), size)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,15 +101,6 @@ class Ignore:
         return next((self._files[key[start:]] for start in range(len(key)) if key[start:] in self._files), None)
 
 
-def shrink(mask: Mask, size: Size) -> Mask | None:
-    """The mask at network size: all pixels that resizing an image makes of ignored ones in part or whole; None: none.
-
-    For images of the mask's own size this is exact.
-    """
-    reached = resize_mask(mask, size, rule="touched")
-    return reached if reached.any() else None
-
-
 def union(first: Mask | None, second: Mask | None) -> Mask | None:
     """What either of two masks ignores; None where neither is there."""
     if first is None or second is None:
@@ -109,24 +108,30 @@ def union(first: Mask | None, second: Mask | None) -> Mask | None:
     return first | second
 
 
-def filling(images: npt.NDArray[np.uint8], masks: Mapping[int, Mask], chosen: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """What stands in for ignored pixels, uint8 (H, W, 3): the mean of the chosen images over those that count there.
+def fill_image(
+    images: npt.NDArray[np.uint8], masks: Mapping[int, Mask], chosen: Sequence[int]
+) -> npt.NDArray[np.uint8]:
+    """The picture that ignored pixels are replaced with: the mean of nominal images.
 
-    Where none does, the mean at the nearest place where one does: what lies under a mask has no part in it.
+    At each pixel the mean is taken over the chosen images that are not ignored there. Where all are ignored, it is the
+    mean at the nearest pixel where one is not: what lies under a mask has no part in it.
 
     Args:
         images: (N, H, W, 3).
-        masks: where an image does not count, (H, W), by its index.
+        masks: the ignored pixels of an image, bool (H, W), by its index.
         chosen: indices of nominal images.
 
+    Returns:
+        uint8 (H, W, 3).
+
     Raises:
-        BlemishError: no pixel counts in any of them.
+        BlemishError: every pixel is ignored in all chosen images.
     """
     total, count = np.zeros(images.shape[1:]), np.zeros(images.shape[1:3])
     for index in chosen:
-        counts = ~masks[index] if index in masks else np.ones(count.shape, dtype=bool)
-        total[counts] += images[index][counts]
-        count += counts
+        valid = ~masks[index] if index in masks else np.ones(count.shape, dtype=bool)
+        total[valid] += images[index][valid]
+        count += valid
     if not count.any():
         raise BlemishError("the masks leave nothing to look at: let some part of the images count")
     nearest = distance_transform_edt(count == 0, return_distances=False, return_indices=True)
@@ -134,8 +139,8 @@ def filling(images: npt.NDArray[np.uint8], masks: Mapping[int, Mask], chosen: Se
     return np.rint(mean[tuple(nearest)]).astype(np.uint8)
 
 
-def as_record(ignore: Ignore, size: Size) -> dict[str, Any]:
-    """What the model file says of the masks it was trained with: name, and for a single one its share and picture."""
+def as_record(ignore: IgnoreMask, size: Size) -> dict[str, Any]:
+    """The model file's record of the ignore mask: its name and, for a single mask, its share of pixels and its PNG."""
     mask = ignore.mask(None, size)
     return {
         "mask": ignore.path.name,
@@ -146,7 +151,7 @@ def as_record(ignore: Ignore, size: Size) -> dict[str, Any]:
 
 
 def of_record(record: Mapping[str, Any] | None, size: Size) -> Mask | None:
-    """The mask (H, W) inside a model's graph of network `size`, from its file's record.
+    """The ignore mask (H, W) inside a model's graph of network `size`, from the file's record; None where it has none.
 
     Raises BlemishError where the record is not one that `as_record` makes, or its picture is broken or of another size.
     """
@@ -163,13 +168,18 @@ def of_record(record: Mapping[str, Any] | None, size: Size) -> Mask | None:
         return None
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            fits = picture.size == (size[1], size[0])  # asked before anything is decoded
+            fits = picture.size == (size[1], size[0])  # checked before anything is decoded
             mask = np.array(picture, dtype=bool) if fits else None
     except Exception as error:  # Pillow's parsers raise whatever they stumble over
         raise BlemishError("its mask of what is ignored is a broken picture") from error
     if mask is None or mask.shape != size:
         raise BlemishError(f"its mask of what is ignored is not {size[0]} x {size[1]} pixels of one channel")
     return mask
+
+
+def _at_network_size(mask: Mask, size: Size) -> Mask | None:
+    touched = resize_mask(mask, size, rule="touched")
+    return touched if touched.any() else None
 
 
 class _Record(TypedDict):

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from blemish.conformal.drift import DriftCheck
+from blemish.conformal.drift import DriftMonitor
 from blemish.errors import BlemishError
 from blemish.imaging.errors import ImageError
 from blemish.imaging.frames import Frame
 from blemish.imaging.heatmaps import HeatmapScale, overlay
-from blemish.imaging.ignore_mask import Ignore, union
+from blemish.imaging.ignore_mask import IgnoreMask, union
 from blemish.imaging.images import Picture, read_image
 from blemish.imaging.reading import Reading
 from blemish.imaging.regions import Region, find_regions
@@ -81,7 +81,7 @@ class Detector:
         *,
         name: str,
         fingerprint: str,
-        ignore_mask: Ignore | None = None,
+        ignore_mask: IgnoreMask | None = None,
     ) -> None:
         self._graph = graph
         self._preparation = ImagePreparation(metadata, ignore_mask)
@@ -137,7 +137,7 @@ class Detector:
             false_alarm_rate = rate(false_alarm_rate, "the false-alarm rate")
         path = one_path(path, "the model")
         graph, metadata, file_digest = open_model(path, threads=threads, arena=arena)
-        masks = None if ignore_mask is None else Ignore(one_path(ignore_mask, "ignore_mask"))
+        masks = None if ignore_mask is None else IgnoreMask(one_path(ignore_mask, "ignore_mask"))
         detector = cls(graph, metadata, name=path.name, fingerprint=file_digest, ignore_mask=masks)
         if false_alarm_rate is not None:
             detector.calibration = replace(detector.calibration, false_alarm_rate=false_alarm_rate)
@@ -361,7 +361,7 @@ class Detector:
         p_values = self.metadata.regions.p_values(scored.anomaly_map, threshold)
         return [replace(region, p_value=p_value) for region, p_value in zip(found, p_values, strict=True)]
 
-    def drift_check(self, *, false_alarm_rate: float = 0.01) -> DriftCheck:
+    def drift_check(self, *, false_alarm_rate: float = 0.01) -> DriftMonitor:
         """A fresh test of whether a stream of images looks as the calibration images did.
 
         It is fed with scores and `ScoredImage.drift_features`. It takes brightness and sharpness alone where scores are
@@ -382,10 +382,10 @@ class Detector:
             raise BlemishError("the model file holds nothing to compare with: train it again")
         comparable = not self.calibration.folds and not self._preparation.masks_are_new
         score = {"score": self.calibration.scores} if comparable else {}
-        return DriftCheck(
+        return DriftMonitor(
             score | dict(self.metadata.drift_reference),
             false_alarm_rate=false_alarm_rate,
-            higher_only={"score"} if self.metadata.has_refit else (),
+            one_sided={"score"} if self.metadata.has_refit else (),
         )
 
     def _scored(self, images: Images, batch_size: int) -> Iterator[ScoredImage]:

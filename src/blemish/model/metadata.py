@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict, get_args
 import msgspec
 
 from blemish import __version__
-from blemish.conformal.drift import LIGHT
+from blemish.conformal.drift import IMAGE_STATISTICS
 from blemish.conformal.regions import RegionCalibration
 from blemish.conformal.split import Calibration
 from blemish.errors import BlemishError
@@ -135,7 +135,7 @@ class ModelMetadata:
                 _refuse_unknown(values, name)
             fields = {_FIELD_NAMES.get(name, name): value for name, value in values.items()}
             metadata = msgspec.convert(fields, cls)
-            known = {name: row for name, row in metadata.drift_reference.items() if name in LIGHT}
+            known = {name: row for name, row in metadata.drift_reference.items() if name in IMAGE_STATISTICS}
             metadata = replace(metadata, drift_reference=known)
             msgspec.convert(metadata.data, DataSummary)
             msgspec.convert(metadata.settings, Settings)

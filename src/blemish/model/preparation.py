@@ -11,7 +11,7 @@ from blemish.conformal.drift import drift_statistics
 from blemish.datasets.network_size import other_shape
 from blemish.imaging.errors import ImageError
 from blemish.imaging.frames import Frame
-from blemish.imaging.ignore_mask import Ignore, of_record, union
+from blemish.imaging.ignore_mask import IgnoreMask, of_record, union
 from blemish.imaging.images import Picture, read_picture
 from blemish.imaging.reading import Reading
 from blemish.imaging.resizing import to_network_size
@@ -54,7 +54,7 @@ class ImagePreparation:
         built_in_mask: the mask inside the model, bool (H, W) at network size; None where there is none.
     """
 
-    def __init__(self, metadata: ModelMetadata, ignore_mask: Ignore | None) -> None:
+    def __init__(self, metadata: ModelMetadata, ignore_mask: IgnoreMask | None) -> None:
         self._metadata = metadata
         self._ignore_mask = ignore_mask
         self.built_in_mask = of_record(metadata.ignored, metadata.size)

@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 
 from blemish import __version__
-from blemish.conformal.fdr import Discoveries, check_fdr_supported, discover, fewest_discoveries
+from blemish.conformal.fdr import Discoveries, check_fdr_supported, control_fdr, min_rejections
 from blemish.conformal.split import Calibration
 from blemish.errors import BlemishError
 from blemish.imaging.outputs import check_folder_name
@@ -193,13 +193,13 @@ def _discover(calibration: Calibration, journal: Journal, rate: float, notify: N
     p_values = np.fromiter((row.p_value for _, row in journal.results() if row.p_value is not None), np.float64)
     if len(p_values) == 0:
         return None
-    least = fewest_discoveries(len(p_values), calibration_images=calibration.images, false_discovery_rate=rate)
+    least = min_rejections(len(p_values), calibration_images=calibration.images, false_discovery_rate=rate)
     if least > 1:
         notify(
             f"{calibration.images:,} calibration images support discoveries among {len(p_values):,} images from "
             f"{least:,} at a time on: fewer would not be told from chance"
         )
-    return discover(p_values, false_discovery_rate=rate)
+    return control_fdr(p_values, false_discovery_rate=rate)
 
 
 def _drift(detector: Detector, journal: Journal) -> DriftReport:

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 
-from blemish.conformal.drift import DriftCheck
+from blemish.conformal.drift import DriftMonitor
 from blemish.model.detector import Detector
 from blemish.model.scored_image import ScoredImage
 from blemish.serving.schemas import ScoreAnswer
@@ -39,7 +39,7 @@ class Stream:
     """
 
     def __init__(self, detector: Detector) -> None:
-        self._check: DriftCheck | None = detector.drift_check() if detector.metadata.drift_reference else None
+        self._check: DriftMonitor | None = detector.drift_check() if detector.metadata.drift_reference else None
 
     def observe(self, answer: ScoreAnswer | ScoredImage) -> None:
         """Takes the next image in, until there is an alarm, which stays."""

@@ -31,7 +31,7 @@ from blemish.datasets.splits import Split, fold_nominal, members_of, one_of_each
 from blemish.errors import BlemishError
 from blemish.imaging.bit_depth import check_bits
 from blemish.imaging.headers import upright_sizes
-from blemish.imaging.ignore_mask import Ignore, as_record, filling
+from blemish.imaging.ignore_mask import IgnoreMask, as_record, fill_image
 from blemish.imaging.outputs import MODEL, check_overwriting
 from blemish.imaging.survey import survey_depth
 from blemish.io.arguments import GONE, name, one_of, one_path, rate, shown, whole
@@ -156,7 +156,7 @@ def train(
     bits = None if bits is None else check_bits(bits)
     _check_words(backbone=backbone, device=device, align=align, download=download)
     require_device(device, devices=devices)
-    away = Ignore(ignore) if ignore is not None else None
+    away = IgnoreMask(ignore) if ignore is not None else None
     if away and cross_conformal and not away.everywhere:
         raise BlemishError(
             "a folder of masks and cross-conformal calibration do not go together: give one mask for all"
@@ -217,7 +217,7 @@ def train(
     if could_cross and few:
         notify(f"few good images: {few}")
     processes.check_not_idle(min(len(split.fit) for split in splits))
-    if hidden := [index for index in labelled if pixels.hidden(index)]:
+    if hidden := [index for index in labelled if pixels.fully_ignored(index)]:
         notify(f"{counted(len(hidden), 'labelled defect')} left out: all of it is ignored")
         labelled = [index for index in labelled if index not in hidden]
 
@@ -403,14 +403,14 @@ def _check_words(*, backbone: str, device: str, align: bool, download: bool) -> 
     one_of(download, "download", (True, False))
 
 
-def _look_away(ignore: Ignore, pixels: Pixels, fit: Sequence[int], calibration: Sequence[int]) -> InputMask | None:
+def _look_away(ignore: IgnoreMask, pixels: Pixels, fit: Sequence[int], calibration: Sequence[int]) -> InputMask | None:
     """Fills what is ignored of the training images, and makes one mask for all images a part of the network.
 
     Where masks come with the images, those for calibration stay as new images will be.
     """
     if not pixels.ignored:
         raise BlemishError(f"{printable(ignore.path)}: no mask in it belongs to a training image; name them alike")
-    picture = filling(pixels.images, pixels.ignored, fit)
+    picture = fill_image(pixels.images, pixels.ignored, fit)
     mask = ignore.mask(None, pixels.images.shape[1:3])
     pixels.fill((index for index in pixels.ignored if mask is not None or index not in calibration), picture)
     return None if mask is None else InputMask(mask, picture)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from blemish.conformal.drift import LIGHT, drift_statistics
+from blemish.conformal.drift import IMAGE_STATISTICS, drift_statistics
 from blemish.conformal.regions import RegionCalibration
 from blemish.conformal.split import Calibration
 from blemish.datasets.pixels import Pixels
@@ -55,10 +55,10 @@ def measure_calibration(
     for start in range(0, len(chosen), BATCH):
         some = chosen[start : start + BATCH]
         of_batch, _, _ = session.run(np.array(pixels.images[some]))
-        maps += [np.where(pixels.counts(index), one, 0) for index, one in zip(some, of_batch, strict=True)]
+        maps += [np.where(pixels.valid_mask(index), one, 0) for index, one in zip(some, of_batch, strict=True)]
         progress(len(maps), len(chosen))
     unseen, seen = maps[: len(held_back)], maps[len(held_back) :]
-    medians = [np.median(one[pixels.counts(index)]) for index, one in zip(held_back, unseen, strict=True)]
+    medians = [np.median(one[pixels.valid_mask(index)]) for index, one in zip(held_back, unseen, strict=True)]
     return CalibrationMeasurement(
         scores=tuple(float(one.max()) for one in unseen),
         usual=float(np.median(medians)),
@@ -87,4 +87,4 @@ def drift_reference(pixels: Pixels, good: Sequence[int]) -> dict[str, tuple[floa
     """Brightness and sharpness of the good images, which no network has touched, for `blemish.conformal.drift`."""
     chosen = every_nth(good, MAX_WATCHED)
     found = [drift_statistics(pixels.images[index], 0.0, ignored=pixels.ignored.get(index)) for index in chosen]
-    return {name: tuple(round(one[name], 3) for one in found) for name in LIGHT}
+    return {name: tuple(round(one[name], 3) for one in found) for name in IMAGE_STATISTICS}
