@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from blemish import Detector
 from blemish.conformal.split import Calibration
 from blemish.conversion.agreement import agreement
-from blemish.conversion.calibration_images import held_back_images
+from blemish.conversion.calibration_images import find_calibration_images
 from blemish.conversion.onnx_edit import backbone_convolutions, quantise, with_metadata
 from blemish.conversion.run import INT8_SHARES, TARGETS, TOLERANCE, calibration_scores
 from blemish.datasets.layouts import read_data_set
@@ -202,7 +202,7 @@ def exports(model: bytes, pixels: np.ndarray) -> Iterator[tuple[str, bytes, tupl
 def print_accuracy(path: Path, data: Path, folder: Path, runs: int) -> None:
     original = Detector.load(path, threads=1)
     data_set = read_data_set(data, nominal_class=original.metadata.data["nominal_class"])
-    held_back = held_back_images(original.metadata, data_set)
+    held_back = find_calibration_images(original.metadata, data_set)
     pixels = np.stack([load(image, original.metadata.size, original.reading)[0] for image in held_back])
     model, rate = path.read_bytes(), original.calibration.false_alarm_rate
     before = calibration_scores(model, pixels, "onnxruntime", "f32", threads=1)

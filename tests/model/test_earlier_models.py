@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.conversion.calibration_images import held_back_images
-from blemish.conversion.onnx_edit import first_opinion
+from blemish.conversion.calibration_images import find_calibration_images
+from blemish.conversion.onnx_edit import without_refit
 from blemish.datasets.layouts import read_data_set
 from blemish.model.detector import Detector
 from helpers.images import noise, save_image, stained
@@ -33,7 +33,7 @@ def data(tmp_path: Path) -> Path:
 def without(tmp_path: Path) -> Detector:
     """The model without its second opinion."""
     path = tmp_path / "first.onnx"
-    path.write_bytes(first_opinion(MODEL.read_bytes()))
+    path.write_bytes(without_refit(MODEL.read_bytes()))
     return Detector.load(path)
 
 
@@ -63,7 +63,7 @@ def test_what_its_several_networks_decided_is_said(tmp_path: Path, run: Callable
 
 def test_it_is_calibrated_without_the_refit(data: Path, without: Detector) -> None:
     detector = Detector.load(MODEL)
-    images = held_back_images(detector.metadata, read_data_set(data))
+    images = find_calibration_images(detector.metadata, read_data_set(data))
     alone, both = without.score(images), detector.score(images)
     np.testing.assert_allclose(alone.scores, detector.calibration.scores, rtol=1e-3)
     assert both.scores.mean() < 0.99 * alone.scores.mean()

@@ -11,7 +11,7 @@ import torch
 
 from blemish.conformal.drift import drift_statistics
 from blemish.conformal.split import Calibration
-from blemish.conversion.calibration_images import held_back_images
+from blemish.conversion.calibration_images import find_calibration_images
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import fold_nominal
 from blemish.errors import BlemishError
@@ -273,6 +273,6 @@ def test_no_number_of_the_network_depends_on_the_images_held_back(
 
 
 def test_calibration_scores_are_those_of_the_written_graph(split: Trained, folder: Path) -> None:
-    images = held_back_images(split.detector.metadata, read_data_set(folder))
+    images = find_calibration_images(split.detector.metadata, read_data_set(folder))
     scores = split.detector.score(images).scores
     np.testing.assert_allclose(scores, split.detector.calibration.scores, rtol=1e-5)

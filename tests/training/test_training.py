@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from blemish.conversion.calibration_images import held_back_images
+from blemish.conversion.calibration_images import find_calibration_images
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import split_nominal
 from blemish.errors import BlemishError
@@ -157,7 +157,7 @@ def test_the_file_says_what_became_of_each_image(plain: Trained, parts: Path) ->
         "calibration": tuple(digests[index] for index in split.calibration),
         "labelled": (),
     }
-    assert held_back_images(metadata, data) == held_back_images(replace(metadata, roles={}), data)
+    assert find_calibration_images(metadata, data) == find_calibration_images(replace(metadata, roles={}), data)
 
 
 @pytest.mark.parametrize(("labelled", "masks"), [(3, True), (3, False), (10, True)], ids=["masks", "no masks", "many"])

@@ -1,8 +1,9 @@
-"""A model file that takes images of any size: Blemish's antialiased resize as a part of the graph.
+"""A model file that takes images of any size: Blemish's antialiased resize is part of the graph.
 
 Pillow's bilinear filter is a triangle, as wide as the reduction, along each axis by itself: two matrix products, whose
 matrices follow from the size of the input. Pillow rounds to whole grey levels after each of them, and so does the
-graph. So its pixels are Pillow's to one level: that much it matters which axis comes first. The calibration stays.
+graph. The order of the axes changes a pixel by one grey level at most, so the graph equals Pillow to one level. The
+calibration stays valid.
 """
 
 from dataclasses import dataclass, replace
@@ -90,7 +91,7 @@ class _Resize:
     def __init__(self, size: tuple[int, int]) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self._constant("nought", np.array(0, np.int64))
+        self._constant("zero", np.array(0, np.int64))
         self._constant("one", np.array(1, np.int64))
         self._constant("1.0", np.array(1, np.float64))
         self._constant("0.0", np.array(0, np.float64))
@@ -120,11 +121,11 @@ class _Resize:
         self._constant(f"centres along {name}", np.arange(side, dtype=np.float64)[:, None] + 0.5)
         count = self._node("Gather", shape, f"axis of {name}", axis=0)
         scale = self._node("Div", self._node("Cast", count, to=onnx.TensorProto.DOUBLE), f"network {name}")
-        reach = self._node("Max", scale, "1.0")
-        pixels = self._node("Cast", self._node("Range", "nought", count, "one"), to=onnx.TensorProto.DOUBLE)
-        places = self._node("Add", pixels, "half a pixel")  # (s,)
-        away = self._node("Abs", self._node("Sub", places, self._node("Mul", f"centres along {name}", scale)))
-        triangle = self._node("Max", self._node("Sub", "1.0", self._node("Div", away, reach)), "0.0")  # (side, s)
+        radius = self._node("Max", scale, "1.0")
+        pixels = self._node("Cast", self._node("Range", "zero", count, "one"), to=onnx.TensorProto.DOUBLE)
+        centres = self._node("Add", pixels, "half a pixel")  # (s,)
+        distance = self._node("Abs", self._node("Sub", centres, self._node("Mul", f"centres along {name}", scale)))
+        triangle = self._node("Max", self._node("Sub", "1.0", self._node("Div", distance, radius)), "0.0")  # (side, s)
         total = self._node("ReduceSum", triangle, "last axis", keepdims=1)
         return self._node("Cast", self._node("Div", triangle, total), to=onnx.TensorProto.FLOAT)
 

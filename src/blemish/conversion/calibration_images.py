@@ -1,4 +1,4 @@
-"""Finding the held-back calibration images of a model again, in the folder it was trained on."""
+"""Finds the calibration images of a model in the folder that it was trained on."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,27 +12,31 @@ from blemish.io.text import printable
 from blemish.model.metadata import FINGERPRINT_DIGITS, ModelMetadata
 
 
-def held_back_images(metadata: ModelMetadata, data: DataSet) -> list[Path]:
+def find_calibration_images(metadata: ModelMetadata, data: DataSet) -> list[Path]:
     """The calibration images, in the order of the calibration scores.
 
-    The model file names them by their content, whatever files they are in by now. In a file from before it did, the
-    split is drawn again from its settings. Images that training could not read, or that came into the folder later,
-    have no part in it.
+    The model file holds the role of each image, by the fingerprint of its content: names and order of the files do not
+    matter. Files of early releases hold no roles; for these alone the split is drawn again from the seed. Images that
+    training could not read, and images that were added later, are left out.
+
+    Args:
+        metadata: those of the model file.
+        data: the data set that it was trained on.
 
     Raises:
-        BlemishError: the images are not those the model knows, or cannot be read.
+        BlemishError: the images are not those of the model, or cannot be read.
     """
     if metadata.calibration.folds:
         raise BlemishError(
-            "a cross-conformal model was calibrated by several networks, each on images new to it, and cannot be "
-            "calibrated anew: train one without --cross-conformal to export it"
+            "a cross-conformal model was calibrated by several networks, each on images it was not fitted to, and "
+            "cannot be calibrated again: train one without cross_conformal (--cross-conformal) to export it"
         )
     if metadata.roles:
-        return _by_content(metadata.roles["calibration"], data)
-    return _drawn_again(metadata, data)
+        return _by_role(metadata.roles["calibration"], data)
+    return _by_redrawing_the_split(metadata, data)
 
 
-def _by_content(fingerprints: Sequence[str], data: DataSet) -> list[Path]:
+def _by_role(fingerprints: Sequence[str], data: DataSet) -> list[Path]:
     """Files of the training images with these fingerprints, one for each."""
     files: dict[str, list[Path]] = defaultdict(list)
     for sample, digest in zip(data.train, _digests(data), strict=True):
@@ -46,7 +50,7 @@ def _by_content(fingerprints: Sequence[str], data: DataSet) -> list[Path]:
     return [files[digest].pop(0) for digest in fingerprints]
 
 
-def _drawn_again(metadata: ModelMetadata, data: DataSet) -> list[Path]:
+def _by_redrawing_the_split(metadata: ModelMetadata, data: DataSet) -> list[Path]:
     settings = metadata.settings
     if missing := [name for name in ("false_alarm_rate", "seed", "outliers") if name not in settings]:
         raise BlemishError(f"the model file does not say with which {missing[0]} it was trained: train it again")
@@ -62,7 +66,7 @@ def _drawn_again(metadata: ModelMetadata, data: DataSet) -> list[Path]:
 
 
 def _used(metadata: ModelMetadata, data: DataSet) -> list[Sample]:
-    """The training samples that the model was made from, in their order."""
+    """The training samples that the model used, in the order of the data set."""
     known = Counter(metadata.used_images)
     digests = _digests(data)
     missing = known - Counter(digests)

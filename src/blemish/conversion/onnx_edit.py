@@ -1,4 +1,4 @@
-"""Changing a model file's graph: other metadata and calibration, convolutions of the backbone in int8."""
+"""Edits of a model file's graph: metadata and calibration, int8 convolutions in the backbone, no refit model."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,13 @@ except ImportError as error:
     raise BlemishError(f'exports need the package {error.name}: pip install "blemish[export]"') from error
 
 CALIBRATION_SCORES = "calibration_scores"  # the graph's constant behind its p-values
-SECOND_OPINION = "head.second.shift"  # the end of the name of where the second opinion of earlier releases is
-FAR_AWAY = 1e6  # whitened: in units of what deviates by 1 in nominal images
-_BACKBONE = "/backbone/"  # in the names of the backbone's nodes
+REFIT_MEAN = "head.second.shift"  # ends the name of the mean of the refit model in files of earlier releases
+FAR_MEAN = 1e6  # whitened, in standard deviations of nominal images
+_BACKBONE = "/backbone/"  # part of the names of the backbone's nodes
 
 
 def with_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
-    """The model with other metadata, and with p-values from their calibration."""
+    """The model file with other metadata, and with p-values from the calibration in them."""
     graph = onnx.load_model_from_string(model)
     for constant in graph.graph.initializer:
         if constant.name == CALIBRATION_SCORES:
@@ -38,17 +38,17 @@ def with_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
     return graph.SerializeToString(deterministic=True)
 
 
-def first_opinion(model: bytes) -> bytes:
-    """The model without the second opinion that earlier releases gave it; a model of this one as it is.
+def without_refit(model: bytes) -> bytes:
+    """The model file without the refit model of earlier releases; a file of this release is returned unchanged.
 
-    It has learned from the images that calibrate the model, so that they would score too low with it. It is moved so
-    far away from all images that it never counts.
+    The refit model was fitted to training and calibration images, so calibration images score too low with it. Its mean
+    is moved so far from all images that it never is the minimum of the two models.
     """
     graph = onnx.load_model_from_string(model)
     for constant in graph.graph.initializer:
-        if constant.name.endswith(SECOND_OPINION):
-            away = np.full(list(constant.dims), FAR_AWAY, dtype=np.float32)
-            constant.CopyFrom(onnx.numpy_helper.from_array(away, constant.name))
+        if constant.name.endswith(REFIT_MEAN):
+            mean = np.full(list(constant.dims), FAR_MEAN, dtype=np.float32)
+            constant.CopyFrom(onnx.numpy_helper.from_array(mean, constant.name))
     return graph.SerializeToString(deterministic=True)
 
 
@@ -62,11 +62,11 @@ def backbone_convolutions(model: bytes) -> list[str]:
 
 
 def quantise(model: bytes, convolutions: Sequence[str], pixels: npt.NDArray[np.uint8]) -> bytes:
-    """The model with these convolutions in int8: activations in 8 bits a tensor, weights in 7 bits a channel.
+    """The model with these convolutions in int8: 8 bits for activations (per tensor), 7 for weights (per channel).
 
-    Everything else stays in float32: a Mahalanobis distance divides by the smallest deviations there are, far below
-    the step of an 8-bit value. Weights have 7 bits because with 8 processors without VNNI overflow where others do
-    not, and a model file scores the same everywhere.
+    Everything else stays in float32: a Mahalanobis distance divides by the smallest standard deviations, which are far
+    below the step of an 8-bit value. With 8-bit weights, processors without VNNI overflow and others do not; with 7
+    bits a model file scores the same on all.
 
     Args:
         model: an f32 model file.
@@ -104,7 +104,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # the package has n
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the quantiser's advice, meant for those who call it by hand, off stderr."""
+    """Silences the quantiser's advice, which is meant for direct callers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

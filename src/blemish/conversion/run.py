@@ -1,12 +1,13 @@
 """Exports of a model file to other runtimes and precisions, each with its own calibration.
 
-1. The held-back images that the model was calibrated on are found again in its data, and scored again; in a model of
-   an earlier release without its second opinion, which knows them.
+1. The calibration images of the model are found in its data and scored; a model of an earlier release is scored
+   without its refit model, which was fitted to them.
 2. The graph is quantised, or given to OpenVINO as it is, and scores the same images in its own runtime.
-3. Where that moves verdicts or p-values too far, nothing is written. Otherwise these scores calibrate the export.
-4. Both files are timed, and measured on the test split where the data have one, which decides nothing.
+3. Where verdicts or p-values move too far, nothing is written. Otherwise these scores calibrate the export.
+4. Both files are timed, and measured on the test split if the data have one. These figures are for information only.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -19,14 +20,15 @@ import numpy.typing as npt
 
 from blemish.conformal.split import Calibration
 from blemish.conversion.agreement import Agreement, agreement
-from blemish.conversion.calibration_images import held_back_images
-from blemish.conversion.onnx_edit import backbone_convolutions, first_opinion, quantise, with_metadata
+from blemish.conversion.calibration_images import find_calibration_images
+from blemish.conversion.onnx_edit import backbone_convolutions, quantise, with_metadata, without_refit
 from blemish.datasets.layouts import DataSet, read_data_set
 from blemish.errors import BlemishError
 from blemish.evaluation.figures import figures_in
 from blemish.evaluation.run import evaluate
 from blemish.imaging.images import load
 from blemish.imaging.outputs import MODEL, check_overwriting
+from blemish.io.arguments import one_of, one_path
 from blemish.io.files import atomic_write, check_output_file
 from blemish.io.text import printable
 from blemish.model.backends import Graph, open_graph
@@ -43,9 +45,9 @@ TARGETS: dict[Format, tuple[Runtime, Precision]] = {
     "openvino-bf16": ("openvino", "bf16"),
 }
 TOLERANCE = 0.1
-# What early layers round away goes through all others: where int8 everywhere is too coarse, the deepest may bear it.
+# Rounding in early layers propagates through all others: where int8 everywhere is too coarse, the deepest may do.
 INT8_SHARES = (1, 1 / 2, 1 / 4)
-SAME = 1e-3  # relative; other processors and versions of the runtime differ by less
+MAX_RELATIVE_DIFFERENCE = 1e-3  # between scores on different processors and versions of the runtime
 TIMED_RUNS = 30
 
 
@@ -85,9 +87,9 @@ class _Candidate:
 
 
 def export(
-    model: Path,
-    data: Path | None,
-    output: Path,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str],
     *,
     target: Format,
     good: Sequence[Path] = (),
@@ -97,23 +99,33 @@ def export(
     threads: int | None = None,
     progress: Progress = no_progress,
 ) -> Export:
-    """Writes the model for another runtime or precision, and measures it beside the model.
+    """Writes the model for another runtime or precision, calibrates it, and measures it beside the model.
+
+    Example:
+        made = export("screws.onnx", "screws/", "screws.int8.onnx", target="onnx-int8")
+        print(made.ms_after, made.agreement.statement())
 
     Args:
         model: a file that `blemish train` wrote.
         data: the folder it was trained on; it may be None where folders were named by hand.
         output: the .onnx file to write.
-        target: the format.
+        target: the format: "onnx-int8", "openvino", or "openvino-bf16".
         good, bad, masks: the folders that were named by hand for training, if they were.
         tolerance: how far p-values of the calibration images may move, in 0..1; see `Agreement`.
         threads: processor threads while measuring; all cores unless said otherwise.
-        progress: called with the stage, the steps done and all there are.
+        progress: called with the stage, the steps done and the number of all steps.
+
+    Returns:
+        The file, its agreement with the model, and the figures of both.
 
     Raises:
         BlemishError: the model is an export already, the data are not those it was calibrated on, a package is
             missing, the output is an input or has no name of a model file, the processor lacks the precision, or
             verdicts or p-values move by more than the tolerance.
     """
+    model, output = one_path(model, "model"), one_path(output, "output")
+    data = None if data is None else one_path(data, "data")
+    one_of(target, "target", TARGETS)
     check_overwriting(output, (model, data), kind=MODEL)
     check_output_file(output)
     original = Detector.load(model, threads=threads)
@@ -121,50 +133,72 @@ def export(
     if (metadata.runtime, metadata.precision) != ("onnxruntime", "f32") or metadata.any_size:
         raise BlemishError(f"{printable(model)} is an export itself: give the file that blemish train wrote")
     data_set = read_data_set(data, nominal_class=metadata.data.get("nominal_class"), good=good, bad=bad, masks=masks)
-    pixels = np.stack([load(path, metadata.size, original.reading)[0] for path in held_back_images(metadata, data_set)])
-    of_model = model.read_bytes()
-    before = calibration_scores(of_model, pixels, "onnxruntime", "f32", threads=threads)
-    _refuse_other_scores(before, metadata.calibration.scores, data_set)
-
+    images = find_calibration_images(metadata, data_set)
+    pixels = np.stack([load(path, metadata.size, original.reading)[0] for path in images])
+    candidate, agreed, scores = _convert(
+        model, original, pixels, data_set, target=target, tolerance=tolerance, threads=threads, progress=progress
+    )
     runtime, precision = TARGETS[target]
-    for candidate in _candidates(of_model, precision, pixels, progress):
-        after = calibration_scores(candidate.model, pixels, runtime, precision, threads=threads)
-        rate = metadata.calibration.false_alarm_rate
-        agreed = agreement(before, after, false_alarm_rate=rate, tolerance=tolerance)
-        if agreed.holds:
-            break
-    else:
-        raise BlemishError(f"{target} decides otherwise: {agreed.statement()}; keep {printable(model)} as it is")
-    # Excesses of regions are those of the original's maps.
     exported = replace(
-        metadata, calibration=Calibration(after, rate), regions=None, runtime=runtime, precision=precision
+        metadata,
+        calibration=Calibration(scores, metadata.calibration.false_alarm_rate),
+        regions=None,  # their calibration belongs to the maps of the original
+        runtime=runtime,
+        precision=precision,
     )
     with atomic_write(output) as file:
         file.write(with_metadata(candidate.model, exported))
 
     detector = Detector.load(output, threads=threads)
     ms_before, ms_after = time_one_image((original, detector), pixels)
-    test_before, test_after = (
-        _test_figures(one, data_set, stage, progress) for one, stage in ((original, "test"), (detector, "test again"))
-    )
+    test_before = _test_figures(original, data_set, "test", progress)
+    test_after = _test_figures(detector, data_set, "test again", progress)
     return Export(output, agreed, candidate.int8_convolutions, ms_before, ms_after, test_before, test_after)
+
+
+def _convert(
+    model: Path,
+    original: Detector,
+    pixels: Pixels,
+    data: DataSet,
+    *,
+    target: Format,
+    tolerance: float,
+    threads: int | None,
+    progress: Progress,
+) -> tuple[_Candidate, Agreement, tuple[float, ...]]:
+    """The first candidate that agrees with the model, and its scores of the calibration images.
+
+    Raises BlemishError where none agrees.
+    """
+    content = model.read_bytes()
+    calibration = original.metadata.calibration
+    before = calibration_scores(content, pixels, "onnxruntime", "f32", threads=threads)
+    _check_scores(before, calibration.scores, data)
+    runtime, precision = TARGETS[target]
+    for candidate in _candidates(content, precision, pixels, progress):
+        after = calibration_scores(candidate.model, pixels, runtime, precision, threads=threads)
+        agreed = agreement(before, after, false_alarm_rate=calibration.false_alarm_rate, tolerance=tolerance)
+        if agreed.holds:
+            return candidate, agreed, after
+    raise BlemishError(f"{target} decides otherwise: {agreed.statement()}; keep {printable(model)} as it is")
 
 
 def calibration_scores(
     model: bytes, pixels: Pixels, runtime: Runtime, precision: Precision, *, threads: int | None
 ) -> tuple[float, ...]:
-    """Scores, without a second opinion, of held-back images: uint8 (N, H, W, 3) at network size."""
-    return score(open_graph(first_opinion(model), runtime, precision, threads=threads), pixels)
+    """Scores, without a refit model, of calibration images: uint8 (N, H, W, 3) at network size."""
+    return score(open_graph(without_refit(model), runtime, precision, threads=threads), pixels)
 
 
 def score(graph: Graph, pixels: Pixels) -> tuple[float, ...]:
     """Scores of uint8 pixels (N, H, W, 3) at network size."""
     batches = (pixels[start : start + BATCH_SIZE] for start in range(0, len(pixels), BATCH_SIZE))
-    return tuple(float(one) for batch in batches for one in graph.run(batch)[1])
+    return tuple(float(value) for batch in batches for value in graph.run(batch)[1])
 
 
 def time_one_image(detectors: Sequence[Detector], pixels: Pixels, *, runs: int = TIMED_RUNS) -> list[float]:
-    """Median milliseconds of each for one image at a time, taken in turns: other load on the machine hits all."""
+    """Median milliseconds of each for one image at a time, taken in turns, so that other load hits all alike."""
     times: list[list[float]] = [[] for _ in detectors]
     for run in range(runs + 3):
         image = pixels[run % len(pixels)][None]
@@ -172,7 +206,7 @@ def time_one_image(detectors: Sequence[Detector], pixels: Pixels, *, runs: int =
             started = time.perf_counter()
             detector.forward(image)
             taken.append(1000 * (time.perf_counter() - started))
-    return [statistics.median(taken[3:]) for taken in times]  # without the first ones, which lay out memory
+    return [statistics.median(taken[3:]) for taken in times]  # the first runs allocate memory
 
 
 def _candidates(model: bytes, precision: Precision, pixels: Pixels, progress: Progress) -> Iterator[_Candidate]:
@@ -187,9 +221,11 @@ def _candidates(model: bytes, precision: Precision, pixels: Pixels, progress: Pr
         yield _Candidate(quantise(model, deepest, pixels), len(deepest))
 
 
-def _refuse_other_scores(scores: Sequence[float], expected: Sequence[float], data: DataSet) -> None:
-    """Raises where the images found again do not have the scores in the model file, and so are not those images."""
-    if len(scores) != len(expected) or not np.allclose(scores, expected, rtol=SAME, atol=SAME):
+def _check_scores(scores: Sequence[float], expected: Sequence[float], data: DataSet) -> None:
+    """Raises BlemishError where the images do not have the scores in the model file, and so are other images."""
+    if len(scores) != len(expected) or not np.allclose(
+        scores, expected, rtol=MAX_RELATIVE_DIFFERENCE, atol=MAX_RELATIVE_DIFFERENCE
+    ):
         raise BlemishError(
             f"{printable(data.root)}: the images held back for calibration do not score as they did in training; "
             "give the folder with the file names it had then"

@@ -1,12 +1,15 @@
-"""Reading protocol-buffer messages field by field, without the package `onnx`, which the runtime does without.
+"""Reads and appends fields of a protocol-buffer message, such as an ONNX file, without parsing the message.
 
-An ONNX file is one such message. Only its wire format is known here: a message is a row of fields, and a field is a
-tag and a body. Bodies are views of the file's bytes, so that weights are never copied.
+It exists because the runtime reads a file's metadata and graph without the packages `onnx` and `protobuf`, and because
+a record is appended to a file whose other bytes stay as they are, which a parser that serialises anew cannot promise.
+
+Only the wire format is known here: a message is a sequence of fields, and a field is a tag and a body. Bodies are views
+of the file's bytes, so that weights are never copied.
 """
 
 from collections.abc import Iterator
 
-LENGTH_DELIMITED = 2  # the kind of a field that holds bytes, text or another message
+LENGTH_DELIMITED = 2  # the wire type of a field that holds bytes, text or another message
 _LONGEST_VARINT = 10  # bytes of 7 bits each for 64 bits
 
 
@@ -45,9 +48,9 @@ def fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
 
 def bodies(message: memoryview, number: int) -> Iterator[memoryview]:
     """The bodies of all length-delimited fields with this number. Raises ProtobufError."""
-    wanted = tag_of(number)
+    number_tag = tag_of(number)
     for tag, _, body, end in fields(message):
-        if tag == wanted:
+        if tag == number_tag:
             yield message[body:end]
 
 
@@ -60,11 +63,11 @@ def numbers(message: memoryview, number: int) -> Iterator[int]:
 
 def text(message: memoryview, number: int) -> str:
     """The text of a field, of which the last counts; empty where there is none. Raises ProtobufError."""
-    found = b""
+    last = b""
     for body in bodies(message, number):
-        found = bytes(body)
+        last = bytes(body)
     try:
-        return found.decode()
+        return last.decode()
     except UnicodeDecodeError as error:
         raise ProtobufError("text that is not UTF-8") from error
 
