@@ -217,7 +217,7 @@ BAD_REQUESTS: dict[str, tuple[str, str, dict[str, Any], int]] = {
 def connect(address: str) -> socket.socket:
     host, port = address.removeprefix("http://").split(":")
     # Longer than the server waits for the rest of a request, which then hangs up.
-    return socket.create_connection((host, int(port)), timeout=3 * protocol.SECONDS)
+    return socket.create_connection((host, int(port)), timeout=3 * protocol.DEADLINE_SECONDS)
 
 
 def talk(address: str, *pieces: bytes, pause: float = 0.0) -> bytes:

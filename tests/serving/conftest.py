@@ -14,7 +14,7 @@ def brief_goodbyes() -> Iterator[None]:
     from blemish.serving import server
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "GOODBYE_SECONDS", 0.0)
+        patch.setattr(server, "MIN_DRAIN_SECONDS", 0.0)
         yield
 
 

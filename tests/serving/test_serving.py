@@ -255,7 +255,7 @@ def test_a_client_that_dribbles_its_body_gets_408(detector):
     ids=["silent", "header in drops", "rest of a refused body in drops"],
 )
 def test_a_connection_that_leads_nowhere_is_closed(detector, monkeypatch, pieces):
-    monkeypatch.setattr(protocol, "SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "DEADLINE_SECONDS", 0.3)
     with running(Service([detector])) as address, connect(address) as connection:
         for piece in pieces:
             try:
@@ -271,7 +271,7 @@ def test_a_connection_that_leads_nowhere_is_closed(detector, monkeypatch, pieces
 
 
 def test_a_client_that_takes_no_answers_is_cut_off(detector, monkeypatch):
-    monkeypatch.setattr(protocol, "SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "DEADLINE_SECONDS", 0.3)
     with running(Service([detector])) as address, connect(address) as connection:
         cut_off = False
         while not cut_off:  # sendall raises TimeoutError where the server waits for ever
@@ -283,7 +283,7 @@ def test_a_client_that_takes_no_answers_is_cut_off(detector, monkeypatch):
 
 
 def test_an_idle_connection_is_kept_for_the_next_request(detector, monkeypatch):
-    monkeypatch.setattr(protocol, "SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "DEADLINE_SECONDS", 0.2)
     with running(Service([detector])) as address, connect(address) as connection:
         for _ in range(2):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")

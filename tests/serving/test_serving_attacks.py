@@ -26,7 +26,7 @@ import onnxruntime  # noqa: E402
 from blemish.imaging.reading import Reading  # noqa: E402
 from blemish.model import backends as runtimes  # noqa: E402
 from blemish.serving import decoders, protocol, service, workers  # noqa: E402
-from blemish.serving.errors import RefusalError  # noqa: E402
+from blemish.serving.errors import RequestError  # noqa: E402
 from blemish.serving.hosts import Hosts, hosts_for  # noqa: E402
 from blemish.serving.limits import Limits  # noqa: E402
 from blemish.serving.service import Service  # noqa: E402
@@ -480,7 +480,7 @@ def test_who_may_send(detector, hosts, host, headers, status):
     if status == 200:
         hosts.check("POST", "/v1/score", raw)
     else:
-        with pytest.raises(RefusalError) as refusal:
+        with pytest.raises(RequestError) as refusal:
             hosts.check("POST", "/v1/score", raw)
         assert refusal.value.status == status
     assert hosts.check("GET", "/healthz", raw) is None
@@ -551,7 +551,7 @@ def test_pages_of_other_sites_may_not_send(guarded):
 
 
 def test_a_crowd_of_silent_connections_is_bounded(detector, monkeypatch):
-    monkeypatch.setattr(protocol, "SECONDS", 1.0)
+    monkeypatch.setattr(protocol, "DEADLINE_SECONDS", 1.0)
     with running(Service([detector], limits=Limits(connections=8))) as address:
         crowd = [connect(address) for _ in range(40)]
         try:

@@ -3,9 +3,11 @@
 import ipaddress
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,9 @@ from blemish.io.files import read_fault
 from blemish.io.text import printable
 from blemish.model.detector import Detector
 from blemish.process.threads import cores
+
+if TYPE_CHECKING:
+    from blemish.serving.service import Service
 
 KEY_VARIABLE = "BLEMISH_API_KEY"
 KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to be guessed
@@ -84,18 +89,13 @@ def command(
       blemish serve screws.onnx
       curl --data-binary @part.png localhost:8000/v1/score
     """
-    try:
-        from blemish.serving.hosts import hosts_for
-        from blemish.serving.limits import MEGABYTE, Limits
-        from blemish.serving.logs import quiet
-        from blemish.serving.server import INTERRUPTED, Server, listen, url
-        from blemish.serving.service import Service
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("blemish"):
-            raise
-        raise BlemishError(
-            f'the server needs more packages, {error.name} for one: pip install "blemish[serve]"'
-        ) from error
+    _require_packages()
+    from blemish.serving.hosts import hosts_for
+    from blemish.serving.limits import MEGABYTE, Limits
+    from blemish.serving.logs import log_own_failures_only
+    from blemish.serving.server import listen, url
+    from blemish.serving.service import Service
+
     key = read_api_key(api_key_file, os.environ)
     limits = Limits(
         request_bytes=max_megabytes * MEGABYTE,
@@ -106,12 +106,11 @@ def command(
         receive_seconds=timeout,
         answer_seconds=timeout,
     )
-    # As many images at once as there are cores, each on one: no threads wait for each other.
-    each = max(1, cores() // (workers or cores()))
-    detectors = [Detector.load(model, false_alarm_rate=false_alarm_rate, threads=each) for model in models]
+    threads = max(1, cores() // (workers or cores()))  # of the network, for each of the images scored at a time
+    detectors = [Detector.load(model, false_alarm_rate=false_alarm_rate, threads=threads) for model in models]
     service = Service(detectors, limits=limits, workers=workers or cores(), api_key=key)
     service.warm_up()
-    quiet()
+    log_own_failures_only()
     with listen(host, port) as listener:
         bound = listener.getsockname()[0]
         service.hosts = hosts_for(host, bound, allowed=allowed_hosts, has_key=key is not None)
@@ -119,33 +118,52 @@ def command(
             click.echo(f"anybody who reaches {host} can use this server: set {KEY_VARIABLE} to ask for a key", err=True)
         address = url(listener)
         emit({"url": address, "models": list(service.models)}, _as_text(address, service.models), as_json=as_json)
-        try:
-            Server(service).run(sockets=[listener])
-        except KeyboardInterrupt:
-            if service.workers.busy:  # Python would wait for what cannot be stopped, or break while it runs
-                click.echo("blemish: interrupted", err=True)
-                sys.stdout.flush()
-                os._exit(INTERRUPTED)
+        _run(service, listener)
+
+
+def _require_packages() -> None:
+    """Raises BlemishError where the extra "serve" is not installed."""
+    try:
+        import blemish.serving.server  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("blemish"):
             raise
+        raise BlemishError(
+            f'the server needs more packages, {error.name} for one: pip install "blemish[serve]"'
+        ) from error
+
+
+def _run(service: "Service", listener: socket.socket) -> None:
+    """Serves until a signal ends the server."""
+    from blemish.serving.server import INTERRUPTED, Server
+
+    try:
+        Server(service).run(sockets=[listener])
+    except KeyboardInterrupt:
+        if service.workers.busy:  # at its end Python would wait for threads that cannot be stopped
+            click.echo("blemish: interrupted", err=True)
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+        raise
 
 
 def read_api_key(file: Path | None, environment: Mapping[str, str]) -> str | None:
-    """The key from a file or from the environment: on the command line any user of the machine could see it.
+    """The key, from a file or the environment and not from the command line, which every user of the machine sees.
 
     Raises BlemishError for a file that cannot be read and for a key that is short or that no header can carry.
     """
-    place, text = KEY_VARIABLE, environment.get(KEY_VARIABLE)
+    source, text = KEY_VARIABLE, environment.get(KEY_VARIABLE)
     if file is not None:
-        place = printable(file)
+        source = printable(file)
         try:
             text = file.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            raise BlemishError(f"{place}: {read_fault(error)}") from error
+            raise BlemishError(f"{source}: {read_fault(error)}") from error
     if text is None:
         return None
     if not KEY.fullmatch(text.strip()):
         raise BlemishError(
-            f"the API key in {place} must be 16 or more letters, digits and signs without spaces: "
+            f"the API key in {source} must be 16 or more letters, digits and signs without spaces: "
             "make one with openssl rand -hex 32"
         )
     return text.strip()

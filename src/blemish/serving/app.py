@@ -17,16 +17,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from blemish import __version__
-from blemish.serving.errors import RefusalError
-from blemish.serving.middleware import Front
+from blemish.serving.errors import RequestError
+from blemish.serving.middleware import ServiceMiddleware
 from blemish.serving.schemas import BatchAnswer, ErrorAnswer, FailureAnswer, ModelAnswer, ScoreAnswer
 from blemish.serving.service import Service
 from blemish.serving.uploads import is_form
 
 T = TypeVar("T")
 
-CLIENT_GONE = 499  # nobody reads it; it is for the metrics
-REFUSALS: dict[int | str, dict[str, Any]] = {
+CLIENT_GONE = 499  # the client has left; the status is for the metrics
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": text}
     for status, text in {
         400: "The request is malformed.",
@@ -58,17 +58,17 @@ def make_app(service: Service) -> FastAPI:
         title="Blemish",
         version=__version__,
         description="Scores images: how anomalous they are, where, and at which false-alarm rate.",
-        docs_url=None,  # both load scripts from elsewhere
+        docs_url=None,  # both pages load scripts from other servers
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
     )
     app.state.service = service
-    _add_work(app, service)
+    _add_scoring(app, service)
     _add_operations(app, service)
     _add_page(app)
     _add_errors(app)
-    app.add_middleware(Front, service=service)
+    app.add_middleware(ServiceMiddleware, service=service)
     return app
 
 
@@ -79,15 +79,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _key_check(service: Service) -> Any:
-    """A dependency that asks for the API key before anything of the body is read."""
+    """A dependency that checks the API key before the body is read."""
     bearer = HTTPBearer(auto_error=False, description="The API key, where the server has one.")
 
     async def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
         if service.api_key is None:
             return
-        shown = credentials.credentials if credentials else ""
-        if not secrets.compare_digest(shown.encode(), service.api_key.encode()):
-            raise RefusalError(
+        key = credentials.credentials if credentials else ""
+        if not secrets.compare_digest(key.encode(), service.api_key.encode()):
+            raise RequestError(
                 401,
                 "the API key is missing or wrong; send it as Authorization: Bearer KEY",
                 headers={"WWW-Authenticate": "Bearer"},
@@ -96,13 +96,13 @@ def _key_check(service: Service) -> Any:
     return Depends(check)
 
 
-def _add_work(app: FastAPI, service: Service) -> None:
+def _add_scoring(app: FastAPI, service: Service) -> None:
     checks = [_key_check(service)]
 
     @app.post(
         "/v1/score",
         dependencies=checks,
-        responses=REFUSALS | {422: REFUSALS[422] | {"model": ErrorAnswer | BatchAnswer}},
+        responses=ERROR_RESPONSES | {422: ERROR_RESPONSES[422] | {"model": ErrorAnswer | BatchAnswer}},
         response_model=ScoreAnswer | BatchAnswer,
         openapi_extra=_body({"image/*": BINARY, "multipart/form-data": FORM}),
     )
@@ -121,7 +121,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/heatmap",
         dependencies=checks,
-        responses=REFUSALS,
+        responses=ERROR_RESPONSES,
         response_class=PngResponse,
         openapi_extra=_body({"image/*": BINARY, "multipart/form-data": FORM}),
     )
@@ -139,7 +139,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
         }
         return PngResponse(heatmap.png, headers=facts)
 
-    @app.get("/v1/models", dependencies=checks, responses={401: REFUSALS[401], 403: REFUSALS[403]})
+    @app.get("/v1/models", dependencies=checks, responses={401: ERROR_RESPONSES[401], 403: ERROR_RESPONSES[403]})
     async def models() -> list[ModelAnswer]:
         """What is served."""
         return [
@@ -189,21 +189,21 @@ def _add_page(app: FastAPI) -> None:
     folder = files("blemish.serving") / "page"
     for path, media_type in PAGE.items():
         content = (folder / (path.lstrip("/") or "page.html")).read_bytes()
-        page = partial(_same_answer, content, media_type)
+        page = partial(_static_file, content, media_type)
         app.add_api_route(path, page, include_in_schema=False, response_class=Response)
 
 
-async def _same_answer(content: bytes, media_type: str) -> Response:
+async def _static_file(content: bytes, media_type: str) -> Response:
     return Response(content, media_type=media_type)
 
 
 def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(RefusalError)
-    async def refused(request: Request, error: RefusalError) -> Response:
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, error: RequestError) -> Response:
         return error.response()
 
     @app.exception_handler(HTTPException)
-    async def no_such_thing(request: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         sentences = {
             404: f"there is nothing at {request.url.path}; see /openapi.json",
             405: f"{request.url.path} does not take {request.method}; see /openapi.json",
@@ -217,7 +217,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return RefusalError(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}").response()
+        return RequestError(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}").response()
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -229,9 +229,9 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _unless_failed(answer: T | FailureAnswer) -> T:
-    """The answer to a request for one image. Raises RefusalError where it could not be read."""
+    """The answer to a request for one image. Raises RequestError where it could not be read."""
     if isinstance(answer, FailureAnswer):
-        raise RefusalError(422, answer.error)
+        raise RequestError(422, answer.error)
     return answer
 
 

@@ -16,7 +16,7 @@ from blemish.errors import BlemishError
 from blemish.imaging.errors import ImageError
 from blemish.imaging.reading import Reading
 from blemish.serving.decoding import read_message, write_message
-from blemish.serving.errors import RefusalError
+from blemish.serving.errors import RequestError
 from blemish.serving.limits import Limits
 from blemish.serving.stopping import Stop, StoppedError
 from blemish.serving.uploads import Upload
@@ -69,7 +69,7 @@ class Decoders:
     def read(self, upload: Upload, *, size: tuple[int, int], reading: Reading, picture: bool, stop: Stop) -> Decoded:
         """Decodes one file for a network of `size`, with the picture itself where that is to be drawn on.
 
-        Raises ImageError for a file that cannot be read, StoppedError, and RefusalError where no process can be
+        Raises ImageError for a file that cannot be read, StoppedError, and RequestError where no process can be
         started.
         """
         with self._borrowed() as decoder:
@@ -175,7 +175,7 @@ class _Decoder:
             self.launch()
             self.await_ready()
         except BlemishError as error:
-            raise RefusalError(503, f"{error}; send the request again", headers={"Retry-After": "1"}) from error
+            raise RequestError(503, f"{error}; send the request again", headers={"Retry-After": "1"}) from error
 
     def _exchange(self, order: dict[str, Any], content: bytes) -> tuple[dict[str, Any], memoryview]:
         process = self._process

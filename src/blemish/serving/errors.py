@@ -1,4 +1,4 @@
-"""Requests that get no answer but a reason."""
+"""Requests that are refused with an HTTP status and a reason."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,8 @@ from starlette.responses import JSONResponse
 from blemish.errors import BlemishError
 
 
-class RefusalError(BlemishError):
-    """A request is turned down with an HTTP status and one sentence that says what to do."""
+class RequestError(BlemishError):
+    """A request is refused with an HTTP status and one sentence that says what to do."""
 
     def __init__(self, status: int, sentence: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(sentence)
@@ -16,10 +16,10 @@ class RefusalError(BlemishError):
         self.headers = dict(headers or {})
 
     def response(self) -> JSONResponse:
-        """The refusal as {"error": sentence}."""
+        """The response {"error": sentence}."""
         return JSONResponse({"error": str(self)}, status_code=self.status, headers=self.headers)
 
 
-def busy(sentence: str) -> RefusalError:
-    """429: the same request may well succeed a second later."""
-    return RefusalError(429, sentence, headers={"Retry-After": "1"})
+def too_many_requests(sentence: str) -> RequestError:
+    """The error 429; the same request may succeed a second later."""
+    return RequestError(429, sentence, headers={"Retry-After": "1"})

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from blemish.errors import BlemishError
 from blemish.io.text import printable
-from blemish.serving.errors import RefusalError
+from blemish.serving.errors import RequestError
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PROBES = frozenset({"/healthz", "/readyz"})  # an orchestrator asks by whatever address it has; there is nothing to read
@@ -40,7 +40,7 @@ class Hosts:
     every: bool = False
 
     def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Raises RefusalError (403) for a request under another name, and for one that another site's page sends."""
+        """Raises RequestError (403) for a request under another name, and for one that another site's page sends."""
         if path in PROBES:
             return
         values: dict[str, list[str]] = {}
@@ -49,7 +49,7 @@ class Hosts:
         host = ", ".join(values.get("host", []))
         if not self.allows(host):
             called = f"called {printable(host)}" if host else "asked without a name"
-            raise RefusalError(
+            raise RequestError(
                 403, f"this server may not be {called}; use localhost, or start it with --allowed-host NAME"
             )
         if method in READING:
@@ -104,8 +104,8 @@ def hosts_for(host: str, address: str, *, allowed: Sequence[str], has_key: bool)
     return Hosts(names, given, addresses=not listening.is_loopback, every=every)
 
 
-def _foreign(sender: str) -> RefusalError:
-    return RefusalError(
+def _foreign(sender: str) -> RequestError:
+    return RequestError(
         403, f"{sender} may not send images to this server; if it is this server's own, name it with --allowed-host"
     )
 

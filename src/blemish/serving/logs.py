@@ -1,9 +1,9 @@
-"""What the server writes to stderr: its own failures, and nothing that a client can cause."""
+"""The server's log on stderr: its own failures, and nothing that a client can cause."""
 
 import logging
 
 
-def quiet() -> None:
+def log_own_failures_only() -> None:
     """Sends the failures of this server to stderr and what libraries say of odd requests nowhere.
 
     Without a handler Python prints every library's warnings, such as the multipart parser's.

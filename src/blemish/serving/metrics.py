@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from blemish.model.detector import Detector
 from blemish.model.scored_image import ScoredImage
-from blemish.serving.monitoring import SmallPValues, Stream
+from blemish.serving.monitoring import DriftStream, SmallPValues
 from blemish.serving.schemas import ScoreAnswer
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -53,7 +53,7 @@ class Metrics:
             registry=registry,
         )
         self._small = {name: SmallPValues() for name in models}
-        self._streams = {name: Stream(detector) for name, detector in models.items()}
+        self._streams = {name: DriftStream(detector) for name, detector in models.items()}
         self._begin(models)
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:

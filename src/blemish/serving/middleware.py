@@ -1,16 +1,16 @@
-"""The outermost layer: every request passes it, whatever becomes of it."""
+"""The outermost layer of the application, which every request passes."""
 
 from time import perf_counter
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blemish.serving.errors import RefusalError
+from blemish.serving.errors import RequestError
 from blemish.serving.service import Service
 
 WORK = "/v1/"
 HEADERS = {
-    # The page's own files and pictures made in it are all that it may load, and nobody may frame it.
+    # The page may load its own files and pictures made in it, and no other page may frame it.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -21,8 +21,8 @@ HEADERS = {
 }
 
 
-class Front:
-    """Counts requests, adds security headers, and turns away other sites' pages, and work for a server that ends."""
+class ServiceMiddleware:
+    """Counts requests, adds security headers, refuses other sites' pages, and refuses work during the shutdown."""
 
     def __init__(self, app: ASGIApp, *, service: Service) -> None:
         self._app = app
@@ -42,27 +42,29 @@ class Front:
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
                 if self._service.draining:
-                    headers["Connection"] = "close"  # the client's next request goes elsewhere
+                    headers["Connection"] = "close"  # a balancer sends the client's next request to another server
             await send(message)
 
         try:
             await self._admit(scope, receive, send_marked)
         finally:
-            route = getattr(scope.get("route"), "path", "other")  # never the path as sent: it has no end of values
+            route = getattr(
+                scope.get("route"), "path", "other"
+            )  # not the path as sent, which has unboundedly many values
             self._service.metrics.answered(route, status, perf_counter() - started)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if self._service.hosts is not None:
                 self._service.hosts.check(scope["method"], scope["path"], scope["headers"])
-        except RefusalError as foreign:
-            return await foreign.response()(scope, receive, send)
+        except RequestError as error:
+            return await error.response()(scope, receive, send)
         if not scope["path"].startswith(WORK):
             return await self._app(scope, receive, send)
         if self._service.draining:
-            refusal = RefusalError(
+            shutdown = RequestError(
                 503, "the server is shutting down; send the request again", headers={"Retry-After": "1"}
             )
-            return await refusal.response()(scope, receive, send)
+            return await shutdown.response()(scope, receive, send)
         with self._service.accepted():
             await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Whether today's images look as those of the calibration did: a running share, and the test with a stated error."""
+"""Whether images are still distributed as in calibration: a running share of small p-values, and the drift test."""
 
 import math
 from collections import deque
@@ -15,8 +15,8 @@ WINDOW = 1000
 class SmallPValues:
     """The share of the last 1,000 images with p <= 0.1.
 
-    While images are nominal and look as those of the calibration did, it stays near 0.1 or below. It says
-    nothing about chance: `Stream` does.
+    While images are nominal and distributed as in calibration, it stays near 0.1 or below. It comes without an
+    error rate; `DriftStream` has one.
     """
 
     def __init__(self) -> None:
@@ -31,11 +31,11 @@ class SmallPValues:
         return sum(self._small) / len(self._small) if self._small else math.nan
 
 
-class Stream:
+class DriftStream:
     """The drift check over all images that one model has scored since the server started.
 
     Args:
-        detector: the model; one whose file has nothing to compare with is never checked.
+        detector: the model; one whose file has no reference values is never checked.
     """
 
     def __init__(self, detector: Detector) -> None:

@@ -1,4 +1,4 @@
-"""The server process: a socket, uvicorn, and an end that loses nothing."""
+"""The server process: a socket, uvicorn, and a shutdown that answers every accepted request."""
 
 import asyncio
 import math
@@ -14,9 +14,9 @@ from blemish.serving.app import make_app
 from blemish.serving.protocol import DeadlineProtocol
 from blemish.serving.service import Service
 
-GOODBYE_SECONDS = 1.0  # how long health checks can see that the server is going, at least
+MIN_DRAIN_SECONDS = 1.0  # for so long at least, health checks can see that the server is shutting down
 INTERRUPTED = 130  # the status of every verb that Ctrl-C ended
-KEEP_ALIVE_SECONDS = 75  # longer than nginx keeps its connections (60), so that it is never the server that hangs up
+KEEP_ALIVE_SECONDS = 75  # longer than nginx keeps its connections (60), so that the server never closes first
 
 
 class Server(uvicorn.Server):
@@ -46,14 +46,14 @@ class Server(uvicorn.Server):
         self._service = service
 
     async def main_loop(self) -> None:
-        """Runs until a signal comes, and on until nothing is owed to anybody."""
+        """Runs until a signal comes and every accepted request is answered."""
         await super().main_loop()
-        draining = asyncio.ensure_future(self._service.drain(at_least=GOODBYE_SECONDS))
+        draining = asyncio.ensure_future(self._service.drain(at_least=MIN_DRAIN_SECONDS))
         while not draining.done() and not self.force_exit:  # a second Ctrl-C
             await asyncio.wait([draining], timeout=0.1)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the end; the second is the end, whatever the workers do."""
+        """The first signal starts the shutdown; the second ends the process, whatever the workers do."""
         if self.should_exit:
             self._service.decoders.kill()
             if sig != signal.SIGINT:

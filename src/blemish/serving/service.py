@@ -17,7 +17,7 @@ from blemish.model.backends import watched_runs
 from blemish.model.detector import Detector
 from blemish.model.scored_image import ScoredImage
 from blemish.serving.decoders import Decoders
-from blemish.serving.errors import RefusalError
+from blemish.serving.errors import RequestError
 from blemish.serving.hosts import Hosts
 from blemish.serving.limits import Limits
 from blemish.serving.metrics import Metrics
@@ -92,16 +92,16 @@ class Service:
             raise
 
     def model(self, name: str | None) -> str:
-        """The name of the model asked for; without a name, of the only one. Raises RefusalError."""
+        """The name of the model asked for; without a name, of the only one. Raises RequestError."""
         names = ", ".join(self.models)
         if name is None and len(self.models) > 1:
-            raise RefusalError(400, f"several models are served: name one, as in ?model=NAME ({names})")
+            raise RequestError(400, f"several models are served: name one, as in ?model=NAME ({names})")
         if name is not None and name not in self.models:
-            raise RefusalError(404, f"no model is called {name!r}; there is {names}")
+            raise RequestError(404, f"no model is called {name!r}; there is {names}")
         return name or next(iter(self.models))
 
     async def score(self, request: Request, model: str) -> list[ScoreAnswer | FailureAnswer]:
-        """Scores every file of a request. Raises RefusalError, or ClientDisconnect when nobody waits any more."""
+        """Scores every file of a request. Raises RequestError, or ClientDisconnect when nobody waits any more."""
         job = partial(score_upload, self.models[model], model=model, decoders=self.decoders)
         answers = await self._work(request, job, most=self.limits.batch)
         for answer in answers:
@@ -145,13 +145,13 @@ class Service:
         with self.memory.share() as take:
             uploads = await read_uploads(request, self.limits, take)
             if len(uploads) > most:
-                raise RefusalError(400, f"{len(uploads)} images were sent where one is expected; send one a request")
+                raise RequestError(400, f"{len(uploads)} images were sent where one is expected; send one a request")
             work = self.workers.run([partial(job, upload) for upload in uploads])
             try:
                 async with asyncio.timeout(self.limits.answer_seconds):
                     return await _unless_gone(request, work)
             except TimeoutError as error:
-                raise RefusalError(
+                raise RequestError(
                     503,
                     f"no answer within {self.limits.answer_seconds:g} seconds; send fewer or smaller images",
                     headers={"Retry-After": "1"},

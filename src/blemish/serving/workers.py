@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
-from blemish.serving.errors import busy
+from blemish.serving.errors import too_many_requests
 from blemish.serving.stopping import Stop
 
 T = TypeVar("T")
@@ -71,12 +71,14 @@ class Workers:
         return sum(at is not None and monotonic() - at >= STUCK_SECONDS for at in asked)
 
     def check_capacity(self, jobs: int = 1) -> None:
-        """Raises RefusalError (429) where so many jobs would not be accepted now."""
+        """Raises RequestError (429) where so many jobs would not be accepted now."""
         if self._unfinished + jobs > self.capacity:
-            raise busy(f"the queue is full ({self._unfinished} of {self.capacity}); send the request again in a second")
+            raise too_many_requests(
+                f"the queue is full ({self._unfinished} of {self.capacity}); send the request again in a second"
+            )
 
     async def run(self, jobs: Sequence[Callable[[Stop], T]]) -> list[T]:
-        """The results of all jobs, in order; all are accepted or none. Raises RefusalError when the queue is full.
+        """The results of all jobs, in order; all are accepted or none. Raises RequestError when the queue is full.
 
         On cancellation the jobs that have not begun are taken out of the queue, and those at work are stopped.
         """
