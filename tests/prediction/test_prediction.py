@@ -112,8 +112,8 @@ def test_old_names_of_arguments_still_work_and_warn(detector, photos, tmp_path):
     with pytest.warns(DeprecationWarning, match="is now called") as caught:
         predict(detector, [photos], tmp_path / "out", heatmaps=False, raw="npy", fresh=True)
     assert [str(warning.message).split(";")[0] for warning in caught] == [
-        "raw is now called save_maps",
-        "fresh is now called restart",
+        "predict(raw=...) is now called predict(save_maps=...)",
+        "predict(fresh=...) is now called predict(restart=...)",
     ]
     assert len(names(tmp_path / "out/maps")) == 5
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, islice
-from typing import Any, NoReturn, TypedDict, Unpack
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -30,19 +30,13 @@ from blemish.model.metadata import ModelMetadata
 from blemish.model.predictions import Predictions
 from blemish.model.preparation import ImagePreparation, PreparedImage
 from blemish.model.scored_image import FailedImage, ScoredImage, digest
-from blemish.process.deprecation import renamed_attribute, renamed_option, warn_renamed
+from blemish.process.deprecation import renamed_arguments, renamed_attribute, warn_renamed
 from blemish.process.threads import readers
 
 BATCH_SIZE = 8
 MAX_THREADS = 1024
 
 Images = ImageSource | bytes | Iterable[ImageSource] | npt.NDArray[Any]
-
-
-class _OldNames(TypedDict, total=False):
-    """Options of `Detector.load` under their names of 0.1.0."""
-
-    ignore: str | os.PathLike[str]
 
 
 class Detector:
@@ -94,6 +88,7 @@ class Detector:
     ignore = renamed_attribute("ignore", "ignore_mask")
 
     @classmethod
+    @renamed_arguments(ignore="ignore_mask")
     def load(
         cls,
         path: str | os.PathLike[str],
@@ -102,7 +97,6 @@ class Detector:
         threads: int | None = None,
         arena: bool = True,
         ignore_mask: str | os.PathLike[str] | None = None,
-        **old_names: Unpack[_OldNames],
     ) -> "Detector":
         """Opens a model file written by `blemish train` or `blemish export`, in the runtime it was made for.
 
@@ -114,7 +108,6 @@ class Detector:
             ignore_mask: a mask, white where pixels are ignored, or a folder with one for each image, see
                 `blemish.imaging.ignore_mask`. The score is the maximum elsewhere, which can only be lower: p-values
                 stay valid, if anything too high.
-            old_names: `ignore`, the name of `ignore_mask` in 0.1.0.
 
         Returns:
             The detector.
@@ -129,9 +122,6 @@ class Detector:
             >>> detector.calibration.false_alarm_rate
             0.1
         """
-        ignore_mask = renamed_option(
-            old_names, old="ignore", new="ignore_mask", value=ignore_mask, function="Detector.load"
-        )
         threads = None if threads is None else whole(threads, "the number of threads", least=1, most=MAX_THREADS)
         if false_alarm_rate is not None:
             false_alarm_rate = rate(false_alarm_rate, "the false-alarm rate")

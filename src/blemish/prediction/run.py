@@ -20,7 +20,6 @@ from blemish.conformal.split import Calibration
 from blemish.errors import BlemishError
 from blemish.imaging.outputs import check_folder_name
 from blemish.imaging.results import HEATMAPS, MAPS, Results, check_only_results, check_own_table
-from blemish.io.deprecation import renamed_arguments
 from blemish.io.files import make_folder
 from blemish.io.text import counted, printable
 from blemish.model.detector import Detector
@@ -29,6 +28,7 @@ from blemish.prediction.journal import Journal, open_journal
 from blemish.prediction.listing import each_frame, find_images
 from blemish.prediction.outputs import MapFormat, OutputSpec
 from blemish.prediction.tables import TableFormat, key, require_packages, write_regions, write_table
+from blemish.process.deprecation import renamed_arguments
 from blemish.process.progress import Progress, no_progress
 
 Frames = Literal["first", "all"]

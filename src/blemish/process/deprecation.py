@@ -1,10 +1,14 @@
 """Old names of the Python interface: each stays for one release and warns where it is used."""
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from blemish.errors import BlemishError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def warn_renamed(old: str, new: str, *, stacklevel: int = 2) -> None:
@@ -29,26 +33,30 @@ def renamed_attribute(old: str, new: str) -> Any:
     return property(get, doc=f"Deprecated: use `{new}`.")
 
 
-def renamed_option(options: Mapping[str, Any], *, old: str, new: str, value: Any, function: str) -> Any:
-    """The value of an option that may also be given under its old name, by keyword.
+def renamed_arguments(**new_names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Lets a function take arguments by their old names too, with a DeprecationWarning for each.
+
+    Example:
+        @renamed_arguments(fresh="restart")
+        def predict(paths, *, restart=False): ...
 
     Args:
-        options: the function's further keywords (`**options`); only `old` may be among them.
-        old: the option's old name.
-        new: its name.
-        value: what was given under its name; None if nothing was.
-        function: how the function is called in messages.
-
-    Raises:
-        TypeError: a keyword that the function does not have, as Python raises it.
-        BlemishError: both names are given.
+        new_names: the new name of each old one.
     """
-    for name in options:
-        if name != old:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-    if old not in options:
-        return value
-    if value is not None:
-        raise BlemishError(f"{old} is an old name of {new}: give {new} alone")
-    warn_renamed(f"{function}({old}=...)", f"{function}({new}=...)", stacklevel=3)
-    return options[old]
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def with_new_names(*args: P.args, **given: P.kwargs) -> T:
+            for old, new in new_names.items():
+                if old not in given:
+                    continue
+                if new in given:
+                    raise BlemishError(f"{old} is the old name of {new}: give {new} alone")
+                name = function.__qualname__
+                warn_renamed(f"{name}({old}=...)", f"{name}({new}=...)")
+                given[new] = given.pop(old)
+            return function(*args, **given)
+
+        return with_new_names
+
+    return decorate
