@@ -42,6 +42,13 @@ def test_help_imports_click_and_nothing_heavy():
     assert not heavy & loaded_after("from blemish.cli import main; main(['--help'])")
 
 
+def test_a_process_that_decodes_imports_no_more_than_reading_images_takes():
+    """The server starts such a process anew for every image that takes too long or ends it."""
+    loaded = loaded_after("import blemish.serving.decoding")
+    assert {"numpy", "PIL"} <= loaded
+    assert not {"scipy", "contourpy", "onnxruntime", "starlette", "msgspec", *TRAINING_ONLY} & loaded
+
+
 def test_the_detector_is_there_without_torch():
     loaded = loaded_after("import blemish; blemish.Detector.load; blemish.Scores; blemish.BlemishError")
     assert "onnxruntime" in loaded

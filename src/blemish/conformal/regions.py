@@ -20,7 +20,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from blemish.errors import BlemishError
-from blemish.imaging.regions import EIGHT_CONNECTED, check_anomaly_map
+from blemish.imaging.anomaly_maps import check_anomaly_map
+from blemish.imaging.regions import EIGHT_CONNECTED
 
 # Of the scores of images fitted to. Lower levels join separate regions, and the mass of noise drowns small defects.
 LEVEL_QUANTILE = 0.9

@@ -13,7 +13,7 @@ from contourpy import LineType, contour_generator
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from blemish.errors import BlemishError
+from blemish.imaging.anomaly_maps import check_anomaly_map
 
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 # Isolines of a 0/1 field just under 1/2 join pixels that touch at a corner, as eight neighbours do.
@@ -74,16 +74,6 @@ def find_regions(anomaly_map: NDArray[Any], threshold: float, *, size: tuple[int
         inside = labels[window] == label
         regions.append(_region(values, inside, window, threshold, size))
     return sorted(regions, key=lambda region: -region.peak_score)
-
-
-def check_anomaly_map(anomaly_map: NDArray[Any]) -> None:
-    """Raises BlemishError when an anomaly map is not a finite two-dimensional array with pixels in it."""
-    if anomaly_map.ndim != 2 or anomaly_map.size == 0:
-        raise BlemishError(
-            f"an anomaly map has the shape (height, width), not {anomaly_map.shape}: pass the maps one by one"
-        )
-    if not np.isfinite(anomaly_map).all():
-        raise BlemishError("the anomaly map holds NaN or infinite values: the model is damaged, train it again")
 
 
 def outlines(mask: BoolArray) -> list[Contour]:

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from blemish.imaging.anomaly_maps import check_anomaly_map
 from blemish.imaging.modes import in_rgb
-from blemish.imaging.regions import check_anomaly_map
 from blemish.imaging.types import Mask, Size
 
 MaskRule = Literal["any", "half", "touched", "nearest", "corner"]
