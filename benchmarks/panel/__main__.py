@@ -7,7 +7,7 @@
 Runs found in the CSV file are not repeated, so that it can be interrupted; --again repeats Blemish's that are of
 another commit. Each run is a process of its own with one thread on one core. All methods learn from the same images
 at 256 x 256 pixels and are tested on the same ones; the peers see the features of Blemish's default backbone.
-Protocols are explained in panel/protocols.py, the peers in panel/peers.py and panel/coreset.py.
+Protocols are explained in panel/protocols.py, the peers in panel/peers.py.
 
 With --features research variants (panel/variants.py) are scored on frozen features, cached in DIR, in seconds each;
 their rows are kept in a CSV file of their own, and their pixel figures are taken at 256 x 256 pixels.

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from panel.coreset import coreset
+from blemish.methods.patchcore import coreset
 
 RIDGE = 0.1  # added variance, in squared feature units
 CHUNK = 256  # cells compared with the bank at once: 42 MB of distances for 41,000 vectors

@@ -66,6 +66,8 @@ METHODS = Registry(
     noun="method",
     builtin={
         "gaussian": "blemish.methods.gaussian:MultiscaleGaussian",
+        "padim": "blemish.methods.padim:PaDiM",
+        "patchcore": "blemish.methods.patchcore:PatchCore",
     },
 )
 EXTRACTORS = Registry(

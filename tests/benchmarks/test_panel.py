@@ -1,4 +1,4 @@
-"""The panel's own logic: coreset and peers against independent references, protocols, resuming, tables."""
+"""The panel's own logic: peers against independent references, protocols, resuming, tables."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import cdist, mahalanobis
+from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
 
@@ -23,9 +23,9 @@ from blemish.training.feature_extraction import MapsInMemory
 from helpers.images import noise, save_image, stained
 from helpers.scripts import load_script
 
-book, coreset, features, jobs, measures, methods, peers, protocols, runs, tables = (
+book, features, jobs, measures, methods, peers, protocols, runs, tables = (
     load_script(f"panel.{name}")
-    for name in ["book", "coreset", "features", "jobs", "measures", "methods", "peers", "protocols", "runs", "tables"]
+    for name in ["book", "features", "jobs", "measures", "methods", "peers", "protocols", "runs", "tables"]
 )
 
 N, C, ROWS, COLUMNS = 23, 5, 4, 6
@@ -39,40 +39,6 @@ def cells(seed: int, *, images: int = N) -> torch.Tensor:
 def vectors(x: torch.Tensor) -> np.ndarray:
     """Every cell of every image, row by row: (N * h * w, C)."""
     return np.array([image[:, r, c] for image in x.double().numpy() for r in range(ROWS) for c in range(COLUMNS)])
-
-
-def slow_greedy(points: np.ndarray, number: int) -> list[int]:
-    """Word by word: the point whose nearest one taken is farthest away, from the first point on."""
-    taken = [0]
-    while len(taken) < number:
-        nearest = cdist(points, points[taken]).min(1)
-        nearest[taken] = -1
-        taken.append(int(nearest.argmax()))
-    return taken
-
-
-def test_a_coreset_is_greedy():
-    points = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
-    assert coreset.farthest_first(points, 40).tolist() == slow_greedy(points.astype(float), 40)
-
-
-def test_all_points_are_taken_once_also_where_some_are_equal():
-    points = np.repeat(np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32), 3, axis=0)
-    taken = coreset.coreset(points, 60, seed=0)
-    assert sorted(taken) == list(range(60))
-    assert len(np.unique(points[taken[:20]], axis=0)) == 20  # copies last
-
-
-def test_a_coreset_finds_every_cluster_through_the_projection():
-    generator = np.random.default_rng(1)
-    middles = 10 * generator.standard_normal((60, 100))
-    sizes = generator.integers(1, 100, 60)
-    points = np.repeat(middles, sizes, axis=0) + generator.standard_normal((sizes.sum(), 100))
-    cluster = np.repeat(np.arange(60), sizes)
-    taken = coreset.coreset(points.astype(np.float32), 60, seed=0)
-    assert sorted(cluster[taken]) == list(range(60))
-    assert taken.tolist() == coreset.coreset(points.astype(np.float32), 60, seed=0).tolist()
-    assert taken.tolist() != coreset.coreset(points.astype(np.float32), 60, seed=1).tolist()
 
 
 @pytest.mark.parametrize("whitened", [False, True])

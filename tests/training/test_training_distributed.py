@@ -4,12 +4,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from threading import Barrier
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,41 +19,16 @@ from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup, launch
 from blemish.training.feature_extraction import MapsInMemory
 from helpers.gaussians import in_batches, levels_of, maps_of, new_levels, new_model
 from helpers.parts import write_parts
+from helpers.processes import on_each_process
 
 IMAGES = 23
 SIZE = "64x96"
 
 
-class Fabric:
-    """As much of Lightning's as `ProcessGroup` needs, over threads of one process instead of processes."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, rank: int, number: int, met: Barrier, table: list[Any]) -> None:
-        self.global_rank, self.world_size = rank, number
-        self.barrier = met.wait
-        self._table = table
-
-    def all_reduce(self, tensor: torch.Tensor, *, reduce_op: str) -> torch.Tensor:
-        assert reduce_op == "sum"
-        self._table[self.global_rank] = tensor.clone()
-        self.barrier()
-        total = torch.stack(self._table).sum(0, dtype=tensor.dtype)
-        self.barrier()
-        return total
-
-
-def on_each_rank(number: int, function: Callable[[ProcessGroup], Any]) -> list[Any]:
-    """What the function gives on each of so many processes that run at a time."""
-    met, table = Barrier(number, timeout=30), [None] * number
-    with ThreadPoolExecutor(number) as pool:
-        return list(pool.map(function, [ProcessGroup(Fabric(rank, number, met, table)) for rank in range(number)]))
-
-
 @pytest.mark.parametrize("images", [1, 4, IMAGES])
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 def test_shares_make_up_the_whole_and_differ_by_one_at_most(number: int, images: int) -> None:
-    shares = on_each_rank(number, lambda processes: range(images)[processes.shard(images)])
+    shares = on_each_process(number, lambda processes: range(images)[processes.shard(images)])
     assert [one for share in shares for one in share] == list(range(images))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -70,7 +41,7 @@ def test_rows_of_all_ranks_are_joined_in_order_also_where_a_rank_has_none(number
     def join(processes: ProcessGroup) -> torch.Tensor:
         return processes.all_gather(rows.split(lengths)[processes.rank])
 
-    for joined in on_each_rank(number, join):
+    for joined in on_each_process(number, join):
         assert joined.dtype == rows.dtype
         assert torch.equal(joined, rows)
 
@@ -84,13 +55,13 @@ def test_a_function_of_images_is_called_on_shares_and_its_result_is_with_all(ima
         seen.append(len(some))
         return torch.from_numpy(some).permute(0, 3, 1, 2).float()
 
-    results = on_each_rank(2, lambda processes: processes.sharded(extract)(pixels))
+    results = on_each_process(2, lambda processes: processes.sharded(extract)(pixels))
     assert all(torch.equal(result, SINGLE_PROCESS.sharded(extract)(pixels)) for result in results)
     assert max(seen[:2]) == -(-images // 2)
 
 
 def test_the_first_rank_decides() -> None:
-    state = on_each_rank(3, lambda processes: processes.broadcast(torch.tensor([processes.rank + 7.0])))
+    state = on_each_process(3, lambda processes: processes.broadcast(torch.tensor([processes.rank + 7.0])))
     assert [one.item() for one in state] == [7, 7, 7]
 
     def take_over(processes: ProcessGroup) -> torch.nn.Module:
@@ -99,7 +70,7 @@ def test_the_first_rank_decides() -> None:
         processes.broadcast_state(layer.state_dict())
         return layer
 
-    assert all((layer.weight == 1).all() for layer in on_each_rank(3, take_over))
+    assert all((layer.weight == 1).all() for layer in on_each_process(3, take_over))
 
 
 def test_gaussians_of_several_ranks_are_those_of_one() -> None:
@@ -112,7 +83,7 @@ def test_gaussians_of_several_ranks_are_those_of_one() -> None:
 
     alone, expected = fit(SINGLE_PROCESS)
     for number in (2, 3):
-        for model, distances in on_each_rank(number, fit):
+        for model, distances in on_each_process(number, fit):
             assert len(distances) == IMAGES
             torch.testing.assert_close(distances, expected, rtol=2e-3, atol=1e-3)
             for name, buffer in model.named_buffers():
@@ -131,7 +102,7 @@ def test_the_images_left_out_are_the_first_of_all_ranks(kept: int) -> None:
 
     expected = fit(SINGLE_PROCESS)
     assert len(expected) == kept
-    for distances in on_each_rank(3, fit):
+    for distances in on_each_process(3, fit):
         torch.testing.assert_close(distances, expected, rtol=2e-3, atol=1e-3)
 
 
@@ -145,14 +116,14 @@ def test_projections_of_several_ranks_are_those_of_one() -> None:
         return axes.mT @ axes  # what they span, whatever their signs
 
     alone = fit(SINGLE_PROCESS)
-    for span in on_each_rank(3, fit):
+    for span in on_each_process(3, fit):
         torch.testing.assert_close(span, alone, rtol=0, atol=1e-4)
 
 
 def test_more_ranks_than_images_are_refused() -> None:
     SINGLE_PROCESS.check_not_idle(1)
     with pytest.raises(BlemishError, match="too few for 2 processes"):
-        on_each_rank(2, lambda processes: processes.check_not_idle(1))
+        on_each_process(2, lambda processes: processes.check_not_idle(1))
 
 
 def test_nodes_without_a_place_to_meet_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,94 @@
+"""What holds for every method: distances in units of nominal ones, one graph, and all verbs on its model files."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from blemish.model.backends import open_graph
+from blemish.model.detector import Detector
+from blemish.networks.build import build_detector
+from blemish.networks.detector import CalibratedNetwork
+from blemish.networks.feature_pyramid import FeaturePyramid
+from blemish.networks.normal_model import NormalModel
+from blemish.plugins import METHODS
+from blemish.training import run as training
+from blemish.training.config import TrainConfig
+from blemish.training.onnx_export import to_onnx
+from blemish.training.run import train
+from helpers.images import noise, stained
+from helpers.parts import write_parts
+from helpers.small_networks import fit, new_model, random_pyramid
+
+SIZE = (64, 96)
+IMAGES = 16
+
+
+@pytest.fixture(scope="module", params=list(METHODS))
+def fitted(request: pytest.FixtureRequest) -> tuple[FeaturePyramid, NormalModel, torch.Tensor]:
+    torch.manual_seed(0)
+    pyramid = random_pyramid(SIZE)
+    model = new_model(pyramid, request.param, memory=500)
+    return pyramid, model, fit(pyramid, model, [noise(seed, size=SIZE) for seed in range(IMAGES)])
+
+
+@torch.inference_mode()
+def test_an_ordinary_place_of_a_new_nominal_image_is_about_one_away(
+    fitted: tuple[FeaturePyramid, NormalModel, torch.Tensor],
+) -> None:
+    pyramid, model, distances = fitted
+    assert distances.shape == (IMAGES, *pyramid.field.grid)
+    new = model(pyramid(torch.from_numpy(np.stack([noise(seed, size=SIZE) for seed in range(50, 60)]))))
+    assert new.shape == (10, *pyramid.field.grid)
+    for some in (distances, new):
+        assert 0.7 < float(some.mean()) < 1.3
+    bad = model(pyramid(torch.from_numpy(stained(100, size=SIZE)[None])))
+    assert bad.max() > 2 * new.max()
+
+
+def test_one_graph_computes_what_torch_does(fitted: tuple[FeaturePyramid, NormalModel, torch.Tensor]) -> None:
+    pyramid, model, _ = fitted
+    network = build_detector(pyramid, model)
+    session = open_graph(to_onnx(CalibratedNetwork(network, [1.0, 2.0]), SIZE), "onnxruntime", "f32")
+    pixels = np.stack([noise(100, size=SIZE), stained(101, size=SIZE), noise(102, size=SIZE)])
+    maps, _, _ = session.run(pixels)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-3 * expected.max())
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "gaussian"])
+def test_every_verb_works_on_its_model_files(
+    method: str, tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("training.steps.defect_branch.COPIES", "training.anomaly_sources.MAX_LABELLED"):
+        monkeypatch.setattr(f"blemish.{name}", 8)
+    config = TrainConfig(method=method, memory=500)
+    monkeypatch.setattr(training, "fit_detector", partial(training.fit_detector, config=config))
+    parts, model = write_parts(tmp_path / "parts", labelled=2), tmp_path / "m.onnx"
+    train(parts, model, size=SIZE, epochs=1)
+    assert run("evaluate", model, parts, "--json").json["image_auroc"] == 1.0
+    assert run("predict", model, parts / "test/spot", "-o", tmp_path / "out", "--json").json["images"] == 4
+    for verb, *rest in (
+        ("info", model, "--json"),
+        ("report", model, parts, "-o", tmp_path / "report.html", "--json"),
+        ("audit", model, parts, "--json"),
+        ("export", model, "--format", "onnx-int8", "--data", parts, "-o", tmp_path / "int8.onnx", "--json"),
+    ):
+        outcome = run(verb, *rest)
+        # Int8 may be too coarse for a model of twelve images: then it says so in a sentence.
+        assert outcome.status == 0 or (verb == "export" and "decides otherwise" in outcome.err), outcome.err
+    assert Detector.load(model).metadata.supervision.startswith("good images + 2 labelled defects")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "gaussian"])
+def test_it_calibrates_crosswise(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(method=method, memory=200)
+    monkeypatch.setattr(training, "fit_detector", partial(training.fit_detector, config=config))
+    parts = write_parts(tmp_path / "parts", good=6)
+    detector = train(parts, tmp_path / "m.onnx", size=(64, 64), cross_conformal=2)
+    assert detector.calibration.folds == (3, 3)
