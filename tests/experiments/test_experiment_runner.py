@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
 from blemish.errors import BlemishError
@@ -312,6 +313,17 @@ def test_results_that_lie_in_the_data_do_not_count_as_data(plan, tmp_path):
     data = shutil.copytree(plan.data, tmp_path / "data")
     plan = replace(plan, data=data, output=data / "out", settings=replace(plan.settings, epochs=1))
     make(plan)
+    assert make(plan).made == []
+
+
+def test_the_gaussians_are_saved_with_the_detector_that_they_belong_to(plan):
+    plan = replace(plan, methods=("gaussian",))
+    assert make(plan).made == ["gaussian cat seed 0"]
+    weights = load_file(plan.output / "runs/gaussian/cat/seed-0/network.safetensors")
+    assert any("backbone" in name for name in weights)
+    assert sum("whitening" in name for name in weights) == len(
+        {w.tobytes() for n, w in weights.items() if "whitening" in n}
+    )
     assert make(plan).made == []
 
 

@@ -321,6 +321,17 @@ def test_a_run_killed_after_its_last_epoch_is_only_tested(tmp_path):
     assert len(result.curve) == 4
 
 
+def test_a_checkpoint_whose_layers_have_other_names_is_not_resumed_from(tmp_path):
+    with pytest.raises(KilledError):
+        Machine(tmp_path / "killed", kill_after=2).trial().run()
+    saved = checkpoint_in(tmp_path / "killed", key="key")
+    tensors, figures = saved.load()
+    saved.save({name.replace("network.0.", "network.first."): value for name, value in tensors.items()}, figures)
+    again = Machine(tmp_path / "killed")
+    again.trial().run()
+    assert again.epochs == [0, 1, 2, 3, 4]
+
+
 def test_a_checkpoint_of_other_settings_is_not_resumed_from(tmp_path):
     with pytest.raises(KilledError):
         Machine(tmp_path, kill_after=2).trial(key="one").run()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.networks.build import build_detector, build_normal_model
+from blemish.networks.detector import DetectorNetwork
 from blemish.networks.extractor import load_extractor
 from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.training.config import GaussianConfig, TrainConfig
@@ -23,16 +24,12 @@ class FrozenNetwork(nn.Module):
     """A detector's pyramid and head: images (N, C, S, S) in 0..1 to anomaly maps (N, h, w).
 
     Args:
-        size: side S of the images.
+        detector: takes square images whose side is a multiple of 32.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, detector: DetectorNetwork) -> None:
         super().__init__()
-        side = max(MIN_SIZE, -(-size // 32) * 32)
-        config = TrainConfig(gaussian=GaussianConfig(component_images=MAX_IMAGES))
-        pyramid = FeaturePyramid(load_extractor(config.backbone), size=(side, side))
-        self.normal_model = build_normal_model(config.method, pyramid, config)
-        self.detector = build_detector(pyramid, self.normal_model)
+        self.detector = detector
 
     def extract(self, images: Tensor) -> list[Tensor]:
         """The backbone's maps (N, C, h, w)."""
@@ -58,11 +55,16 @@ class Gaussian:
     """
 
     def __init__(self, size: int, *, local: bool) -> None:
-        self._local = local
-        self._frozen = FrozenNetwork(size)
+        self._size, self._local = size, local
+        side = max(MIN_SIZE, -(-size // 32) * 32)
+        config = TrainConfig(gaussian=GaussianConfig(component_images=MAX_IMAGES))
+        pyramid = FeaturePyramid(load_extractor(config.backbone), size=(side, side))
+        # It shares its tensors with the detector, in whose weights they are saved.
+        self._normal_model = build_normal_model(config.method, pyramid, config)
+        detector = build_detector(pyramid, self._normal_model)
+        self._frozen = FrozenNetwork(detector)
         self.network: nn.Module = self._frozen
-        self.upsample = self._frozen.detector.upsample
-        self._size = size
+        self.upsample = detector.upsample
 
     def to(self, device: torch.device) -> None:
         """Moves the network and its upsampling to a device."""
@@ -74,7 +76,7 @@ class Gaussian:
         self.network.eval()
         with torch.inference_mode():
             maps = [self._frozen.extract(images) for images in batches]  # each (N, C, h, w) a stride
-            self._frozen.normal_model.fit(MapsInMemory(maps))
+            self._normal_model.fit(MapsInMemory(maps))
 
     def scores(self, inputs: Tensor) -> Tensor:
         """The largest value of the map where anomalies are local, else its mean, as in FCDD."""

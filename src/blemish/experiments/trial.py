@@ -353,7 +353,10 @@ def _resume(checkpoint: Checkpoint, network: nn.Module, optimiser: torch.optim.O
     if saved is None:
         return []
     tensors, numbers = saved
-    network.load_state_dict(under("network.", tensors))
+    weights = under("network.", tensors)
+    if set(weights) != set(network.state_dict()):
+        return []  # of another version, whose layers had other names: nothing is lost but time
+    network.load_state_dict(weights)
     load_optimiser(optimiser, tensors)
     for parameter, moments in optimiser.state.items():
         for name, value in moments.items():
