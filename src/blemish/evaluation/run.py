@@ -17,6 +17,8 @@ from blemish.model.metadata import FINGERPRINT_DIGITS
 from blemish.model.scored_image import FailedImage, ScoredImage
 from blemish.process.progress import Progress, no_progress
 
+_LISTS = ("used_images", "roles", "calibration", "regions", "drift_reference")  # of the metadata
+
 
 def evaluate(detector: Detector, data: DataSet, *, progress: Progress = no_progress) -> Evaluation:
     """Scores the test split of a folder and computes all figures of `blemish.plugins.FIGURES`.
@@ -106,8 +108,10 @@ def _anomalous_only_where_ignored(sample: Sample, scored: ScoredImage) -> bool:
 
 
 def _summary(detector: Detector) -> dict[str, Any]:
+    """The metadata of the model file, without its lists of images, scores and other numbers of images."""
     metadata = asdict(detector.metadata)
-    del metadata["used_images"], metadata["calibration"]
+    for name in _LISTS:
+        del metadata[name]
     if metadata["ignored"] is None:
         del metadata["ignored"]
     else:

@@ -118,7 +118,7 @@ def left_axis(axis: Axis, x: float, *, label: str, most: int = 6) -> str:
         y = float(axis.place(value))
         parts += [line((x - 3.5, x), (y, y), width=0.6), text(words, x - 6, y + 0.35 * _FONT, anchor="end")]
         room = max(room, len(words) * _CHARACTER)
-    parts.append(text(label, x - 10 - room, (axis.start + axis.end) / 2, anchor="middle", turned=True))
+    parts.append(text(label, x - 13 - room, (axis.start + axis.end) / 2, anchor="middle", turned=True))
     return "".join(parts)
 
 

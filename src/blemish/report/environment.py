@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from blemish.imaging.heatmaps import short
-from blemish.io.text import figure, percent, printable
+from blemish.io.text import counted, figure, percent, printable
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "counted": counted,
         "percent": percent,
         "figure": figure,
         "printable": printable,

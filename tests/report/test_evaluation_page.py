@@ -18,7 +18,6 @@ from blemish.imaging.heatmaps import HeatmapScale
 from blemish.imaging.reading import Reading
 from blemish.report.evaluation_page import write_report
 from blemish.report.gallery import MAX_CARDS, choose
-from blemish.report.plots import roc_curve, score_histogram
 
 SCALE = HeatmapScale(low=1.0, high=6.0, threshold=2.0)
 VOID = {"meta", "img", "link", "br", "input"}
@@ -282,22 +281,3 @@ def test_four_hundred_images_of_pure_noise_stay_under_20_megabytes(page_of, tmp_
     path = save_image(tmp_path / "noise.png", noise=True, size=(256, 256))
     one, five = (len(page_of(evaluation_of([evaluated(path, 5.0, size=(256, 256))] * count)).html) for count in (1, 5))
     assert one + (MAX_CARDS - 1) * (five - one) / 4 < 20e6
-
-
-def test_the_operating_point_counts_scores_on_the_threshold():
-    drawn = roc_curve([1.0, 2.0, 1.0, 1.0], [2.0, 3.0, 1.0, 1.0], 2.0)
-    assert "50 % detected" in drawn
-    assert "25 % false alarms" in drawn
-
-
-@pytest.mark.parametrize(
-    ("nominal", "anomalous"),
-    [([1.0, 1.2], [3.0]), ([2.0], []), ([], [2.0]), ([0.0, 0.0], [0.0]), ([0.5, 1.0], [1e6])],
-    ids=["usual", "one good image", "one defective image", "all zero", "far beyond the threshold"],
-)
-def test_a_histogram_names_its_groups_and_threshold(nominal, anomalous):
-    drawn = score_histogram(nominal, anomalous, 2.0)
-    assert ("good images" in drawn) == bool(nominal)
-    assert ("defective images" in drawn) == bool(anomalous)
-    assert "threshold 2" in drawn
-    assert "#0a0b" not in drawn  # every colour is the page's own
