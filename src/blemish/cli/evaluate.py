@@ -72,7 +72,7 @@ def command(
         "data": printable(evaluation.data),
         "failed": len(evaluation.failed),
         "left_out": evaluation.left_out,
-        "hidden": evaluation.hidden,
+        "hidden": evaluation.fully_ignored,
         "mask_warnings": list(evaluation.mask_warnings),
         "calibration_statement": evaluation.calibration_statement,
         "seconds": seconds,
@@ -144,7 +144,7 @@ def as_text(evaluation: Evaluation, seconds: float) -> str:
     """The figures as a few lines to read."""
     metrics = evaluation.metrics
     aside = [f"{evaluation.left_out:,} left out, seen in training"] * bool(evaluation.left_out)
-    aside += [f"{evaluation.hidden:,} defective only where ignored, left out"] * bool(evaluation.hidden)
+    aside += [f"{evaluation.fully_ignored:,} defective only where ignored, left out"] * bool(evaluation.fully_ignored)
     aside += [f"{len(evaluation.failed):,} unreadable"] * bool(evaluation.failed)
     lines = [
         f"{printable(evaluation.model)} on {printable(evaluation.data)}: "

@@ -1,4 +1,4 @@
-"""How far the figures of an evaluation would move with other test images: 95 % confidence intervals.
+"""95 % confidence intervals: how far the figures of an evaluation would move with other test images.
 
 Areas under curves are bootstrapped over images: a thousand times, as many good and as many anomalous images as there
 are, each kind drawn by itself, with replacement; the interval reaches from the 2.5th to the 97.5th percentile. An image
@@ -51,9 +51,9 @@ class Resamples:
         """
         edges = _edges(self.split.images, self.bins)
         nominal, anomalous, overlap = (np.zeros((len(self.split.images), len(edges) + 1)) for _ in range(3))
-        place = {id(image): index for index, image in enumerate(self.split.images)}
-        for image, mask in self.split.with_masks():
-            index = place[id(image)]
+        for index, (image, mask) in enumerate(self.split.with_masks()):
+            if mask is None:
+                continue
             ignored = image.scored.full_ignored()
             counted = np.ones_like(mask) if ignored is None else ~ignored
             slots = np.searchsorted(edges, image.scored.full_map(), side="right")
@@ -172,7 +172,10 @@ def _descending_sums(counts: Floats) -> Floats:
 
 
 def _areas(false_positives: Floats, true_positives: Floats, limit: float) -> Floats:
-    """Mean height of each sample's curve between the false-positive rates 0 and `limit`; samples of one kind go."""
+    """Mean height of each sample's curve between the false-positive rates 0 and `limit`.
+
+    Samples without nominal or without anomalous pixels are left out.
+    """
     whole = (false_positives[:, -1] > 0) & (true_positives[:, -1] > 0)
     curves = zip(false_positives[whole], true_positives[whole], strict=True)
     return np.array([area_under(x, y, end=limit * x[-1], height=y[-1]) for x, y in curves])

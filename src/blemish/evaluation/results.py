@@ -43,7 +43,7 @@ class Evaluation:
         metadata: the model file's metadata, without its long lists.
         left_out: test images that the model was trained or calibrated on.
         reading: how the model reads images.
-        hidden: anomalous images of which all that is anomalous is ignored; they count neither way.
+        fully_ignored: anomalous images of which all that is anomalous is ignored; they count neither way.
         mask_warnings: sentences on masks that spoil the figures: empty ones, inverted ones, such that lose values.
     """
 
@@ -57,7 +57,7 @@ class Evaluation:
     calibration_statement: str
     metadata: dict[str, Any]
     left_out: int
-    hidden: int = 0
+    fully_ignored: int = 0
     reading: Reading = field(default_factory=Reading)
     mask_warnings: tuple[str, ...] = ()
 
@@ -112,12 +112,12 @@ class ScoredSplit:
         """The images with one type of defect and all nominal ones."""
         return ScoredSplit([image for image in self.images if image.sample.defect in (defect, None)])
 
-    def with_masks(self) -> Iterator[tuple[EvaluatedImage, Mask]]:
-        """Images with their masks, bool (H, W) at the image's own size, all False for nominal images.
+    def with_masks(self) -> Iterator[tuple[EvaluatedImage, Mask | None]]:
+        """Every image with its mask, bool (H, W) at the image's own size, all False for nominal images.
 
-        Anomalous images without a mask, or with one that cannot be read, are left out.
+        None for an anomalous image without a mask, or with one that cannot be read.
         """
-        return self._with_masks(None, [])
+        return ((image, self._mask(image)) for image in self.images)
 
     @cached_property
     def pixels(self) -> PixelResult | None:
@@ -127,7 +127,10 @@ class ScoredSplit:
         """
         with PixelMetrics() as pixels:
             nominal = anomalous = False
-            for image, mask in self._with_masks(self.census, self.faulty_masks):
+            for image in self.images:
+                mask = self._mask(image, census=self.census, faulty=self.faulty_masks)
+                if mask is None:
+                    continue
                 ignored = image.scored.full_ignored()
                 counted = mask if ignored is None else mask[~ignored]
                 pixels.update(image.scored.full_map(), mask, ignored=ignored)
@@ -135,18 +138,24 @@ class ScoredSplit:
                 nominal |= not counted.all()
             return pixels.compute() if nominal and anomalous else None
 
-    def _with_masks(
-        self, census: MaskCensus | None, faulty: list[tuple[str, str]]
-    ) -> Iterator[tuple[EvaluatedImage, Mask]]:
-        for image in self.images:
-            if not image.sample.anomalous:
-                yield image, np.zeros(image.scored.size, dtype=bool)
-            elif image.sample.mask is not None:
-                try:
-                    mask = read_mask_with_notes(image.sample.mask, size=image.scored.size)
-                except ImageError as error:
-                    faulty.append((mask_name(image.sample.mask), str(error)))
-                    continue
-                if census is not None:
-                    census.add(image.sample.mask, mask.facts)
-                yield image, mask.pixels
+    def _mask(
+        self,
+        image: EvaluatedImage,
+        *,
+        census: MaskCensus | None = None,
+        faulty: list[tuple[str, str]] | None = None,
+    ) -> Mask | None:
+        sample = image.sample
+        if not sample.anomalous:
+            return np.zeros(image.scored.size, dtype=bool)
+        if sample.mask is None:
+            return None
+        try:
+            mask = read_mask_with_notes(sample.mask, size=image.scored.size)
+        except ImageError as error:
+            if faulty is not None:
+                faulty.append((mask_name(sample.mask), str(error)))
+            return None
+        if census is not None:
+            census.add(sample.mask, mask.facts)
+        return mask.pixels

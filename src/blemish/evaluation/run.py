@@ -45,16 +45,16 @@ def evaluate(detector: Detector, data: DataSet, *, progress: Progress = no_progr
     samples, failed = _unseen(detector, data)
     left_out = len(data.test) - len(samples) - len(failed)
     images: list[EvaluatedImage] = []
-    hidden = 0
+    fully_ignored = 0
     started = time.perf_counter()
     for sample, result in zip(samples, detector.predict_iter(sample.path for sample in samples), strict=True):
         if isinstance(result, FailedImage):
             failed.append((result.source, result.reason))
         elif _anomalous_only_where_ignored(sample, result):
-            hidden += 1
+            fully_ignored += 1
         else:
             images.append(EvaluatedImage(sample, result))
-        progress("scoring", len(images) + len(failed) + hidden, len(data.test) - left_out)
+        progress("scoring", len(images) + len(failed) + fully_ignored, len(data.test) - left_out)
     seconds = time.perf_counter() - started
     if not images:
         raise BlemishError(f"{data.root}: no test image could be read; run blemish doctor on it")
@@ -72,7 +72,7 @@ def evaluate(detector: Detector, data: DataSet, *, progress: Progress = no_progr
         calibration_statement=detector.calibration.statement(),
         metadata=_summary(detector),
         left_out=left_out,
-        hidden=hidden,
+        fully_ignored=fully_ignored,
         reading=detector.reading,
         mask_warnings=census.warnings(),
     )

@@ -1,7 +1,5 @@
 """An audit as one HTML file to be read from top to bottom: the verdict first, then what it rests on."""
 
-import base64
-import io
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -19,6 +17,7 @@ from blemish.imaging.heatmaps import LEGEND, HeatmapScale, overlay
 from blemish.imaging.outputs import PAGE, check_overwriting
 from blemish.io.files import atomic_write
 from blemish.io.text import printable
+from blemish.report.data_uris import jpeg_uri
 from blemish.report.environment import page_environment
 
 MAX_EXAMPLES = 4  # images beside a finding
@@ -194,20 +193,18 @@ def _mean_picture(found: Audit, mean: npt.NDArray[np.float32] | None) -> str:
     span = max(high - low, 1e-9)
     scale = HeatmapScale(low=low, threshold=low + 0.5 * span, high=high + 0.01 * span)
     picture = overlay(Image.fromarray(ground), mean, scale, regions=[], mask=found.roi, colour_bar=False)
-    return _jpeg(picture)
+    return _small(picture)
 
 
 def _photograph(pixels: npt.NDArray[np.uint8]) -> str:
-    return _jpeg(Image.fromarray(pixels))
+    return _small(Image.fromarray(pixels))
 
 
 def _heatmap(found: Audit, pixels: npt.NDArray[np.uint8], values: npt.NDArray[np.float32], region: Mask | None) -> str:
-    return _jpeg(overlay(Image.fromarray(pixels), values, found.detector.scale, mask=region, colour_bar=False))
+    return _small(overlay(Image.fromarray(pixels), values, found.detector.scale, mask=region, colour_bar=False))
 
 
-def _jpeg(picture: Image.Image) -> str:
-    small = picture.copy()
-    small.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+def _small(picture: Image.Image) -> str:
+    thumbnail = picture.copy()
+    thumbnail.thumbnail((SIDE, SIDE))
+    return jpeg_uri(thumbnail)

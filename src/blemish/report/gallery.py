@@ -1,17 +1,11 @@
 """The gallery: which images a report shows, in what order, and their pictures."""
 
-import base64
-import io
 from dataclasses import dataclass
 from enum import Enum
 from math import floor
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from blemish.datasets.sampling import evenly
+from blemish.evaluation.results import EvaluatedImage, Evaluation
 from blemish.imaging.errors import ImageError
 from blemish.imaging.heatmaps import HeatmapScale, overlay
 from blemish.imaging.images import read_image
@@ -19,10 +13,7 @@ from blemish.imaging.masks import read_mask
 from blemish.imaging.reading import Reading
 from blemish.imaging.resizing import resize_mask
 from blemish.io.text import printable
-
-if TYPE_CHECKING:
-    from blemish.evaluation.results import EvaluatedImage, Evaluation
-    from blemish.model.scored_image import ScoredImage
+from blemish.report.data_uris import jpeg_uri, mask_uri
 
 MAX_CARDS = 400
 SIDE = 256
@@ -56,13 +47,13 @@ class Card:
     mask: str | None
 
 
-def make_cards(evaluation: "Evaluation") -> list[Card]:
+def make_cards(evaluation: Evaluation) -> list[Card]:
     """The cards in the order they are shown: missed defects, false alarms, then the rest, by score each."""
     return [_card(item, evaluation.scale, evaluation.reading) for item in choose(evaluation.images, MAX_CARDS)]
 
 
-def choose(images: "list[EvaluatedImage]", most: int) -> "list[EvaluatedImage]":
-    """At most ``most`` images, the gravest outcome first; of the others an even sample over the scores."""
+def choose(images: list[EvaluatedImage], most: int) -> list[EvaluatedImage]:
+    """At most `most` images: misses and false alarms first, of the others an even sample over the scores."""
     ranked = sorted(images, key=lambda item: -item.scored.score)
     missed = [item for item in ranked if outcome(item) is Outcome.MISSED]
     alarms = [item for item in ranked if outcome(item) is Outcome.FALSE_ALARM]
@@ -71,7 +62,7 @@ def choose(images: "list[EvaluatedImage]", most: int) -> "list[EvaluatedImage]":
     return faults + evenly(rest, most - len(faults))
 
 
-def outcome(item: "EvaluatedImage") -> Outcome:
+def outcome(item: EvaluatedImage) -> Outcome:
     """Only the verdict "anomalous" is an alarm: "unsure" about a defect has missed it."""
     alarm = item.scored.verdict == "anomalous"
     if item.sample.anomalous:
@@ -79,17 +70,20 @@ def outcome(item: "EvaluatedImage") -> Outcome:
     return Outcome.FALSE_ALARM if alarm else Outcome.PASSED
 
 
-def _card(item: "EvaluatedImage", scale: HeatmapScale, reading: Reading) -> Card:
+def _card(item: EvaluatedImage, scale: HeatmapScale, reading: Reading) -> Card:
     scored, sample = item.scored, item.sample
     photograph = read_image(sample.path, reading)
     if not scored.is_of(photograph):
         raise ImageError(f"{printable(sample.path)}: it has changed since it was scored; write the report again")
     photograph.thumbnail((SIDE, SIDE))
+    size = (photograph.height, photograph.width)
     mask = None
     if sample.mask is not None:
-        mask = resize_mask(read_mask(sample.mask, size=scored.size), (photograph.height, photograph.width), rule="any")
+        mask = resize_mask(read_mask(sample.mask, size=scored.size), size, rule="any")
+    ignored = None if scored.ignored is None else resize_mask(scored.ignored, size, rule="corner")
     # The annotation stands beside the heatmap; on it, it would clutter a defect that was found.
     expected = mask if outcome(item) is Outcome.MISSED else None
+    heatmap = overlay(photograph, scored.anomaly_map, scale, mask=expected, ignored=ignored, colour_bar=False)
     return Card(
         folder=printable(sample.path.parent.name),
         name=printable(sample.path.name),
@@ -100,41 +94,7 @@ def _card(item: "EvaluatedImage", scale: HeatmapScale, reading: Reading) -> Card
         p_value=scored.p_value,
         verdict=scored.verdict,
         outcome=outcome(item),
-        photograph=_jpeg(photograph),
-        heatmap=_jpeg(
-            overlay(
-                photograph,
-                scored.anomaly_map,
-                scale,
-                mask=expected,
-                ignored=_ignored(scored, photograph),
-                colour_bar=False,
-            )
-        ),
-        mask=None if mask is None else _png(mask),
+        photograph=jpeg_uri(photograph, max_bytes=MAX_BYTES),
+        heatmap=jpeg_uri(heatmap, max_bytes=MAX_BYTES),
+        mask=None if mask is None else mask_uri(mask),
     )
-
-
-def _ignored(scored: "ScoredImage", picture: Image.Image) -> NDArray[np.bool_] | None:
-    return (
-        None if scored.ignored is None else resize_mask(scored.ignored, (picture.height, picture.width), rule="corner")
-    )
-
-
-def _jpeg(picture: Image.Image) -> str:
-    for quality in (85, 70, 50, 30, 15):
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= MAX_BYTES:
-            break
-    return _data_uri("image/jpeg", buffer)
-
-
-def _png(mask: NDArray[np.bool_]) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, "PNG")
-    return _data_uri("image/png", buffer)
-
-
-def _data_uri(media_type: str, buffer: io.BytesIO) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
