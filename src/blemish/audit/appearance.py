@@ -1,10 +1,10 @@
-"""Do some images share the appearance of the whole image, as under another lamp? It needs no detector.
+"""Search: do some images share the appearance of the whole image, as under another lamp? It needs no detector.
 
-Good and anomalous images may well differ in brightness or colour by nature. What gives a cue away is that a number of
-images agree more closely than nature makes them, set apart from all others: a lamp or a camera setting moves all of
-them alike. So for each simple statistic, the colours of the darkest and of the lightest pixels among them, the
-neighbourhood of every image is looked at. It is the stronger, the further from it all but a few other images are.
-Which side an image is on plays no part.
+Good and anomalous images may differ in brightness or colour by nature. A cue is a group of images that agree more
+closely than images do by nature and that differ from all others: a lamp or a camera setting changes all of them alike.
+The search takes simple statistics, such as the colours of the darkest and of the lightest pixels, and for each image
+its neighbourhood in each statistic. A neighbourhood is the stronger, the further from it nearly all other images are.
+The search does not know which side an image is on.
 """
 
 from collections.abc import Mapping
@@ -84,7 +84,7 @@ def relight(pixels: Images, carriers: Mask, *, ignored: Mask, give: bool) -> Ima
 
 
 def find_appearances(statistics: Mapping[str, Floats]) -> list[SharedCue]:
-    """Neighbourhoods of images that are set apart, the strongest first; of those that are much the same one."""
+    """Neighbourhoods of images that are set apart, the strongest first; one of those that are nearly the same."""
     found = []
     for name, values in statistics.items():
         distances = cdist(values, values)
@@ -104,9 +104,9 @@ def find_appearances(statistics: Mapping[str, Floats]) -> list[SharedCue]:
 
 
 def _set_apart(distances: Floats, radius: float) -> Floats:
-    """How far from the neighbourhood of each image (N,) others begin, in radii beyond its own: 0 where at once.
+    """The gap around the neighbourhood of each image, (N,), in radii of the neighbourhood; 0 where there is none.
 
-    Others begin where a shell around the neighbourhood holds more than a few images for those within.
+    The gap ends where a shell around the neighbourhood holds more than one image for `MIN_RATIO_TO_SHELL` inside.
     """
     inside = (distances <= radius).sum(axis=1)
     strength = np.zeros(len(distances))

@@ -1,7 +1,7 @@
-"""Do images have the same plain border along an edge, as of a frame that was not cut off?
+"""Search: do images have the same plain border along an edge, as of a frame that was not cut off? It needs no detector.
 
-A border is some lines of one colour, and then the image begins all at once. Few photographs have one by nature, and
-those seldom of the same width and colour; so which images have it is counted, nothing else.
+A border is several lines of one colour, after which the image begins at once. Few photographs have one by nature, and
+few of those have the same width and colour. So the images with the same border are counted; there is no further test.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ import numpy.typing as npt
 from blemish.audit.association import SharedCue
 from blemish.audit.data import Images, Mask
 
-MAX_DIFFERENCE = 8  # grey levels: a border's pixels are that near to its colour
-MIN_SHARE_OF_LINE = 0.95  # of the pixels of a border's line are
-MIN_CONTRAST = 16  # grey levels: the image's own pixels are further from it,
-MIN_CONTRAST_SHARE = 0.5  # half of them in the image's first line at least
-MIN_LINES, MAX_SHARE_OF_SIDE = 2, 1 / 6
-DEPTH_TOLERANCE = 1  # lines more or less are the same border
+MAX_DIFFERENCE = 8  # grey levels between a pixel of the border and the border's colour
+MIN_SHARE_OF_LINE = 0.95  # of a line's pixels within that difference
+MIN_CONTRAST = 16  # grey levels between the border's colour and a pixel of the image itself
+MIN_CONTRAST_SHARE = 0.5  # of the pixels of the image's first line with that contrast
+MIN_LINES, MAX_SHARE_OF_SIDE = 2, 1 / 6  # of a border
+DEPTH_TOLERANCE = 1  # lines by which borders of one kind may differ
 MIN_IMAGES = 5
 
 Depths = npt.NDArray[np.intp]

@@ -1,9 +1,9 @@
-"""Do images have one unusual colour at one place, as of a stamp that says something else on each?
+"""Search: do images have one unusual colour at one place, as of a stamp with another text on each? No detector needed.
 
-Colours are counted in steps of eight levels. An image has a colour in a block of the frame where `MIN_PIXELS` of the
-block's pixels have it. That is surprising where many more images have it than in the blocks around and in the frame at
-large, and more so than anywhere in `REPEATS` copies of the set in which every image was moved by a chance offset. A
-colour that most images have somewhere is left out.
+Colours are counted in steps of eight levels. An image has a colour in a block of the frame if at least `MIN_PIXELS` of
+the block's pixels have it. That is surprising where many more images have it than in the blocks around and in the frame
+on average, and more so than anywhere in `REPEATS` copies of the set in which every image was shifted by a random
+offset. A colour that most images have somewhere is left out.
 """
 
 import numpy as np

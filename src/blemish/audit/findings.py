@@ -1,4 +1,4 @@
-"""From what was found to what is flagged: does the data hold a cue, does the detector use it, and in what words.
+"""Findings and flags: does the data hold a cue, does the detector use it, and in what words.
 
 The level of 5 % is divided between what images share and where alarms lie. So a folder without any cue, and a detector
 that responds to defects alone, get a flag in at most one audit of twenty.

@@ -1,8 +1,8 @@
-"""Do alarms share a place of the frame? A jitter test with a stated error rate.
+"""Search: do alarms share a place of the frame? A jitter test with a stated error rate.
 
-Defects lie where they happen to lie, a watermark always at the same place. Null hypothesis: where evidence occurs is
-decided no finer than `JITTER`, that is, an alarm's evidence could as well lie a little way off. So every evidence map
-is moved by a chance offset of its own, again and again, and the observed pile of evidence maps is compared with those.
+A defect may lie anywhere; a watermark always lies at the same place. Null hypothesis: at scales below `JITTER` the
+position of evidence is random, so that an alarm's evidence could as well lie a little way off. The test shifts every
+evidence map by a random offset of its own, many times, and compares how many maps overlap with and without the shift.
 The statistic is the largest over the frame, so the p-value holds for the whole frame at once (as jitter tests of
 coincident nerve impulses do; Amarasingham et al., J. Neurophysiology 107, 2012).
 """
@@ -54,11 +54,20 @@ class Location:
 
 
 def shared_locations(maps: Maps, threshold: float, *, level: float, seed: int = 0) -> list[Location]:
-    """The places that alarms share beyond chance, the strongest first; where there is none, the nearest to one.
+    """The places that alarms share beyond chance, the strongest first.
 
-    Evidence is where a map (H, W) reaches the threshold. A place that was found is taken out of all maps, and what is
-    left is tested again, until a p-value is above `level`: the chance of a single wrong place stays below it. What is
-    left around a wide place lies at its rim and is not asked about.
+    A place that was found is removed from all maps, and the rest is tested again until a p-value is above `level`. So
+    the chance of a single wrong place stays below the level. Around a wide place nothing more is tested: what is left
+    there lies at its rim.
+
+    Args:
+        maps: float (N, H, W), of alarms; evidence is where a map reaches the threshold.
+        threshold: from here on a value is evidence.
+        level: of the test.
+        seed: decides the offsets.
+
+    Returns:
+        The significant places; without any, the place with the lowest p-value alone.
     """
     left = maps >= threshold  # (N, H, W)
     places: list[Location] = []

@@ -1,11 +1,12 @@
-"""Does the same pattern lie at one place in many images? It needs no detector.
+"""Search: does the same pattern lie at one place in many images? It needs no detector.
 
 A watermark need not be bright in a heatmap to be a cue: a detector may use it nevertheless, or the next training may.
-So images are compared window by window at the same place of the frame. In each window the few images that are most
-alike are sought, from every image anew (`_Cores`); where they are more alike than in any of `REPEATS` copies of the
-set, in which every image was moved by a chance offset, they are a candidate. Its pattern is their mean, and an image
-carries it where it resembles that mean more than one moved image in a thousand does; the mean of all of these is asked
-for once more, as six images alone are a rough likeness. Which side an image is on plays no part.
+So the search compares images window by window, at the same place of the frame. In each window it finds, for every
+image, the few images that resemble it and each other most (`_Cores`). Where they are more alike than in any of
+`REPEATS` copies of the set, in which every image was shifted by a random offset, they are a candidate. The pattern is
+their mean. An image carries it where it resembles that mean more than one shifted image in a thousand does; this is
+repeated once with the mean of all carriers, as six images alone give a rough mean. The search does not know which side
+an image is on.
 """
 
 from collections.abc import Callable, Iterator
