@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemish.audit.run import audit
+from blemish.datasets.layouts import read_data_set
+from blemish.model.detector import Detector
 from helpers.images import noise, save_image
 
 
@@ -117,3 +120,14 @@ class TestCommand:
         assert outcome.out == ""
         assert len(outcome.err.strip().splitlines()) == 1
         assert words in outcome.err
+
+
+def test_the_old_names_of_an_audit_still_work_and_warn(tiny_model, clean):
+    region = np.ones((10, 10), bool)
+    region[:2] = False
+    with pytest.warns(DeprecationWarning, match="interest is now called roi"):
+        found = audit(Detector.load(tiny_model), read_data_set(clean), interest=region)
+    assert found.roi is not None
+    for old, new in (("material", "data"), ("suspects", "findings"), ("hanging", "dependent"), ("interest", "roi")):
+        with pytest.warns(DeprecationWarning, match=f"{old} is now"):
+            assert getattr(found, old) is getattr(found, new)

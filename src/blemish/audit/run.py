@@ -20,8 +20,8 @@ from blemish.audit.search import Searches
 from blemish.datasets.layouts import DataSet
 from blemish.faithfulness.measures import mass_inside
 from blemish.imaging.resizing import resize_mask
-from blemish.io.deprecation import renamed_arguments
 from blemish.model.detector import Detector
+from blemish.process.deprecation import renamed_arguments, renamed_attribute
 from blemish.process.progress import Progress, no_progress
 
 MIN_CLUSTERED = 20  # heatmaps: where there are fewer alarms, the highest other scores make up for them
@@ -71,6 +71,11 @@ class Audit:
     clusters: Clusters
     statistics: dict[str, Floats]
     roi: Mask | None = None
+
+    material = renamed_attribute("material", "data")
+    suspects = renamed_attribute("suspects", "findings")
+    hanging = renamed_attribute("hanging", "dependent")
+    interest = renamed_attribute("interest", "roi")
 
     @cached_property
     def flagged(self) -> list[Finding]:

@@ -16,6 +16,7 @@ from blemish.imaging.heatmaps import HeatmapScale
 from blemish.imaging.masks import mask_name, read_mask_with_notes
 from blemish.imaging.reading import Reading
 from blemish.model.scored_image import ScoredImage
+from blemish.process.deprecation import renamed_attribute
 
 Mask = npt.NDArray[np.bool_]
 
@@ -60,6 +61,8 @@ class Evaluation:
     fully_ignored: int = 0
     reading: Reading = field(default_factory=Reading)
     mask_warnings: tuple[str, ...] = ()
+
+    hidden = renamed_attribute("hidden", "fully_ignored")
 
     @property
     def remarks(self) -> list[str]:

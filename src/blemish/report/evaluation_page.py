@@ -47,7 +47,7 @@ def write_report(evaluation: Evaluation, path: Path, *, faithfulness: "Study | N
     if not evaluation.images:
         raise BlemishError(f"there is nothing to report: no image of {evaluation.data} could be evaluated")
     check_overwriting(path, _files(evaluation), kind=PAGE)
-    page = page_environment().get_template("template.html.j2").render(_content(evaluation), faithfulness=faithfulness)
+    page = page_environment().get_template("evaluation.html.j2").render(_content(evaluation), faithfulness=faithfulness)
     with atomic_write(path, mode="w") as file:
         file.write(page)
 
