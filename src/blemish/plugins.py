@@ -74,6 +74,7 @@ EXTRACTORS = Registry(
     "blemish.extractors",
     noun="feature extractor",
     builtin={
+        "timm-vit": "blemish.networks.timm_vit:TimmViT",  # before the other, which takes any network of timm
         "timm-cnn": "blemish.networks.timm_cnn:TimmCNN",
     },
 )

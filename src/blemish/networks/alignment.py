@@ -49,7 +49,8 @@ class Silhouettes(nn.Module):
 
     def __init__(self, size: tuple[int, int], contrast: float) -> None:
         super().__init__()
-        self.shrink = next(step for step in (16, 8, 4, 2, 1) if step == 1 or min(size) >= step * COARSE)
+        steps = [step for step in (16, 8, 4, 2) if min(size) >= step * COARSE and not any(side % step for side in size)]
+        self.shrink = max(steps, default=1)
         self.grid = size[0] // self.shrink, size[1] // self.shrink
         self.register_buffer("contrast", torch.tensor(float(contrast)))
 
