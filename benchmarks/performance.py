@@ -38,7 +38,7 @@ from blemish.evaluation.run import evaluate
 from blemish.imaging.images import load
 from blemish.model.backends import Graph, open_graph
 from blemish.model.metadata import ModelMetadata
-from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
+from blemish.networks.alignment import N_ANGLES, N_RADII, Alignment, Silhouettes
 from blemish.networks.build import build_detector, build_normal_model
 from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.detector import CalibratedNetwork
@@ -109,13 +109,13 @@ def detector_model(
     for level in model.gaussians:
         for numbers in (level.mean, level.whitening):
             numbers.normal_()
-    template = torch.rand(DIRECTIONS, CIRCLES)
+    template = torch.rand(N_ANGLES, N_RADII)
     network = build_detector(
         pyramid,
         model,
         background=BackgroundWeight(foreground),
         defect_branch=DefectBranch(pyramid) if labels else None,
-        alignment=Alignment(Silhouettes(size, 30.0), template, reach=min(size) / 2, size=size) if upright else None,
+        alignment=Alignment(Silhouettes(size, 30.0), template, radius=min(size) / 2, size=size) if upright else None,
     )
     return to_onnx(CalibratedNetwork(network, CALIBRATION), size)
 

@@ -183,7 +183,7 @@ def test_what_is_upright_is_alike_although_it_is_squashed() -> None:
         found = fit_alignment(images, range(24), aspect=aspect)
         if found is not None:
             pixels = torch.from_numpy(images)
-            spread[aspect] = float(found.alignment.upright(pixels, found.alignment.poses(pixels)).std(0).mean())
+            spread[aspect] = float(found.alignment.to_canonical(pixels, found.alignment.poses(pixels)).std(0).mean())
     assert spread[0.5] < 0.35 * images.std(0).mean()
     assert spread[0.5] < 0.8 * spread.get(1.0, np.inf)
 
@@ -197,7 +197,7 @@ def test_what_is_upright_is_alike_although_it_is_squashed() -> None:
 def test_the_way_back_undoes_the_way_there(angle: float, aspect: float, zoom: float, off: tuple[float, float]) -> None:
     size = (64, 96)
     alignment = Alignment(
-        Silhouettes(size, 30.0), torch.rand(120, 24), reach=20.0, size=size, frame=Frame(*off, zoom), aspect=aspect
+        Silhouettes(size, 30.0), torch.rand(120, 24), radius=20.0, size=size, frame=Frame(*off, zoom), aspect=aspect
     )
     pose = torch.tensor([[30.0, 50.0, np.cos(angle), np.sin(angle)]])
     rows, columns = alignment._in_image(pose)

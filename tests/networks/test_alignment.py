@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from blemish.datasets.layouts import Sample
 from blemish.datasets.pixels import Pixels
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
-from blemish.training.steps.alignment import FittedAlignment, fit_alignment, turn
+from blemish.training.steps.alignment import FittedAlignment, align_images, fit_alignment
 from helpers.hammers import GROUND, PART, SIDE, picture, pictures
 
 
@@ -22,16 +22,16 @@ def disc(down: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def upright() -> FittedAlignment:
+def fitted() -> FittedAlignment:
     images, _, _ = pictures(24)
     found = fit_alignment(images, range(24))
     assert found is not None
     return found
 
 
-def poses_of(upright: FittedAlignment, images: np.ndarray) -> np.ndarray:
+def poses_of(fitted: FittedAlignment, images: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        return upright.alignment.poses(torch.from_numpy(images)).numpy()
+        return fitted.alignment.poses(torch.from_numpy(images)).numpy()
 
 
 # Finding parts
@@ -54,18 +54,18 @@ def test_new_parts_are_found_as_they_lie(count: int) -> None:
     assert np.std(turned, axis=0).max() < 0.6  # pixels
 
 
-def test_what_is_upright_is_alike(upright: FittedAlignment) -> None:
+def test_what_is_upright_is_alike(fitted: FittedAlignment) -> None:
     images, _, _ = pictures(30, seed=2)
-    poses = torch.from_numpy(poses_of(upright, images))
-    turned = upright.alignment.upright(torch.from_numpy(images), poses).numpy()
+    poses = torch.from_numpy(poses_of(fitted, images))
+    turned = fitted.alignment.to_canonical(torch.from_numpy(images), poses).numpy()
     assert turned.std(0).mean() < 0.3 * images.std(0).mean()
     part = turned.mean(0)[..., 0] < (GROUND + PART) / 2
-    assert (upright.part & part).sum() == part.sum()  # all of it, and not much else
-    assert upright.part.sum() < 2 * part.sum()
+    assert (fitted.foreground & part).sum() == part.sum()  # all of it, and not much else
+    assert fitted.foreground.sum() < 2 * part.sum()
 
 
-def test_a_part_fills_its_picture_and_stays_within(upright: FittedAlignment) -> None:
-    rows, columns = upright.part.nonzero()
+def test_a_part_fills_its_picture_and_stays_within(fitted: FittedAlignment) -> None:
+    rows, columns = fitted.foreground.nonzero()
     for places in (rows, columns):
         assert places.min() > 0
         assert places.max() < SIDE - 1
@@ -120,13 +120,13 @@ def test_only_the_images_to_fit_to_are_looked_at() -> None:
     alone, among = fit_alignment(images[1::2], range(8)), fit_alignment(images, range(1, 16, 2))
     assert alone is not None
     assert among is not None
-    np.testing.assert_array_equal(alone.part, among.part)
+    np.testing.assert_array_equal(alone.foreground, among.foreground)
     torch.testing.assert_close(alone.alignment.bank, among.alignment.bank, rtol=0, atol=0)
 
 
-def test_an_image_without_a_part_is_taken_from_its_middle(upright: FittedAlignment) -> None:
+def test_an_image_without_a_part_is_taken_from_its_middle(fitted: FittedAlignment) -> None:
     empty = np.full((1, SIDE, SIDE, 3), 190, np.uint8)
-    np.testing.assert_allclose(poses_of(upright, empty)[0, :2], (SIDE - 1) / 2, atol=0.1)
+    np.testing.assert_allclose(poses_of(fitted, empty)[0, :2], (SIDE - 1) / 2, atol=0.1)
 
 
 # Pictures and maps
@@ -142,7 +142,7 @@ frames = st.builds(Frame, st.floats(-20, 20), st.floats(-20, 20), st.floats(0.5,
 
 def alignment(frame: Frame, size: tuple[int, int] = (SIDE, SIDE)) -> Alignment:
     template = torch.rand(120, 24, generator=torch.Generator().manual_seed(0))
-    return Alignment(Silhouettes(size, 30.0), template, reach=50.0, size=size, frame=frame)
+    return Alignment(Silhouettes(size, 30.0), template, radius=50.0, size=size, frame=frame)
 
 
 def literal_places(frame: Frame, pose: torch.Tensor) -> np.ndarray:
@@ -158,7 +158,7 @@ def literal_places(frame: Frame, pose: torch.Tensor) -> np.ndarray:
 def test_the_upright_picture_is_the_image_turned(pose: torch.Tensor, frame: Frame, seed: int) -> None:
     smooth = gaussian_filter(np.random.default_rng(seed).normal(0, 900, (SIDE, SIDE)), 6) + 128
     image = np.repeat(smooth.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    found = alignment(frame).upright(torch.from_numpy(image)[None], pose)[0, ..., 0].numpy()
+    found = alignment(frame).to_canonical(torch.from_numpy(image)[None], pose)[0, ..., 0].numpy()
     expected = map_coordinates(image[..., 0].astype(float), literal_places(frame, pose), order=1, mode="nearest")
     steepest = max(abs(np.diff(image[..., 0].astype(float), axis=axis)).max() for axis in (0, 1))
     assert abs(found - expected).max() <= 2 * 0.26 * steepest + 1  # a quarter of a pixel along both axes, and rounding
@@ -172,7 +172,7 @@ def test_a_map_goes_back_to_where_it_came_from(pose: torch.Tensor, frame: Frame,
     """A hill at a place of the picture becomes one at that place of the image, and there is nothing beyond."""
     half = np.arange(2 * SIDE) / 2 - 0.25
     hill = np.exp(-((half[:, None] - row) ** 2 + (half[None] - column) ** 2) / (2 * 4.0**2))
-    found = alignment(frame).back(torch.from_numpy(hill).float()[None], pose)[0].numpy()
+    found = alignment(frame).from_canonical(torch.from_numpy(hill).float()[None], pose)[0].numpy()
     places = literal_places(frame, pose)
     there = np.rint(places[:, row, column]).astype(int)
     if (there >= 3).all() and (there < SIDE - 3).all():
@@ -198,11 +198,11 @@ def test_maps_of_more_values_than_float32_can_count_are_read_where_they_should_b
     side = 2080  # 4 * 2080^2 > 2^24
     maps = torch.rand(1, 2 * side, 2 * side, generator=torch.Generator().manual_seed(0))
     an_eighth_off = pose_of(0, (side - 1) / 2 - 0.125, (side - 1) / 2 - 0.125)
-    found = alignment(Frame(), (side, side)).back(maps, an_eighth_off)
+    found = alignment(Frame(), (side, side)).from_canonical(maps, an_eighth_off)
     torch.testing.assert_close(found, maps[:, 1::2, 1::2], rtol=0, atol=0)
 
 
-def test_masks_are_turned_with_their_images(upright: FittedAlignment) -> None:
+def test_masks_are_turned_with_their_images(fitted: FittedAlignment) -> None:
     images, _, _ = pictures(6, seed=4)
     marks = []
     for image in images:  # the mark is where the image is dark, so that it can be told in both
@@ -210,7 +210,7 @@ def test_masks_are_turned_with_their_images(upright: FittedAlignment) -> None:
         mark[image[..., 0] < 100] = True
         marks.append(mark)
     pixels = Pixels(tuple(Sample(f"{n}.png") for n in range(6)), images, ("",) * 6)  # type: ignore[arg-type]
-    turned = turn(pixels, upright, progress=lambda done, total: None)
+    turned = align_images(pixels, fitted, progress=lambda done, total: None)
     assert turned.moved is not None
     for index, mark in enumerate(marks):
         dark = turned.images[index][..., 0] < 100
@@ -231,16 +231,18 @@ class Whole(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         poses = self.alignment.poses(pixels)
-        upright = self.alignment.upright(pixels, poses)
-        return upright, self.alignment.back(upright.mean(3).repeat_interleave(2, 1).repeat_interleave(2, 2), poses)
+        upright = self.alignment.to_canonical(pixels, poses)
+        return upright, self.alignment.from_canonical(
+            upright.mean(3).repeat_interleave(2, 1).repeat_interleave(2, 2), poses
+        )
 
 
 # The tracer warns of the sizes that it keeps fixed: only the batch is free.
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("batch", [1, 2, 7])
-def test_onnx_runtime_turns_as_torch_does(upright: FittedAlignment, batch: int) -> None:
+def test_onnx_runtime_turns_as_torch_does(fitted: FittedAlignment, batch: int) -> None:
     images, _, _ = pictures(batch, seed=5)
-    whole, buffer = Whole(upright.alignment).eval(), io.BytesIO()
+    whole, buffer = Whole(fitted.alignment).eval(), io.BytesIO()
     torch.onnx.export(
         whole,
         (torch.from_numpy(pictures(2)[0]),),
@@ -264,5 +266,5 @@ def test_any_network_size_will_do(size: tuple[int, int]) -> None:
     one = alignment(Frame(), size)
     pixels = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
     poses = one.poses(pixels)
-    assert one.upright(pixels, poses).shape == (2, *size, 3)
-    assert one.back(torch.rand(2, 2 * size[0], 2 * size[1]), poses).shape == (2, *size)
+    assert one.to_canonical(pixels, poses).shape == (2, *size, 3)
+    assert one.from_canonical(torch.rand(2, 2 * size[0], 2 * size[1]), poses).shape == (2, *size)

@@ -21,7 +21,7 @@ from blemish.imaging.images import load
 from blemish.model.backends import open_graph
 from blemish.model.detector import Detector
 from blemish.model.metadata import ModelMetadata
-from blemish.networks.alignment import CIRCLES, DIRECTIONS, Alignment, Silhouettes
+from blemish.networks.alignment import N_ANGLES, N_RADII, Alignment, Silhouettes
 from blemish.networks.build import build_detector
 from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
 from blemish.networks.extractor import load_extractor
@@ -107,7 +107,7 @@ def fitted_network(*parts: str) -> DetectorNetwork:
 
 def turning() -> Alignment:
     """Turns images of noise by whatever its template makes of them."""
-    return Alignment(Silhouettes(SIZE, 10.0), torch.rand(DIRECTIONS, CIRCLES), reach=30.0, size=SIZE)
+    return Alignment(Silhouettes(SIZE, 10.0), torch.rand(N_ANGLES, N_RADII), radius=30.0, size=SIZE)
 
 
 @pytest.fixture(scope="module", params=PARTS.values(), ids=PARTS)

@@ -213,7 +213,7 @@ def test_the_file_says_what_each_network_decided_where_they_differ(
 ) -> None:
     """The first network takes images as they are, so what the file says of all holds for one of three."""
     fit_detector, turn = training.fit_detector, iter([False, True, False])
-    frame = Alignment(Silhouettes(SIZE, 30.0), torch.rand(120, 24), reach=20.0, size=SIZE, frame=Frame(0.0, 0.0, 1.0))
+    frame = Alignment(Silhouettes(SIZE, 30.0), torch.rand(120, 24), radius=20.0, size=SIZE, frame=Frame(0.0, 0.0, 1.0))
 
     def decide(backbone: Any, material: Any, how: Any) -> DetectorNetwork:
         network = fit_detector(backbone, material, how)

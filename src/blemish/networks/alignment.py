@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DIRECTIONS = 120  # a template is compared with; a parabola through three of them gives a fraction
-CIRCLES = 24
+N_ANGLES = 120  # a template is compared with; a parabola through three of them gives a fraction
+N_RADII = 24
 LEVELS = 8
 COARSE = 64  # pixels or more along a side of the image in which the part is looked for
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The upright picture, relative to a part's centre and direction.
+    """The aligned picture, relative to a part's centre and direction.
 
     Attributes:
         rows: from the silhouette's centre to the middle of the picture, in pixels of the image.
@@ -68,24 +68,24 @@ class Silhouettes(nn.Module):
 
 
 class Alignment(nn.Module):
-    """Turns each image's part upright, and maps of the upright picture back to the image.
+    """Turns each image's part upright, and maps of the aligned picture back to the image.
 
     Pictures and maps are read at the nearest half pixel, which loses nothing that matters and takes half the time of
     interpolation at every pixel. Poses are rounded, so that the last digit of a processor decides nothing.
 
     Args:
         silhouettes: finds the part.
-        template: how strong a part's silhouette is along circles, (DIRECTIONS, CIRCLES).
-        reach: radius of the largest circle in pixels.
+        template: how strong a part's silhouette is along circles, (N_ANGLES, N_RADII).
+        radius: radius of the largest circle in pixels.
         size: network size (height, width).
-        frame: where the upright picture lies.
+        frame: where the aligned picture lies.
         aspect: how high a pixel is over how wide, where images were stretched to network size: parts are turned as
-            they lie in the undistorted image, and the upright picture is stretched in the same way.
+            they lie in the undistorted image, and the aligned picture is stretched in the same way.
     """
 
-    bank: Tensor  # (DIRECTIONS * CIRCLES, DIRECTIONS), the template turned in all directions
+    bank: Tensor  # (N_ANGLES * N_RADII, N_ANGLES), the template turned in all directions
     halves: Tensor  # (3 * 4, 1, 2, 2), means of a pixel and those to its right and below
-    circles: Tensor  # (DIRECTIONS * CIRCLES, 2), row and column offsets in pixels
+    circles: Tensor  # (N_ANGLES * N_RADII, 2), row and column offsets in pixels
     rows: Tensor  # (H, 1)
     columns: Tensor  # (1, W)
 
@@ -94,7 +94,7 @@ class Alignment(nn.Module):
         silhouettes: Silhouettes,
         template: Tensor,
         *,
-        reach: float,
+        radius: float,
         size: tuple[int, int],
         frame: Frame | None = None,
         aspect: float = 1.0,
@@ -104,12 +104,12 @@ class Alignment(nn.Module):
         self.size = size
         self.frame = frame or Frame()
         self.aspect = aspect
-        turned = torch.stack([template.roll(step, 0).flatten() for step in range(DIRECTIONS)], dim=1)
+        turned = torch.stack([template.roll(step, 0).flatten() for step in range(N_ANGLES)], dim=1)
         turned = turned - turned.mean(0)
         self.register_buffer("bank", turned / turned.norm(dim=0).clamp(min=1e-6))
         halves = torch.tensor([[[4, 0], [0, 0]], [[2, 2], [0, 0]], [[2, 0], [2, 0]], [[1, 1], [1, 1]]]) / 4
         self.register_buffer("halves", halves[:, None].repeat(3, 1, 1, 1))
-        self.register_buffer("circles", circle_places(reach, aspect=aspect))
+        self.register_buffer("circles", circle_offsets(radius, aspect=aspect))
         self.register_buffer("rows", torch.arange(size[0]).float()[:, None])
         self.register_buffer("columns", torch.arange(size[1]).float()[None])
 
@@ -123,8 +123,8 @@ class Alignment(nn.Module):
         directions = self._directions(polar(shapes, centres, self.circles, self.silhouettes, aspect=self.aspect))
         return torch.cat([_rounded(centres), directions], dim=1)
 
-    def upright(self, pixels: Tensor, poses: Tensor) -> Tensor:
-        """The upright picture in grey levels, float (N, H, W, 3); beyond the image its edge is repeated."""
+    def to_canonical(self, pixels: Tensor, poses: Tensor) -> Tensor:
+        """The aligned picture in grey levels, float (N, H, W, 3); beyond the image its edge is repeated."""
         height = self.size[0]
         rows, columns = (
             place.round().clamp(0, 2 * side - 2)  # in half pixels
@@ -135,8 +135,8 @@ class Alignment(nn.Module):
         halves = self._half_pixels(pixels.permute(0, 3, 1, 2).float())
         return _read(halves, phase * (height + 1) + row + 1, column + 1).permute(0, 2, 3, 1)
 
-    def back(self, maps: Tensor, poses: Tensor) -> Tensor:
-        """Maps (N, H, W) of the images from those of upright pictures; 0 where the picture does not reach.
+    def from_canonical(self, maps: Tensor, poses: Tensor) -> Tensor:
+        """Maps (N, H, W) of the images from those of aligned pictures; 0 where the picture does not reach.
 
         The latter are given at half pixels, (N, 2 H, 2 W), a quarter of a pixel to both sides of each pixel's centre.
         """
@@ -145,18 +145,18 @@ class Alignment(nn.Module):
         inside = (rows > -1) & (rows < height) & (columns > -1) & (columns < width)
         return _read(maps[:, None], rows.clamp(0, height - 1), columns.clamp(0, width - 1))[:, 0] * inside
 
-    def upright_mask(self, mask: npt.NDArray[np.bool_], pose: Tensor) -> npt.NDArray[np.bool_]:
-        """The upright picture of a mask (H, W); a pixel is marked where any part of it may be."""
-        picture = self.upright_silhouettes(torch.from_numpy(mask)[None].float().to(pose.device), pose[None])
+    def canonical_mask(self, mask: npt.NDArray[np.bool_], pose: Tensor) -> npt.NDArray[np.bool_]:
+        """The aligned picture of a mask (H, W); a pixel is marked where any part of it may be."""
+        picture = self.canonical_silhouettes(torch.from_numpy(mask)[None].float().to(pose.device), pose[None])
         return (picture[0] > 0).cpu().numpy()
 
-    def upright_silhouettes(self, silhouettes: Tensor, poses: Tensor) -> Tensor:
-        """The upright pictures (N, H, W) of silhouettes (N, h, w); 0 beyond the image."""
+    def canonical_silhouettes(self, silhouettes: Tensor, poses: Tensor) -> Tensor:
+        """The aligned pictures (N, H, W) of silhouettes (N, h, w); 0 beyond the image."""
         finer = self.size[0] // silhouettes.shape[1], self.size[1] // silhouettes.shape[2]
         images = silhouettes.repeat_interleave(finer[0], 1).repeat_interleave(finer[1], 2)
         rows, columns = self._in_image(poses)
         inside = (rows > -0.5) & (rows < self.size[0] - 0.5) & (columns > -0.5) & (columns < self.size[1] - 0.5)
-        return self.upright(images[..., None].expand(-1, -1, -1, 3), poses)[..., 0] * inside
+        return self.to_canonical(images[..., None].expand(-1, -1, -1, 3), poses)[..., 0] * inside
 
     def _half_pixels(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) as they are, between columns, between rows and between both, one below another.
@@ -166,14 +166,14 @@ class Alignment(nn.Module):
         return F.conv2d(images, self.halves, padding=1, groups=3).unflatten(1, (3, 4)).flatten(2, 3)
 
     def _directions(self, read: Tensor) -> Tensor:
-        """Cosine and sine (N, 2) of the direction of silhouettes read along circles (N, DIRECTIONS * CIRCLES)."""
-        fits = read @ self.bank  # (N, DIRECTIONS)
+        """Cosine and sine (N, 2) of the direction of silhouettes read along circles (N, N_ANGLES * N_RADII)."""
+        fits = read @ self.bank  # (N, N_ANGLES)
         best = fits.argmax(1, keepdim=True)
-        before, after = ((best + step) % DIRECTIONS for step in (DIRECTIONS - 1, 1))
+        before, after = ((best + step) % N_ANGLES for step in (N_ANGLES - 1, 1))
         low, top, high = fits.gather(1, before), fits.gather(1, best), fits.gather(1, after)
         # The vertex of the parabola through the best direction and its neighbours.
         fraction = (high - low) / (4 * top - 2 * low - 2 * high).clamp(min=1e-6)
-        angle = (best + _rounded(fraction.clamp(-0.5, 0.5))) * (2 * torch.pi / DIRECTIONS)
+        angle = (best + _rounded(fraction.clamp(-0.5, 0.5))) * (2 * torch.pi / N_ANGLES)
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
     def _in_image(self, poses: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,7 +228,7 @@ def centres_of(shapes: Tensor, silhouettes: Silhouettes) -> Tensor:
 
 
 def polar(shapes: Tensor, centres: Tensor, circles: Tensor, silhouettes: Silhouettes, *, aspect: float = 1.0) -> Tensor:
-    """Shapes (N, h, w) that `silhouettes` found, read along circles about their centres: (N, DIRECTIONS * CIRCLES).
+    """Shapes (N, h, w) that `silhouettes` found, read along circles about their centres: (N, N_ANGLES * N_RADII).
 
     Between their pixels they are interpolated, beyond their border the border is repeated. Weighed by the root of the
     radius, as if it were by area in a product of two.
@@ -255,12 +255,12 @@ def radii_of(offsets: Tensor, aspect: float) -> Tensor:
     return offsets.norm(dim=offsets.ndim - 1)
 
 
-def circle_places(reach: float, *, aspect: float = 1.0) -> Tensor:
-    """Offsets (DIRECTIONS * CIRCLES, 2), row and column in pixels, of points on circles up to a radius `reach`.
+def circle_offsets(radius: float, *, aspect: float = 1.0) -> Tensor:
+    """Offsets (N_ANGLES * N_RADII, 2), row and column in pixels, of points on circles up to a radius.
 
     It is in widths of pixels that are `aspect` times as high as wide.
     """
-    angles = torch.arange(DIRECTIONS) * (2 * torch.pi / DIRECTIONS)
-    radii = (torch.arange(CIRCLES) + 0.5) * (reach / CIRCLES)
+    angles = torch.arange(N_ANGLES) * (2 * torch.pi / N_ANGLES)
+    radii = (torch.arange(N_RADII) + 0.5) * (radius / N_RADII)
     unit = torch.stack([angles.sin() / aspect, angles.cos()], dim=1)  # row, column
     return (unit[:, None] * radii[:, None]).reshape(-1, 2)

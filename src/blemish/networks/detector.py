@@ -44,7 +44,7 @@ class DetectorNetwork(nn.Module):
         """Anomaly maps A' >= 0, float (N, H, W), of uint8 pixels (N, H, W, 3)."""
         if self.alignment is not None:
             poses = self.alignment.poses(pixels)
-            return self.alignment.back(self._maps(self.alignment.upright(pixels, poses)), poses)
+            return self.alignment.from_canonical(self._maps(self.alignment.to_canonical(pixels, poses)), poses)
         if self.input_mask is not None:
             return self.input_mask(self._maps(self.input_mask.fill_in(pixels)))
         return self._maps(pixels)

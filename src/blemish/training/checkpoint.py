@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from blemish.io.files import atomic_write, make_folder
@@ -46,10 +46,10 @@ class Checkpoint:
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and numbers of the last save; None where there is none of this training."""
         try:
-            data, header = self._read()
+            header = self._header()
             if header["key"] != self.key:
                 return None
-            return load(data), json.loads(header["numbers"])
+            return load_file(self.folder / _STATE), json.loads(header["numbers"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return None  # none, or damaged: training starts again, nothing is lost but time
 
@@ -61,15 +61,15 @@ class Checkpoint:
         if not (self.folder / _STATE).exists() or self.load() is not None:
             return None
         try:
-            other = str(self._read()[1]["key"])
-        except (OSError, ValueError, KeyError, TypeError):
+            other = self._header()["key"]
+        except (OSError, KeyError, SafetensorError):
             return "is damaged"
         return f"had {difference(self.key, other)}" if other != self.key else "is damaged"
 
-    def _read(self) -> tuple[bytes, dict[str, str]]:
-        """The file and the strings in its header."""
-        data = (self.folder / _STATE).read_bytes()
-        return data, json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    def _header(self) -> dict[str, str]:
+        """The strings in the file's header."""
+        with safe_open(self.folder / _STATE, framework="pt") as file:
+            return file.metadata() or {}
 
     def remove(self) -> None:
         """Removes the folder once the training is done."""

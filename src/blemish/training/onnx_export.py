@@ -5,11 +5,14 @@ import io
 import logging
 import math
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -42,10 +45,7 @@ def to_onnx(module: CalibratedNetwork, size: tuple[int, int]) -> bytes:
     """The module as the bytes of an ONNX model without metadata, on whatever device it is."""
     pixels = torch.zeros(2, *size, 3, dtype=torch.uint8)
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # The tracer warns of shapes it keeps fixed; only the batch is free here, and a test runs it at several sizes.
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with _quiet_exporter():
         torch.onnx.export(
             with_fixed_padding(module.cpu().eval(), pixels),
             (pixels,),
@@ -74,9 +74,7 @@ def without_aliases(graph: onnx.ModelProto) -> onnx.ModelProto:
     nodes = [node for node in graph.graph.node if node.output[0] not in aliases]
     for node in nodes:
         node.input[:] = [aliases.get(name, name) for name in node.input]
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    return graph
+    return _with_nodes(graph, nodes)
 
 
 def with_halves(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -88,22 +86,47 @@ def with_halves(graph: onnx.ModelProto) -> onnx.ModelProto:
     weights = {name for node in graph.graph.node if node.op_type == "Conv" for name in node.input}
     casts = []
     for tensor in graph.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < LARGE_TENSOR:
-            continue
-        if tensor.name in weights:
-            continue
-        values = onnx.numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            halves = values.astype(np.float16)
-        if not (halves == values).all():
+        if tensor.name in weights or (halves := _as_halves(tensor)) is None:
             continue
         name, stored = tensor.name, f"{tensor.name}_half"
         tensor.CopyFrom(onnx.numpy_helper.from_array(halves, stored))
         casts.append(onnx.helper.make_node("Cast", [stored], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *graph.graph.node]
+    return _with_nodes(graph, [*casts, *graph.graph.node])
+
+
+def _as_halves(tensor: onnx.TensorProto) -> npt.NDArray[np.float16] | None:
+    """The values of a large tensor in half precision; None where that would change one of them."""
+    if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < LARGE_TENSOR:
+        return None
+    values = onnx.numpy_helper.to_array(tensor)
+    with np.errstate(over="ignore"):
+        halves = values.astype(np.float16)
+    return halves if (halves == values).all() else None
+
+
+def _with_nodes(graph: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> onnx.ModelProto:
+    """The graph, in place, with these nodes instead of its own."""
+    kept = list(nodes)
     del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
+    graph.graph.node.extend(kept)
     return graph
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keeps off what torch's tracer and exporter say of this graph; filters and log levels are then as before.
+
+    The tracer warns of shapes that it keeps fixed; only the batch is free here, and a test runs it at several sizes.
+    """
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def with_fixed_padding(module: nn.Module, example: Tensor) -> nn.Module:

@@ -30,7 +30,7 @@ from blemish.training.anomaly_sources import Anomaly, labelled_anomalies, outlie
 from blemish.training.config import TrainConfig
 from blemish.training.feature_extraction import FeatureExtraction, NominalMaps
 from blemish.training.mixstyle import mixstyle
-from blemish.training.steps.alignment import FittedAlignment, turn
+from blemish.training.steps.alignment import FittedAlignment, align_images
 from blemish.training.steps.defect_branch import scale_defect_branch, train_defect_branch
 from blemish.training.trainer import Training, coverage
 
@@ -79,7 +79,7 @@ def fit_detector(
     fitted = data.alignment
     if fitted is not None:
         report = partial(training.progress, "turning upright")
-        data = replace(data, pixels=turn(data.pixels, fitted, progress=report))
+        data = replace(data, pixels=align_images(data.pixels, fitted, progress=report))
 
     # 2. The normal model
     pyramid = FeaturePyramid(extractor, size=data.pixels.images.shape[1:3], stride=config.map.stride).eval().to(device)
@@ -102,7 +102,7 @@ def fit_detector(
 
 def _background_weight(fitted: FittedAlignment, pyramid: FeaturePyramid, config: TrainConfig) -> BackgroundWeight:
     """Makes less of distances beside the aligned part."""
-    foreground = coverage(fitted.part, pyramid.field.grid) > 0
+    foreground = coverage(fitted.foreground, pyramid.field.grid) > 0
     return BackgroundWeight(foreground, config.map.background_weight)
 
 

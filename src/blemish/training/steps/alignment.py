@@ -18,13 +18,13 @@ from blemish.datasets.pixels import Pixels, keep, kept_images
 from blemish.datasets.sampling import evenly
 from blemish.io.files import temporary_file
 from blemish.networks.alignment import (
-    CIRCLES,
-    DIRECTIONS,
+    N_ANGLES,
+    N_RADII,
     Alignment,
     Frame,
     Silhouettes,
     centres_of,
-    circle_places,
+    circle_offsets,
     polar,
     radii_of,
 )
@@ -38,10 +38,10 @@ TEMPLATE_PART = 0.2  # of the template's largest weight, from which on it is the
 
 @dataclass(frozen=True)
 class FittedAlignment:
-    """How parts are turned upright, and where the part lies in the upright picture: bool (H, W)."""
+    """How parts are turned upright, and where the part lies in the aligned picture: bool (H, W)."""
 
     alignment: Alignment
-    part: npt.NDArray[np.bool_]
+    foreground: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def decide_alignment(
         return AlignmentDecision(None, reason, figures)
     silhouettes, shapes = found
     centres = centres_of(shapes, silhouettes)
-    reach = _reach(shapes, centres, silhouettes.shrink, aspect)
-    circles = circle_places(reach, aspect=aspect)
-    read = polar(shapes, centres, circles, silhouettes, aspect=aspect).reshape(-1, DIRECTIONS, CIRCLES)
+    radius = _radius(shapes, centres, silhouettes.shrink, aspect)
+    circles = circle_offsets(radius, aspect=aspect)
+    read = polar(shapes, centres, circles, silhouettes, aspect=aspect).reshape(-1, N_ANGLES, N_RADII)
     template, directions = _template(read, config)
     before, after, length = _agreement(read), _agreement(_turned(read, directions)), _resultant_length(directions)
     figures |= {"correlation": before, "correlation aligned": after, "resultant length": length}
@@ -92,8 +92,8 @@ def decide_alignment(
         return AlignmentDecision(None, "turning does not make the parts alike", figures)
     if length > config.max_resultant_length:
         return AlignmentDecision(None, "parts lie nearly alike as they are", figures)
-    template, frame = _framed(template, reach, size, aspect, config)
-    alignment = Alignment(silhouettes, template, reach=reach, size=size, frame=frame, aspect=aspect)
+    template, frame = _framed(template, radius, size, aspect, config)
+    alignment = Alignment(silhouettes, template, radius=radius, size=size, frame=frame, aspect=aspect)
     part = _part(alignment, shapes, config)
     return AlignmentDecision(
         FittedAlignment(alignment, part), "parts lie in any direction on a plain background", figures
@@ -107,22 +107,22 @@ def fit_alignment(
     return decide_alignment(images, fit, aspect=aspect, config=config).fitted
 
 
-def turn(pixels: Pixels, upright: FittedAlignment, *, progress: Callable[[int, int], None]) -> Pixels:
+def align_images(pixels: Pixels, fitted: FittedAlignment, *, progress: Callable[[int, int], None]) -> Pixels:
     """The images with their parts upright, in a file on disk of their own; their masks are turned with them.
 
     Raises BlemishError when the disk cannot hold them.
     """
-    alignment, poses = upright.alignment, []
+    alignment, poses = fitted.alignment, []
     with temporary_file() as file:
         for start in range(0, len(pixels.images), BATCH):
             batch = torch.from_numpy(np.array(pixels.images[start : start + BATCH]))
             with torch.inference_mode():
                 poses.append(alignment.poses(batch))
-                keep(file, alignment.upright(batch, poses[-1]).round().byte().numpy())
+                keep(file, alignment.to_canonical(batch, poses[-1]).round().byte().numpy())
             progress(start + len(batch), len(pixels.images))
         images = kept_images(file, pixels.images.shape)
     turned = torch.cat(poses)
-    return replace(pixels, images=images, moved=lambda index, mask: alignment.upright_mask(mask, turned[index]))
+    return replace(pixels, images=images, moved=lambda index, mask: alignment.canonical_mask(mask, turned[index]))
 
 
 def _batches(images: npt.NDArray[np.uint8], chosen: Sequence[int]) -> Iterator[Tensor]:
@@ -166,17 +166,17 @@ def _silhouettes(
 
 
 def _part(alignment: Alignment, shapes: Tensor, config: AlignmentConfig) -> npt.NDArray[np.bool_]:
-    """Where the part lies in the upright picture, with a margin, bool (H, W), by the silhouettes (n, h, w)."""
+    """Where the part lies in the aligned picture, with a margin, bool (H, W), by the silhouettes (n, h, w)."""
     shown = torch.zeros(alignment.size)
     for batch in shapes.split(BATCH):
-        shown += (alignment.upright_silhouettes(batch, alignment.poses_of(batch)) > 0).sum(0)
+        shown += (alignment.canonical_silhouettes(batch, alignment.poses_of(batch)) > 0).sum(0)
     part = (shown >= config.part_share * len(shapes)).numpy()
     margin = max(1, min(alignment.size) // config.margin)
     grown: npt.NDArray[np.bool_] = binary_dilation(part, iterations=margin)
     return grown
 
 
-def _reach(shapes: Tensor, centres: Tensor, shrink: int, aspect: float) -> float:
+def _radius(shapes: Tensor, centres: Tensor, shrink: int, aspect: float) -> float:
     """Radius in widths of pixels about the centre within which nearly all of the usual part lies."""
     rows, columns = ((torch.arange(side) + 0.5) * shrink - 0.5 for side in shapes.shape[1:])
     down, right = rows[:, None] - centres[:, :1, None], columns[None] - centres[:, 1:, None]
@@ -185,7 +185,7 @@ def _reach(shapes: Tensor, centres: Tensor, shrink: int, aspect: float) -> float
 
 
 def _template(read: Tensor, config: AlignmentConfig) -> tuple[Tensor, Tensor]:
-    """The mean (DIRECTIONS, CIRCLES) of silhouettes (n, DIRECTIONS, CIRCLES) all turned alike, and their turns (n,)."""
+    """The mean (N_ANGLES, N_RADII) of silhouettes (n, N_ANGLES, N_RADII) all turned alike, and their turns (n,)."""
     best, template, directions = -1.0, read[0], torch.zeros(len(read), dtype=torch.int64)
     for start in evenly(range(len(read)), config.starts):
         mean, shifts = read[start], directions
@@ -198,24 +198,24 @@ def _template(read: Tensor, config: AlignmentConfig) -> tuple[Tensor, Tensor]:
 
 
 def _turned(read: Tensor, directions: Tensor) -> Tensor:
-    """Silhouettes (n, DIRECTIONS, CIRCLES) turned back."""
+    """Silhouettes (n, N_ANGLES, N_RADII) turned back."""
     return torch.stack([one.roll(-int(by), 0) for one, by in zip(read, directions, strict=True)])
 
 
 def _resultant_length(directions: Tensor) -> float:
     """Length of the mean of unit vectors in these directions (n,)."""
-    angles = directions * (2 * torch.pi / DIRECTIONS)
+    angles = directions * (2 * torch.pi / N_ANGLES)
     return float(torch.hypot(angles.cos().mean(), angles.sin().mean()))
 
 
 def _shifts(read: Tensor, template: Tensor) -> Tensor:
-    """By how many directions each silhouette (n, DIRECTIONS, CIRCLES) is turned from a template's."""
+    """By how many directions each silhouette (n, N_ANGLES, N_RADII) is turned from a template's."""
     spectrum = torch.fft.rfft(read, dim=1) * torch.fft.rfft(template, dim=0).conj()
-    return torch.fft.irfft(spectrum.sum(2), n=DIRECTIONS, dim=1).argmax(1)
+    return torch.fft.irfft(spectrum.sum(2), n=N_ANGLES, dim=1).argmax(1)
 
 
 def _agreement(read: Tensor) -> float:
-    """Median correlation of silhouettes (n, DIRECTIONS, CIRCLES) with the mean of the others."""
+    """Median correlation of silhouettes (n, N_ANGLES, N_RADII) with the mean of the others."""
     flat = read.flatten(1)
     others = (flat.sum(0) - flat) / (len(flat) - 1)
     flat, others = (some - some.mean(1, keepdim=True) for some in (flat, others))
@@ -223,14 +223,14 @@ def _agreement(read: Tensor) -> float:
 
 
 def _framed(
-    template: Tensor, reach: float, size: tuple[int, int], aspect: float, config: AlignmentConfig
+    template: Tensor, radius: float, size: tuple[int, int], aspect: float, config: AlignmentConfig
 ) -> tuple[Tensor, Frame]:
     """The template turned so that the part fits into the smallest picture, and that picture's frame."""
-    places = circle_places(reach, aspect=aspect).reshape(DIRECTIONS, CIRCLES, 2)
+    places = circle_offsets(radius, aspect=aspect).reshape(N_ANGLES, N_RADII, 2)
     weights = template / radii_of(places, aspect).sqrt()
     part = weights > TEMPLATE_PART * weights.max()
     best: tuple[float, int, Tensor] | None = None
-    for step in range(DIRECTIONS):
+    for step in range(N_ANGLES):
         inside = places[part.roll(step, 0)]
         low, high = inside.amin(0), inside.amax(0)
         need = float(((high - low) / torch.tensor(size)).max())
