@@ -113,7 +113,7 @@ def command(
         from blemish.prediction.ray_engine import RayEngine
 
         engine = RayEngine(
-            model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate, ignore=ignore
+            model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate, ignore_mask=ignore
         )
     with open_screen() as screen:
         for sentence in cautions(detector):

@@ -44,8 +44,13 @@ CHUNKS_AT_A_TIME = 4000  # so that the list of a million images does not go thro
 class Job:
     """What an actor needs, wherever it starts; the model travels as bytes.
 
-    ``folder`` is where the command was given, to which relative names of images belong; ``ignore`` is where masks are
-    that all machines see.
+    Attributes:
+        model_name: the file name of the model.
+        model: its content.
+        false_alarm_rate: as for `Detector.load`.
+        folder: where the command was given; relative names of images belong to it.
+        out: the folder of the results.
+        ignore_mask: a path that all machines see.
     """
 
     model_name: str
@@ -53,7 +58,7 @@ class Job:
     false_alarm_rate: float | None
     folder: str
     out: str
-    ignore: str | None = None
+    ignore_mask: str | None = None
 
 
 class ScoreChunk:
@@ -64,7 +69,7 @@ class ScoreChunk:
             file = folder / job.model_name
             file.write_bytes(job.model)
             self._detector = Detector.load(
-                file, false_alarm_rate=job.false_alarm_rate, threads=1, ignore_mask=job.ignore
+                file, false_alarm_rate=job.false_alarm_rate, threads=1, ignore_mask=job.ignore_mask
             )
         if os.path.isdir(job.folder):  # without this folder, an image with a relative name is reported as missing
             os.chdir(job.folder)
@@ -82,7 +87,7 @@ class ScoreChunk:
         if any(item.outputs != OutputPaths(None, None) for item in chunk) and not os.path.exists(f"{self._out}/{FILE}"):
             raise BlemishError(
                 f"the machine {platform.node()} does not see {printable(self._out)}: name a folder that all machines "
-                "share, or leave out the pictures with --no-heatmaps"
+                "share, or draw no overlays: heatmaps=False (--no-heatmaps)"
             )
         return [asdict(row) for row in score_chunk(self._detector, chunk)]
 
@@ -95,7 +100,7 @@ class RayEngine:
         out: the folder for the results; overlays and maps need one that all machines see under this path.
         address: "local" starts Ray on this machine, "auto" or host:port joins a cluster.
         workers: actors, one core each; all cores that Ray has unless said otherwise.
-        false_alarm_rate, ignore: as for `Detector.load`.
+        false_alarm_rate, ignore_mask: as for `Detector.load`.
 
     Raises:
         BlemishError: Ray is not installed, the address is none, or nothing answers there.
@@ -109,7 +114,7 @@ class RayEngine:
         address: str = LOCAL,
         workers: int | None = None,
         false_alarm_rate: float | None = None,
-        ignore: Path | None = None,
+        ignore_mask: Path | None = None,
     ) -> None:
         _import_ray()
         if address not in (LOCAL, "auto"):
@@ -127,7 +132,7 @@ class RayEngine:
             false_alarm_rate,
             folder=os.getcwd(),
             out=os.path.abspath(out),
-            ignore=None if ignore is None else os.path.abspath(ignore),
+            ignore_mask=None if ignore_mask is None else os.path.abspath(ignore_mask),
         )
 
     def __call__(self, chunks: Iterable[Chunk]) -> Generator[list[Row], None, None]:
@@ -193,7 +198,7 @@ def _import_ray() -> Any:
         import pyarrow  # noqa: F401  (Ray Data needs it and does not bring it)
         import ray.data
     except ImportError as error:
-        raise BlemishError('--ray needs the package Ray: pip install "blemish[ray]"') from error
+        raise BlemishError('scoring on Ray (--ray) needs the package ray: pip install "blemish[ray]"') from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return ray
 
