@@ -79,8 +79,8 @@ def check_fdr_supported(calibration: Calibration, false_discovery_rate: float) -
     _check_rate(false_discovery_rate)
     if calibration.folds:
         raise BlemishError(
-            "nothing is proven of the false-discovery rate of a cross-conformal model: leave out "
-            "--false-discovery-rate, or train without --cross-conformal"
+            "nothing is proven about the false-discovery rate of a cross-conformal model: leave out "
+            "false_discovery_rate (--false-discovery-rate), or train without cross_conformal (--cross-conformal)"
         )
 
 

@@ -119,9 +119,13 @@ def study(
     try:
         from blemish.faithfulness.attribution import attribution_methods
     except ImportError as error:
-        raise BlemishError('--faithfulness needs more packages: pip install "blemish[explain]"') from error
+        raise BlemishError(
+            'faithfulness (--faithfulness) needs more packages: pip install "blemish[explain]"'
+        ) from error
     if detector.ignore_mask is not None:
-        raise BlemishError("faithfulness is that of the model's own map: leave out --ignore, or train with it")
+        raise BlemishError(
+            "faithfulness is that of the model's own map: leave out ignore_mask (--ignore-mask), or train with it"
+        )
 
     size = detector.metadata.size
     reading = detector.reading

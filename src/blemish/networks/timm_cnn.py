@@ -150,6 +150,6 @@ def _load_file(backbone: nn.Module, path: Path, name: str) -> None:
     if faults := misfits(wanted, state):
         raise BlemishError(
             f"{printable(path)} does not fit the backbone {name} ({faults[0]}): give weights of {name}, or name their "
-            "backbone with --backbone"
+            "backbone (--backbone NAME)"
         )
     backbone.load_state_dict({name: state[name] for name in wanted})

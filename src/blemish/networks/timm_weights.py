@@ -32,6 +32,6 @@ def check_obtainable(name: str, *, weights: str | Path | None, download: bool) -
     """Raises BlemishError where weights that do not come with the installation are neither given nor to be fetched."""
     if weights is None and not download:
         raise BlemishError(
-            f"the weights of {name} are not on this computer: give a file with --weights FILE, or let them be fetched "
-            f"with --download (only {BUNDLED} is bundled)"
+            f"the weights of {name} are not on this computer: give a file as weights (--weights FILE), or "
+            f"allow their download (--download); only those of {BUNDLED} are bundled"
         )

@@ -72,7 +72,7 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BlemishError(
-            f"cannot listen on {host}:{port}: {reason.lower()}; choose with --host and --port"
+            f"cannot listen on {host}:{port}: {reason.lower()}; choose another host or port (--host, --port)"
         ) from error
     # Connections inherit it. Without, the body of an answer waits 40 ms for the client to confirm the header.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

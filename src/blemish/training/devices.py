@@ -14,6 +14,6 @@ def require_device(device: str, *, devices: int = 1) -> None:
     if device == "auto":
         device = next((kind for kind, number in here.items() if number), "cpu")
     if device in here and not here[device]:
-        raise BlemishError(f"no {device} device can be used here: leave out --device, or give --device cpu")
+        raise BlemishError(f"no {device} device can be used here: leave out device (--device), or name cpu")
     if devices > here.get(device, devices):
         raise BlemishError(f"{devices} {device} devices are asked for and {here[device]} can be used here")
