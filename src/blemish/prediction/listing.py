@@ -1,4 +1,4 @@
-"""From paths, folders, patterns, lists and URLs to the names of images, one after another."""
+"""Expands paths, folders, patterns, lists and URLs into the names of images, one after another."""
 
 import glob
 import io
@@ -29,15 +29,17 @@ def find_images(
 ) -> Iterator[str]:
     """The images that paths, folders, patterns and URLs stand for, in natural order within a folder.
 
-    A file given by name is taken whatever its suffix, and without looking whether it is there: reading it
-    will tell, as it does of a pattern that nothing matches and a folder that cannot be listed, where there are images
-    beside them. A file that is named twice comes twice. What Blemish wrote itself is left out, however it was named,
-    and counted in `results`. Memory holds the names of one folder. One path may be given without a list around it.
-    Raises BlemishError where there is no image.
+    A file given by name is taken whatever its suffix, and even if it does not exist: scoring reports it as unreadable.
+    So are a pattern without a match and a folder that cannot be listed, if there are other images. A file that is named
+    twice comes twice. Results of Blemish are left out, however they were named, and counted in `results`. Memory holds
+    the names of one folder. One path may be given without a list around it.
+
+    Raises:
+        BlemishError: there is no image.
     """
     results = results or Results()
-    given: list[str] = []  # for the complaint, so only until there is nothing to complain of
-    unmatched: list[str] = []  # patterns, which become images that are not there
+    given: list[str] = []  # for the error message, so only until an image is found
+    unmatched: list[str] = []  # patterns without a match, which become unreadable images
     found = False
     for path in each_path(paths):
         if not found:
@@ -62,7 +64,7 @@ def find_images(
 def each_frame(images: Iterable[str]) -> Iterator[str]:
     """The names of all frames of image files, see `imaging.frames`; their headers are read.
 
-    A file that cannot be read keeps its name, and frames beyond the last that is counted share one: reading tells why.
+    A file that cannot be read keeps its name, and frames beyond the last counted one share a name: reading says why.
     """
     for image in images:
         try:
@@ -76,12 +78,12 @@ def each_frame(images: Iterable[str]) -> Iterator[str]:
 def read_list(file: str | os.PathLike[str]) -> Iterator[str]:
     """The lines of a text file, or of standard input for "-"; empty ones are left out. Raises BlemishError.
 
-    A list with null characters, as `find -print0` makes, is parted by these alone: names may then hold line breaks.
+    A list with null characters, as `find -print0` writes, is split at these alone: names may then hold line breaks.
     """
     name = os.fspath(file)
     try:
         with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as lines:
-            start = lines.read(_LONGEST_LINE)  # no path is longer, so that it shows what parts the list
+            start = lines.read(_LONGEST_LINE)  # no path is longer, so a null character shows up in it
             parted = _by_null(start, lines) if b"\0" in start else _by_line(start, lines)
             for part in parted:
                 if part:
@@ -113,7 +115,7 @@ def natural_order(path: str) -> str:
 
 
 def _part_order(part: str) -> str:
-    # "\0" ends a text and a part, since no name holds one; a number is led by its number of digits.
+    # "\0" ends a text and a part, since no name holds it; a number is preceded by its number of digits.
     pieces = re.split(r"(\d+)", part)
     numbers = [str(int(digits)) for digits in pieces[1::2]] + [""]
     texts = [text.casefold() for text in pieces[::2]]

@@ -24,23 +24,23 @@ MapFormat = Literal["tiff", "npy"]
 
 @dataclass(frozen=True)
 class PictureNames:
-    """Relative paths for the pictures of many images, no two alike: an image's path below the common parent.
+    """Unique relative paths for the output files of many images: an image's path below the common parent.
 
-    The suffix is appended unless the name has it: line1/a.png stays, line1/a.jpg becomes line1/a.jpg.png. A name that
-    a disk would not take is cut and ends in "~", 16 digits of the SHA-256 of the whole path, and the suffix.
+    The suffix is appended unless the name has it: line1/a.png stays, line1/a.jpg becomes line1/a.jpg.png. A name too
+    long for a disk is cut and ends in "~", 16 digits of the SHA-256 of the whole path, and the suffix.
 
     Attributes:
         parent: a folder that holds all images, at some depth.
-        listed: whether a path, as `identity` makes it, is that of an image.
+        listed: whether a path, as `identity` returns it, belongs to an image of the run.
     """
 
     parent: str
     listed: Callable[[str], bool]
 
     def name(self, path: str, suffix: str) -> PurePosixPath:
-        """The picture of the image with this `identity`; it ends in `suffix`."""
+        """The output file of the image with this `identity`; it ends in `suffix`."""
         name = Path(path).relative_to(self.parent).as_posix()
-        # a.jpg.png keeps its name unless a.jpg is there, whose picture is called so.
+        # a.jpg.png keeps its name unless a.jpg is listed, whose output has that name.
         keeps = name.endswith(suffix) and not self.listed(path.removesuffix(suffix))
         return _that_fits(PurePosixPath(name if keeps else name + suffix), suffix)
 
@@ -52,7 +52,7 @@ def _that_fits(path: PurePosixPath, suffix: str) -> PurePosixPath:
     digest = f"~{hashlib.sha256(whole).hexdigest()[:16]}{suffix}"
     if len(whole) > LONGEST_PATH:
         return PurePosixPath(digest)
-    # Cut between letters, so that no half of one is left.
+    # Cut between characters, so that none is left in half.
     cut = name[:LONGEST_NAME].decode("utf-8", "ignore").encode() if _is_utf8(name) else name[:LONGEST_NAME]
     return path.with_name(os.fsdecode(cut) + digest)
 

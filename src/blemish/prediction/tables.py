@@ -16,7 +16,7 @@ from blemish.prediction.engine import Row
 TableFormat = Literal["csv", "parquet"]
 COLUMNS = ("path", "score", "p_value", "verdict")
 DISCOVERY_COLUMNS = ("q_value", "discovered")
-# What makes a cell a formula for a spreadsheet, in ordinary and in full width. A tab or line break is escaped before.
+# Signs that make a cell a formula in a spreadsheet, ordinary and full width. Tabs and line breaks are escaped before.
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 ROW_GROUP = 50_000  # rows in memory while a Parquet file is written
 
@@ -24,7 +24,7 @@ Results = Iterable[tuple[str, Row]]
 
 
 def key(name: str) -> str:
-    """What an image is called in the table and in regions.json: its path, as `printable` and as no formula.
+    """The name of an image in the table and in regions.json: its path, printable and never a spreadsheet formula.
 
     A name such as =1.png is written ./=1.png, which is the same file.
     """
@@ -75,7 +75,7 @@ def write_regions(results: Results, out: Path) -> None:
 
 
 def _quoted(path: str) -> str:
-    """The path as a cell, in quotes where a comma, or what parts cells elsewhere, would cut it in two."""
+    """The path as a cell, in quotes where it holds a comma or another separator of cells."""
     if any(letter in path for letter in ',;|"'):
         doubled = path.replace('"', '""')
         return f'"{doubled}"'

@@ -1,4 +1,4 @@
-"""Processes that decode images for the server: ended where an image takes too long, and replaced."""
+"""Processes that decode images for the server; one that takes too long is ended and replaced."""
 
 import os
 import subprocess
@@ -21,9 +21,9 @@ from blemish.serving.limits import Limits
 from blemish.serving.stopping import Stop, StoppedError
 from blemish.serving.uploads import Upload
 
-MARGIN_SECONDS = 5.0  # after the time for an answer a process that nobody ended ends itself
+MARGIN_SECONDS = 5.0  # so long after the time for an answer, a process ends itself
 _START = "from blemish.serving.decoding import main; main()"
-# One image takes one core, whatever the libraries would take.
+# Each process decodes one image on one core.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -34,8 +34,8 @@ class Decoded:
     Attributes:
         pixels: uint8 (H, W, 3) at network size.
         size: the image's own (height, width).
-        remarks: what was lost in reading it, a sentence each.
-        picture: uint8 (H, W, 3) of the image itself, at most 2,048 on the longer side; None where not asked for.
+        remarks: what was lost in reading the image, one sentence each.
+        picture: uint8 (H, W, 3) of the image itself, at most 2,048 on the longer side; None unless asked for.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -45,12 +45,12 @@ class Decoded:
 
 
 class Decoders:
-    """As many decoding processes as there are workers; each begins with its first image, or with `start`.
+    """A pool of decoding processes; each starts with its first image, or with `start`.
 
     Args:
         count: number of processes.
         limits: size of an image, and seconds for an answer.
-        on_death: called when a process ended on an image, by itself or because it was ended.
+        on_death: called when a process ended while it decoded an image, by itself or by `kill`.
     """
 
     def __init__(self, count: int, limits: Limits, *, on_death: Callable[[], None]) -> None:
@@ -60,14 +60,14 @@ class Decoders:
             self._idle.put(decoder)
 
     def start(self) -> None:
-        """Starts all processes. Raises BlemishError where one does not come up."""
+        """Starts all processes. Raises BlemishError where one does not start."""
         for decoder in self._all:
             decoder.launch()
         for decoder in self._all:
             decoder.await_ready()
 
     def read(self, upload: Upload, *, size: tuple[int, int], reading: Reading, picture: bool, stop: Stop) -> Decoded:
-        """Decodes one file for a network of `size`, with the picture itself where that is to be drawn on.
+        """Decodes one file for a network of `size`; `picture` also returns the image itself, to draw on.
 
         Raises ImageError for a file that cannot be read, StoppedError, and RequestError where no process can be
         started.
@@ -76,12 +76,12 @@ class Decoders:
             return decoder.read(upload, {"size": size, "reading": asdict(reading), "picture": picture}, stop)
 
     def kill(self) -> None:
-        """Ends all processes, whatever they do."""
+        """Ends all processes at once."""
         for decoder in self._all:
             decoder.kill()
 
     def close(self) -> None:
-        """Ends all processes and takes back what those held that are at no image; none is replaced any more."""
+        """Ends all processes for good and frees the resources of those that are idle."""
         for decoder in self._all:
             decoder.replaced = False
         self.kill()
@@ -99,7 +99,7 @@ class Decoders:
 
 
 class _Decoder:
-    """One process, for one caller at a time; a dead one is replaced at once, if not when the next image comes."""
+    """One process, for one caller at a time; a dead one is replaced at once, or at the latest for the next image."""
 
     replaced = True
 
@@ -109,17 +109,17 @@ class _Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
 
-    def read(self, upload: Upload, wanted: dict[str, Any], stop: Stop) -> Decoded:
+    def read(self, upload: Upload, options: dict[str, Any], stop: Stop) -> Decoded:
         order = {
             "name": upload.name,
             "most_pixels": self._limits.pixels,
             "seconds": self._limits.answer_seconds + MARGIN_SECONDS,
-            **wanted,
+            **options,
         }
         try:
             with stop.by(self.kill):
                 self._prepare()
-            with stop.by(self.kill):  # again: a process that came up after it was to be ended is ended here
+            with stop.by(self.kill):  # again: ends a process that was still starting when the stop was asked for
                 head, body = self._exchange(order, upload.content)
         except StoppedError:
             self._died()
@@ -145,15 +145,15 @@ class _Decoder:
                 [sys.executable, "-P", "-c", _START],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # what libraries say of odd files is no line of the server's log
+                stderr=subprocess.DEVNULL,  # warnings of libraries about odd files do not belong in the server's log
                 env=os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,  # Ctrl-C is for the server, which still owes answers
+                start_new_session=True,  # Ctrl-C must not reach it: the server still has to answer
             )
         except OSError as error:
             raise BlemishError(f"cannot start a process that decodes images: {error.strerror}") from error
 
     def await_ready(self) -> None:
-        """Waits until the process takes orders. Raises BlemishError where it ended instead."""
+        """Waits until the process is ready. Raises BlemishError where it ended instead."""
         if self._ready:
             return
         assert self._process is not None
@@ -166,7 +166,7 @@ class _Decoder:
         self._ready = True
 
     def kill(self) -> None:
-        """Ends the process if there is one; the caller that waits for it gets an EOFError."""
+        """Ends the process if there is one; a caller that waits for its answer gets an EOFError."""
         if self._process is not None:
             self._process.kill()
 
@@ -190,17 +190,17 @@ class _Decoder:
         self.release()
         self._on_death()
         if self.replaced:
-            with suppress(BlemishError):  # the next image says so, if it still is so then
+            with suppress(BlemishError):  # the next image reports it, if the fault persists
                 self.launch()
 
     def release(self) -> None:
-        """Takes a dead process's number and pipes back."""
+        """Frees the process number and the pipes of a dead process."""
         process, self._process, self._ready = self._process, None, False
         if process is None:
             return
         process.wait()
         for pipe in (process.stdin, process.stdout):
-            with suppress(OSError):  # bytes that it never read
+            with suppress(OSError):  # the process has not read all bytes
                 if pipe is not None:
                     pipe.close()
 

@@ -1,7 +1,7 @@
-"""The process in which images are decoded: it can be ended, and what a decoder prints or breaks stays in it.
+"""The process that decodes images. It can be ended at any time, and its crashes and prints do not reach the server.
 
-It imports no more than reading images takes. Orders come on its standard input and answers leave on its standard
-output, each a JSON object and bytes: what a decoder was made to write is never run as code.
+It imports only what reading images needs. Orders come on its standard input and answers leave on its standard output,
+each a JSON object and bytes, so that nothing in them is run as code.
 """
 
 import json
@@ -20,15 +20,15 @@ from blemish.imaging.images import read_content
 from blemish.imaging.reading import Reading
 from blemish.imaging.resizing import to_network_size
 
-PICTURE_SIDE = 2048  # pixels; a heatmap is to be looked at, and a larger one takes seconds to compress
+PICTURE_SIDE = 2048  # pixels; a larger heatmap takes seconds to compress
 
 _LENGTHS = struct.Struct(">IQ")
-_BYTES_PER_PIXEL = 40  # of an image in 16 bit with transparency, with all the copies made on its way
+_BYTES_PER_PIXEL = 40  # of an image in 16 bit with transparency, with all intermediate copies
 _BYTES_BESIDE = 512_000_000
 
 
 def write_message(file: IO[bytes], head: dict[str, Any], *blobs: bytes | memoryview) -> None:
-    """Writes one message: its head as JSON, then the blobs one after another."""
+    """Writes one message: the lengths, its head as JSON, then the blobs."""
     text = json.dumps(head).encode()
     file.write(_LENGTHS.pack(len(text), sum(len(blob) for blob in blobs)))
     for part in (text, *blobs):
@@ -70,8 +70,8 @@ def decode(order: dict[str, Any], content: bytes | memoryview) -> tuple[dict[str
 def main() -> None:
     """Answers orders until the server closes the pipe."""
     orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing that a library prints gets between the answers
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # meant for the server, which still owes answers
+    os.dup2(2, 1)  # what a library prints goes to stderr, not between the answers
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # they are meant for the server, which still has to answer
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
@@ -88,13 +88,13 @@ def main() -> None:
 def _answer(order: dict[str, Any], content: memoryview) -> tuple[Any, ...]:
     try:
         head, blobs = decode(order, content)
-    except Exception:  # a bug here: the server says so in its log
+    except Exception:  # a bug of ours, which the server logs
         return ({"failure": traceback.format_exc()},)
     return (head, *blobs)
 
 
 def _bound(order: dict[str, Any]) -> None:
-    """Sets the memory and the time of one image, beyond which the system ends this process."""
+    """Sets limits for one image: memory, and time after which the system ends this process."""
     _alarm(order["seconds"])
     try:
         import resource
@@ -106,7 +106,7 @@ def _bound(order: dict[str, Any]) -> None:
         if hard == resource.RLIM_INFINITY or allowed < hard:
             resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
     except (ImportError, OSError, ValueError):
-        pass  # not Linux; the server's own clock still ends this process
+        pass  # not Linux: only the server ends this process
 
 
 def _alarm(seconds: float) -> None:

@@ -1,7 +1,7 @@
-"""By which names the server may be called, and which web pages may send to it: the guard against other sites.
+"""Checks of the Host and Origin headers: protection against DNS rebinding and requests forged by other sites.
 
-A web site can point its own name at this machine's address (DNS rebinding). To the browser its pages then are of the
-same site as this server, but they still send that name as Host. An address in digits can't be pointed elsewhere.
+A web site can point its own name at this machine's address (DNS rebinding). To the browser its pages then belong to the
+same site as this server, but they still send that name as Host. A numeric address cannot be pointed elsewhere.
 """
 
 import ipaddress
@@ -15,7 +15,9 @@ from blemish.io.text import printable
 from blemish.serving.errors import RequestError
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-PROBES = frozenset({"/healthz", "/readyz"})  # an orchestrator asks by whatever address it has; there is nothing to read
+PROBES = frozenset(
+    {"/healthz", "/readyz"}
+)  # an orchestrator uses any address of the host; the answer holds nothing secret
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 EVERY_NAME = "*"
 
@@ -29,9 +31,9 @@ class Hosts:
 
     Attributes:
         names: lower-case names, and addresses without brackets.
-        given: those of them that were named by hand: a page of one of them may send, whatever a proxy makes of Host.
-        addresses: whether any address in digits will do.
-        every: whether any name will do; pages of other sites are refused all the same.
+        given: those of them that the user named: their pages may send, even if a proxy rewrites Host.
+        addresses: whether any numeric address is allowed.
+        every: whether any name is allowed; pages of other sites are still refused.
     """
 
     names: frozenset[str] = LOOPBACK
@@ -40,7 +42,7 @@ class Hosts:
     every: bool = False
 
     def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Raises RequestError (403) for a request under another name, and for one that another site's page sends."""
+        """Raises RequestError (403) for a request under another name, and for one from a page of another site."""
         if path in PROBES:
             return
         values: dict[str, list[str]] = {}
@@ -78,21 +80,21 @@ class Hosts:
             return False
         if place[0] in self.given:
             return True
-        # Which scheme the client used is known to a proxy alone: a port left out is the default of the page's.
+        # Only a proxy knows the scheme that the client used: a missing port is the default of the page's scheme.
         return place[0] == own[0] and (place[1] or _PORTS[scheme]) == (own[1] or _PORTS[scheme])
 
 
 def hosts_for(host: str, address: str, *, allowed: Sequence[str], has_key: bool) -> Hosts | None:
-    """The names of a server; None where any will do.
+    """The names of a server; None where any is allowed.
 
     Args:
-        host: what it was asked to listen on, a name or an address.
+        host: the name or address of the option --host.
         address: the address that it listens on.
-        allowed: names given by hand.
-        has_key: whether clients must show an API key, which pages of other sites cannot: then only `allowed` bounds
-            the names, if there are any.
+        allowed: names that the user gave.
+        has_key: whether clients must send an API key, which other sites do not know: then only `allowed`, if given,
+            restricts the names.
 
-    Raises BlemishError for what is no name.
+    Raises BlemishError for an invalid name.
     """
     given = frozenset(_given(name) for name in allowed if name != EVERY_NAME)
     every = EVERY_NAME in allowed
@@ -124,7 +126,7 @@ def _given(name: str) -> str:
 
 
 def _authority(text: str) -> tuple[str, str | None] | None:
-    """Name and port of host:port, the name in lower case; None for what is none, such as user@host."""
+    """Name and port of host:port, the name in lower case; None for anything else, such as user@host."""
     found = _AUTHORITY.fullmatch(text)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What the server takes on: sizes, counts and seconds."""
+"""The limits of the server: sizes, counts and seconds."""
 
 from dataclasses import dataclass, fields
 
@@ -10,11 +10,11 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on everything that a client can ask for.
+    """Bounds on everything that a client can use.
 
     Attributes:
         request_bytes: the largest body of one request.
-        memory_bytes: all bodies held at one time, by requests being received, waiting or being scored.
+        memory_bytes: all request bodies held at one time.
         pixels: the largest image, height x width.
         batch: the most images in one request.
         queue: the most images accepted and not yet scored.

@@ -1,4 +1,4 @@
-"""What the server says of an image, as JSON and as a picture; the records are the OpenAPI schema too."""
+"""The answers of the server, as JSON and as a picture; the records are also the OpenAPI schema."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What all requests share: detectors, limits, the queue, metrics, and whether the server is on its way out."""
+"""State shared by all requests: detectors, limits, the queue, metrics, and whether the server shuts down."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -38,8 +38,8 @@ class Service:
         detectors: each is called by its file's name without suffix.
         limits: bounds on what clients can ask for.
         workers: threads that score, one image each.
-        api_key: what clients must show; None lets everybody in.
-        hosts: by which names it may be called; None takes any.
+        api_key: the key that clients must send; None asks for none.
+        hosts: the names allowed in the Host header; None allows any.
 
     Raises:
         BlemishError: no detector, or two of one name.
@@ -74,14 +74,14 @@ class Service:
 
     @property
     def stuck(self) -> bool:
-        """Whether no worker can take an image: each is at work on one that was to end long ago."""
+        """Whether every worker is stuck, so that no image can be scored."""
         return self.workers.stuck >= self.workers.count
 
     def warm_up(self) -> None:
         """Starts the processes that decode and scores a black image with every model.
 
-        The first run of a graph takes many times as long as the next. Raises BlemishError where no process starts,
-        and for a model whose run does not end.
+        The first run of a graph takes many times as long as the next. Raises BlemishError where no process starts or
+        the run of a model does not end.
         """
         self.decoders.start()
         try:
@@ -101,7 +101,7 @@ class Service:
         return name or next(iter(self.models))
 
     async def score(self, request: Request, model: str) -> list[ScoreAnswer | FailureAnswer]:
-        """Scores every file of a request. Raises RequestError, or ClientDisconnect when nobody waits any more."""
+        """Scores every file of a request. Raises RequestError, or ClientDisconnect when the client has left."""
         job = partial(score_upload, self.models[model], model=model, decoders=self.decoders)
         answers = await self._work(request, job, most=self.limits.batch)
         for answer in answers:
@@ -117,7 +117,7 @@ class Service:
 
     @contextmanager
     def accepted(self) -> Iterator[None]:
-        """Around a request that the server owes an answer."""
+        """Around a request that was accepted and has to be answered."""
         self._accepted += 1
         try:
             yield
@@ -125,9 +125,9 @@ class Service:
             self._accepted -= 1
 
     async def drain(self, *, at_least: float) -> None:
-        """Takes no more work and returns when all that was accepted is answered, but not before `at_least` seconds.
+        """Refuses new work and returns when every accepted request is answered, but not before `at_least` seconds.
 
-        Until then health checks are answered, so that a balancer sees that this server is going.
+        Until then health checks are answered, so that a balancer sees that this server shuts down.
         """
         self.draining = True
         started = monotonic()
@@ -136,12 +136,12 @@ class Service:
             await asyncio.sleep(0.02)
 
     def close(self) -> None:
-        """Ends workers and decoding processes; what cannot be ended is left to the end of this process."""
+        """Ends workers and decoding processes; a stuck thread ends with this process."""
         self.workers.close()
         self.decoders.close()
 
     async def _work(self, request: Request, job: Callable[[Upload, Stop], T], *, most: int) -> list[T]:
-        self.workers.check_capacity()  # before a body is read for nothing
+        self.workers.check_capacity()  # before the body is read
         with self.memory.share() as take:
             uploads = await read_uploads(request, self.limits, take)
             if len(uploads) > most:
@@ -196,7 +196,7 @@ def _by_name(detectors: Sequence[Detector]) -> dict[str, Detector]:
 
 
 async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T:
-    """The result of the work, which is dropped when the client closes the connection."""
+    """The result of the work; the work is cancelled when the client closes the connection."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_client_leaves(request))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)

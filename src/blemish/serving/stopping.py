@@ -1,4 +1,4 @@
-"""Ending work that takes too long, from another thread than the one that does it."""
+"""Stops work that takes too long, from another thread than the one that runs it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,11 +7,11 @@ from time import monotonic
 
 
 class StoppedError(Exception):
-    """The work was ended because nobody waits for it any more."""
+    """The work was stopped because its answer is no longer needed."""
 
 
 class Stop:
-    """The end of one piece of work: its thread says how each part can be ended, any other thread may ask for it."""
+    """A stop switch for one job: its thread registers how each part is stopped, and any other thread may ask for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,7 +20,7 @@ class Stop:
 
     @contextmanager
     def by(self, end: Callable[[], None]) -> Iterator[None]:
-        """A part of the work that `end`, called from another thread, ends early. Raises StoppedError where it was."""
+        """A part of the job that `end`, called from another thread, stops early. Raises StoppedError if it was."""
         with self._lock:
             if self.asked_at is not None:
                 raise StoppedError
@@ -36,7 +36,7 @@ class Stop:
                 self._end = None
 
     def ask(self) -> None:
-        """Ends the part that is at work and lets no other begin. Returns at once."""
+        """Stops the current part and lets no other begin. Returns at once."""
         with self._lock:
             self.asked_at = self.asked_at or monotonic()
             if self._end is not None:

@@ -1,4 +1,4 @@
-"""Threads that score, with a bounded number of images before them."""
+"""A pool of scoring threads with a bounded queue."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from blemish.serving.stopping import Stop
 
 T = TypeVar("T")
 
-STUCK_SECONDS = 1.0  # work that goes on so long after it was to end is stuck; a process is ended in milliseconds
+STUCK_SECONDS = 1.0  # a job that still runs so long after its stop is stuck; ending a process takes milliseconds
 
 
 @dataclass(eq=False)
@@ -29,13 +29,13 @@ class _Job:
 class Workers:
     """A pool of threads that takes a job only while fewer than `capacity` are unfinished.
 
-    The threads are daemons: where one cannot be stopped the process can still end.
+    The threads are daemons, so that the process can end even if one cannot be stopped.
 
     Args:
         count: number of threads.
         capacity: the most jobs accepted and unfinished.
         on_wait: called with the seconds that a job waited, when it begins.
-        on_stop: called when a job was at work and is to end early.
+        on_stop: called when a running job is stopped.
     """
 
     def __init__(
@@ -55,23 +55,23 @@ class Workers:
 
     @property
     def unfinished(self) -> int:
-        """Jobs waiting or at work."""
+        """Jobs that wait or run."""
         return self._unfinished
 
     @property
     def busy(self) -> bool:
-        """Whether a thread is at work."""
+        """Whether a job runs."""
         return bool(self._at_work)
 
     @property
     def stuck(self) -> int:
-        """Threads whose job was to end and goes on all the same."""
+        """Threads whose job still runs although it was stopped."""
         with self._lock:
             asked = [job.stop.asked_at for job in self._at_work]
         return sum(at is not None and monotonic() - at >= STUCK_SECONDS for at in asked)
 
     def check_capacity(self, jobs: int = 1) -> None:
-        """Raises RequestError (429) where so many jobs would not be accepted now."""
+        """Raises RequestError (429) where so many jobs do not fit into the queue now."""
         if self._unfinished + jobs > self.capacity:
             raise too_many_requests(
                 f"the queue is full ({self._unfinished} of {self.capacity}); send the request again in a second"
@@ -80,7 +80,7 @@ class Workers:
     async def run(self, jobs: Sequence[Callable[[Stop], T]]) -> list[T]:
         """The results of all jobs, in order; all are accepted or none. Raises RequestError when the queue is full.
 
-        On cancellation the jobs that have not begun are taken out of the queue, and those at work are stopped.
+        On cancellation, waiting jobs leave the queue and running jobs are stopped.
         """
         accepted = self._accept(jobs)
         try:
@@ -89,7 +89,7 @@ class Workers:
             self._drop(accepted)
 
     def close(self, *, seconds: float = 1.0) -> None:
-        """Drops the jobs that wait, stops those at work and waits for so long until they have ended."""
+        """Drops waiting jobs, stops running ones, and waits up to `seconds` for their end."""
         with suppress(Empty):
             while job := self._jobs.get_nowait():
                 job.future.cancel()
@@ -121,7 +121,7 @@ class Workers:
             self._on_wait(perf_counter() - job.accepted)
             try:
                 result = job.work(job.stop)
-            except BaseException as error:  # whatever it is, it belongs to who waits for the job
+            except BaseException as error:  # any exception is raised where the result is awaited
                 self._ended(job)
                 job.future.set_exception(error)
             else:
