@@ -125,9 +125,9 @@ class TestCommand:
 def test_the_old_names_of_an_audit_still_work_and_warn(tiny_model, clean):
     region = np.ones((10, 10), bool)
     region[:2] = False
-    with pytest.warns(DeprecationWarning, match="interest is now called roi"):
+    with pytest.warns(DeprecationWarning, match=r"audit\(interest=\.\.\.\) is now called audit\(roi"):
         found = audit(Detector.load(tiny_model), read_data_set(clean), interest=region)
     assert found.roi is not None
     for old, new in (("material", "data"), ("suspects", "findings"), ("hanging", "dependent"), ("interest", "roi")):
-        with pytest.warns(DeprecationWarning, match=f"{old} is now"):
+        with pytest.warns(DeprecationWarning, match=f"Audit.{old} is now called Audit.{new}"):
             assert getattr(found, old) is getattr(found, new)
