@@ -49,11 +49,22 @@ class Registry(Mapping[str, str]):
         entries = self._entries()
         if name not in entries:
             raise BlemishError(f"there is no {self.noun} called {name!r}; there are {', '.join(entries)}")
-        module, _, attribute = entries[name].partition(":")
+        return self._import(name, entries[name])
+
+    def load_all(self) -> dict[str, Any]:
+        """Imports every object, in the order of the names.
+
+        Raises:
+            BlemishError: a module cannot be imported.
+        """
+        return {name: self._import(name, place) for name, place in self._entries().items()}
+
+    def _import(self, name: str, place: str) -> Any:
+        module, _, attribute = place.partition(":")
         try:
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise BlemishError(f"the {self.noun} {name!r} cannot be loaded from {entries[name]}: {error}") from error
+            raise BlemishError(f"the {self.noun} {name!r} cannot be loaded from {place}: {error}") from error
 
     def _entries(self) -> dict[str, str]:
         # Read anew each time: a package installed meanwhile is found.

@@ -1,6 +1,7 @@
 """The table of figures: what is built in is consistent, and a figure of another package is shown everywhere."""
 
 import importlib
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import pytest
 
 from blemish.datasets.layouts import Sample
 from blemish.errors import BlemishError
-from blemish.evaluation.figures import all_figures, figures_in, measure, text_lines
+from blemish.evaluation import figures
+from blemish.evaluation.figures import Figure, all_figures, figures_in, measure, text_lines
 from blemish.evaluation.results import EvaluatedImage, ScoredSplit
 from blemish.model.scored_image import ScoredImage
 
@@ -117,10 +119,10 @@ def test_a_built_in_figure_cannot_be_replaced(installed: Callable) -> None:
 
 
 def test_every_figure_takes_a_missing_value_and_every_continued_line_exists() -> None:
-    figures = all_figures()
-    names = [figure.name for figure in figures]
+    every = all_figures()
+    names = [figure.name for figure in every]
     assert len(set(names)) == len(names)
-    for figure in figures:
+    for figure in every:
         if figure.places & {"page", "card", "aside", "defects"} and figure.name != "images":
             assert figure.format(None) == "–"
         assert figure.beside is None or figure.beside in {line.name for line in figures_in("text")}
@@ -160,6 +162,22 @@ def test_figures_of_a_split_and_of_each_type_of_defect() -> None:
         "false alarms 25 % of the good images",
         "unsure       1 image",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(np.float32(0.25), 0.25), (np.int64(3), 3), (None, None), (float("nan"), "is nan")]
+)
+def test_a_figure_is_a_value_that_json_can_hold(
+    value: object, expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = Figure(name="given", label="given", compute=lambda split: value)
+    monkeypatch.setattr(figures, "all_figures", lambda: [figure])
+    split = split_of((None, 1.0, "ok"))
+    if isinstance(expected, str):
+        with pytest.raises(BlemishError, match=expected):
+            measure(split)
+    else:
+        assert json.dumps(measure(split)) == json.dumps({"given": expected, "per_defect": {}})
 
 
 def test_figures_of_one_kind_of_images_alone() -> None:

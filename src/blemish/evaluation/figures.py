@@ -7,7 +7,10 @@ adds its own by an entry point of the group `blemish.figures`, without a change 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from blemish.errors import BlemishError
 from blemish.evaluation.results import ScoredSplit
@@ -84,13 +87,11 @@ def all_figures() -> list[Figure]:
     Raises:
         BlemishError: a figure of another package cannot be imported, is no `Figure` or has another name than its entry.
     """
-    figures = []
-    for name in FIGURES:
-        loaded = FIGURES.load(name)
-        if not isinstance(loaded, Figure) or loaded.name != name:
+    loaded = FIGURES.load_all()
+    for name, figure in loaded.items():
+        if not isinstance(figure, Figure) or figure.name != name:
             raise BlemishError(f"{FIGURES[name]} is no Figure with the name {name!r}: correct its entry point")
-        figures.append(loaded)
-    return figures
+    return list(loaded.values())
 
 
 def figures_in(place: Place) -> list[Figure]:
@@ -104,17 +105,31 @@ def defect_columns() -> list[Figure]:
 
 
 def measure(split: ScoredSplit) -> dict[str, Any]:
-    """All figures of a test split by name, and those of each type of defect against all nominal images."""
-    metrics = {figure.name: figure.compute(split) for figure in all_figures()}
-    return metrics | {"per_defect": {defect: _of_defect(split.of_defect(defect)) for defect in split.defects}}
+    """All figures of a test split by name, and those of each type of defect against all nominal images.
+
+    Raises:
+        BlemishError: a figure is NaN or infinite.
+    """
+    figures = all_figures()
+    per_defect = {}
+    for defect in split.defects:
+        images = split.of_defect(defect)
+        per_defect[defect] = {
+            "images": int(images.anomalous.sum()),
+            "detected": int(images.alarms[images.anomalous].sum()),
+            **{figure.name: _value(figure, images) for figure in figures if "defects" in figure.places},
+        }
+    return {figure.name: _value(figure, split) for figure in figures} | {"per_defect": per_defect}
 
 
-def _of_defect(split: ScoredSplit) -> dict[str, Any]:
-    return {
-        "images": int(split.anomalous.sum()),
-        "detected": int(split.alarms[split.anomalous].sum()),
-        **{figure.name: figure.compute(split) for figure in figures_in("defects")},
-    }
+def _value(figure: Figure, split: ScoredSplit) -> Any:
+    """A figure as JSON can hold it."""
+    value = figure.compute(split)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not isfinite(value):
+        raise BlemishError(f"the figure {figure.name!r} is {value}: let it be None where the images cannot say")
+    return value
 
 
 def text_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
