@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 RUNS ?= 20
-CODE := src tests benchmarks examples docs/hooks.py
+CODE := src tests benchmarks examples docs
 # The tests whose figures a processor's arithmetic can move.
 ARITHMETIC := tests/networks tests/model tests/conversion
 

@@ -21,8 +21,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     root = Path(config.config_file_path).parent
     for name, address in PAGES.items():
         files.append(File.generated(config, address, content=_relinked((root / name).read_text(encoding="utf-8"))))
-    for example in sorted((root / "examples").glob("*.*")):
-        files.append(File.generated(config, f"examples/{example.name}", abs_src_path=str(example)))
+    for path in [
+        root / "CITATION.cff",
+        *sorted((root / "examples").glob("*.py")),
+        *(root / "examples").glob("*.ipynb"),
+    ]:
+        files.append(File.generated(config, path.relative_to(root).as_posix(), abs_src_path=str(path)))
     return files
 
 

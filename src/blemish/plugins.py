@@ -30,6 +30,7 @@ class Registry(Mapping[str, str]):
         self.group = group
         self.noun = noun
         self._builtin = dict(builtin)
+        self._added: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> str:
         return self._entries()[name]
@@ -66,9 +67,23 @@ class Registry(Mapping[str, str]):
         except (ImportError, AttributeError) as error:
             raise BlemishError(f"the {self.noun} {name!r} cannot be loaded from {place}: {error}") from error
 
+    def add(self, name: str, where: str) -> None:
+        """Adds an entry for this process, as an entry point does for all: for scripts, notebooks and tests.
+
+        Args:
+            name: what it is called by.
+            where: "module:attribute", such as "__main__:MyMethod".
+
+        Raises:
+            BlemishError: the name is that of another entry.
+        """
+        if self._entries().get(name, where) != where:
+            raise BlemishError(f"there is a {self.noun} called {name!r} already, {self[name]}: choose another name")
+        self._added[name] = where
+
     def _entries(self) -> dict[str, str]:
         # Read anew each time: a package installed meanwhile is found.
-        others = {entry.name: entry.value for entry in entry_points(group=self.group)}
+        others = {entry.name: entry.value for entry in entry_points(group=self.group)} | self._added
         return self._builtin | {name: value for name, value in others.items() if name not in self._builtin}
 
 
