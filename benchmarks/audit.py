@@ -219,7 +219,7 @@ class Bench:
             ignore = self._work / f"{case.cue}-mask.png"
             Image.fromarray(cue_box(case.cue, WRITTEN)).save(ignore)
         detector = blemish.train(
-            folder, model, size=(self._size, self._size), seed=case.seed, epochs=self._epochs, ignore=ignore
+            folder, model, size=(self._size, self._size), seed=case.seed, epochs=self._epochs, ignore_mask=ignore
         )
         trained = time.perf_counter()
         found = self._audit(case, detector, folder)

@@ -4,7 +4,6 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +18,9 @@ from blemish.datasets.inspection import examine
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import calibration_images, fold_nominal, fold_sizes, split_nominal
 from blemish.errors import BlemishError
-from blemish.training import run as training
 from blemish.training.run import train
 from helpers.images import noise, save_image, stained
+from helpers.plans import prepared
 
 SIZE = (64, 64)
 
@@ -41,24 +40,6 @@ def test_the_first_of_each_is_kept_in_order(looks: list[int], data: st.DataObjec
 
 
 # Training
-
-
-class LearnedEnoughError(Exception):
-    pass
-
-
-def materials(data: Path, output: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, list[str]]:
-    """What the first network would learn from, and what was said before."""
-    seen, told = [], []
-
-    def fit_detector(backbone: Any, material: Any, how: Any) -> None:
-        seen.append(material)
-        raise LearnedEnoughError
-
-    monkeypatch.setattr(training, "fit_detector", fit_detector)
-    with pytest.raises(LearnedEnoughError):
-        train(data, output, **({"size": SIZE, "notify": told.append} | options))
-    return seen[0], told
 
 
 def write_good(root: Path, number: int) -> Path:
@@ -84,23 +65,23 @@ def enlarge(good: Path) -> None:
 
 @pytest.mark.parametrize("copy", [copy_file, save_as_bitmap, enlarge])
 @pytest.mark.parametrize("folds", [None, 4])
-def test_a_copy_neither_teaches_nor_calibrates(
-    copy: Callable[[Path], None], folds: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_neither_teaches_nor_calibrates(copy: Callable[[Path], None], folds: int | None, tmp_path: Path) -> None:
     data = write_good(tmp_path / "data", 20)
     if copy is enlarge:
         copy(data / "train/good")
         (data / "train/good/99.png").rename(tmp_path / "aside.png")
-    without, _ = materials(data, tmp_path / "m.onnx", monkeypatch, cross_conformal=folds)
+    without = prepared(data, cross_conformal=folds)
     if copy is enlarge:
         (tmp_path / "aside.png").rename(data / "train/good/99.png")
     else:
         copy(data / "train/good")
-    found, told = materials(data, tmp_path / "m.onnx", monkeypatch, cross_conformal=folds)
-    assert len(found.pixels.images) == 21
-    for part in ("fit", "validation", "labelled"):
-        assert list(getattr(found, part)) == list(getattr(without, part))
-    assert [one for one in told if one.startswith("1 good image left out as identical to another one")]
+    said: list[str] = []
+    found = prepared(data, said=said, cross_conformal=folds)
+    assert len(found.images.pixels.images) == 21
+    assert (found.plan.nominal, found.plan.copies) == (20, 1)
+    assert found.splits == without.splits
+    assert found.files_by_role() == without.files_by_role()
+    assert [one for one in said if one.startswith("1 good image left out as identical to another one")]
 
 
 def test_a_calibration_of_copies_does_not_count_them(tmp_path: Path) -> None:
@@ -123,12 +104,12 @@ def test_copies_of_one_image_are_one_image(tmp_path: Path) -> None:
         train(tmp_path / "data", tmp_path / "m.onnx", size=SIZE)
 
 
-def test_a_labelled_copy_is_no_copy_of_a_good_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_labelled_copy_is_no_copy_of_a_good_image(tmp_path: Path) -> None:
     data = write_good(tmp_path / "data", 20)
     for name in ("a", "b"):
         save_image(data / f"train/stain/{name}.png", stained(1))
-    found, told = materials(data, tmp_path / "m.onnx", monkeypatch)
-    assert len(found.labelled) == 2
+    told: list[str] = []
+    assert prepared(data, said=told).plan.defects == {"stain": 2}
     assert not [one for one in told if "identical" in one]
 
 
@@ -213,18 +194,20 @@ def test_the_numbers_are_those_of_the_splits_that_training_makes(images: int, ra
 
 @pytest.mark.parametrize(("good", "folds", "said"), [(4, None, True), (4, 4, False), (25, None, False)])
 def test_training_says_it_unless_it_is_cross_conformal_already(
-    good: int, folds: int | None, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    good: int, folds: int | None, said: bool, tmp_path: Path
 ) -> None:
-    _, told = materials(write_good(tmp_path / "data", good), tmp_path / "m.onnx", monkeypatch, cross_conformal=folds)
+    told: list[str] = []
+    prepared(write_good(tmp_path / "data", good), said=told, cross_conformal=folds)
     assert any("--cross-conformal 4" in one for one in told) == said
 
 
-def test_copies_do_not_make_few_images_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_do_not_make_few_images_many(tmp_path: Path) -> None:
     data = write_good(tmp_path / "data", 4)
     for index in range(4):
         for copy in range(9):
             shutil.copy(data / f"train/good/{index:02}.png", data / f"train/good/{index:02}-{copy}.png")
-    _, told = materials(data, tmp_path / "m.onnx", monkeypatch)
+    told: list[str] = []
+    prepared(data, said=told)
     assert any("1 of 4 good images calibrates" in one for one in told)
     notes = [problem.message for problem in examine(read_data_set(data)).problems]
     assert any("40 training images are byte-identical in 4 groups" in one for one in notes)

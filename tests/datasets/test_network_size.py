@@ -20,8 +20,7 @@ from blemish.imaging.images import read_image
 from blemish.model.detector import Detector
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
 from blemish.synthetic.augment import ANY, Invariances
-from blemish.training import run as training
-from blemish.training.run import train
+from blemish.training.config import TrainConfig
 from blemish.training.steps.alignment import fit_alignment
 from helpers.hammers import SIDE, pictures
 from helpers.images import noise, save_image
@@ -117,6 +116,18 @@ def test_distortion_is_said(sizes: list[tuple[int, int]], size: tuple[int, int],
 )
 def test_how_high_a_pixel_is(sizes: list[tuple[int, int]], size: tuple[int, int], aspect: float) -> None:
     assert Shape.of(sizes).pixel_aspect(size) == pytest.approx(aspect)
+
+
+@pytest.mark.parametrize("multiple", [14, 16, 32, 64])
+@pytest.mark.parametrize("own", [(100, 100), (54, 96), (1000, 100)])
+def test_other_networks_have_other_multiples(own: tuple[int, int], multiple: int) -> None:
+    shape = Shape.of([own])
+    rows, columns = shape.network_size(multiple)
+    assert rows % multiple == columns % multiple == 0
+    assert min(rows, columns) >= LEAST
+    if 32 % multiple == 0:
+        assert (rows, columns) == shape.network_size()
+    assert 0.5 < rows * columns / 256**2 < 2
 
 
 # Sizes of files
@@ -239,42 +250,6 @@ def write_web(root: Path, size: tuple[int, int], *, good: int = 8) -> Path:
     return root
 
 
-class LearnedEnoughError(Exception):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("own", "option", "size", "aspect"),
-    [
-        ((54, 96), "auto", (192, 352), 1.03125),
-        ((54, 96), (64, 64), (64, 64), 0.5625),
-        ((96, 54), "auto", (352, 192), 1 / 1.03125),
-        ((40, 40), "auto", (256, 256), 1.0),
-    ],
-)
-def test_training_reads_the_images_at_that_size(
-    own: tuple[int, int],
-    option: Any,
-    size: tuple[int, int],
-    aspect: float,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen = []
-
-    def fit_detector(backbone: Any, material: Any, how: Any) -> None:
-        seen.append((material.pixels.images.shape[1:3], material.aspect))
-        raise LearnedEnoughError
-
-    monkeypatch.setattr(training, "fit_detector", fit_detector)
-    told: list[str] = []
-    with pytest.raises(LearnedEnoughError):
-        train(write_web(tmp_path / "web", own), tmp_path / "m.onnx", size=option, notify=told.append)
-    assert seen == [(size, pytest.approx(aspect, rel=1e-6))]
-    assert any(f"network size {size[0]} x {size[1]} px" in one for one in told) == (option == "auto")
-    assert any("squashed" in one for one in told) == (option == (64, 64))
-
-
 @pytest.mark.parametrize(
     ("ratio", "size", "words"),
     [
@@ -296,26 +271,13 @@ def test_a_scored_image_of_another_shape_is_said(
     assert words is None or f"a.png: {words}: " in scored.remarks[0]
 
 
-def test_images_of_several_shapes_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fit_detector(*_: Any) -> None:
-        raise LearnedEnoughError
-
-    monkeypatch.setattr(training, "fit_detector", fit_detector)
-    for index in range(8):
-        save_image(tmp_path / f"web/train/good/{index}.png", noise(index, size=(48, 80) if index % 2 else (80, 48)))
-    told: list[str] = []
-    with pytest.raises(LearnedEnoughError):
-        train(tmp_path / "web", tmp_path / "m.onnx", notify=told.append)
-    assert [one for one in told if "several shapes" in one]
-
-
 def test_the_command_line_takes_auto_and_refuses_words(
     tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
 
-    def learn(data: Path, output: Path, **options: Any) -> None:
-        asked.append(options["size"])
+    def learn(data: Path, output: Path, config: TrainConfig, **options: Any) -> None:
+        asked.append(config.size)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("blemish.train", learn)

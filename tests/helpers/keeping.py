@@ -24,9 +24,9 @@ def keeping(kept: Kept) -> Iterator[None]:
     """Everything that is learned meanwhile is kept."""
     fit_detector = training.fit_detector
 
-    def keep(extractor, data, how):
+    def keep(extractor, data, how, *, config):
         kept.materials.append(data)
-        kept.networks.append(fit_detector(extractor, data, how))
+        kept.networks.append(fit_detector(extractor, data, how, config=config))
         return kept.networks[-1]
 
     with pytest.MonkeyPatch.context() as patch:

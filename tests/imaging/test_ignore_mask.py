@@ -126,7 +126,7 @@ def test_what_is_no_mask_is_refused(
         ("evaluate", tiny_model, tmp_path / "images"),
         ("train", tmp_path / "images", "-o", tmp_path / "m.onnx"),
     ):
-        outcome = run(*verb, "--ignore", tmp_path / "mask.png")
+        outcome = run(*verb, "--ignore-mask", tmp_path / "mask.png")
         assert outcome.status == 2
         assert words in outcome.err
         assert len(outcome.err.splitlines()) <= 2
@@ -156,8 +156,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     mask = stamp_mask(root / "mask.png")
     half = write_parts(root / "half", marked=lambda number: number % 2 == 0)
     none = write_parts(root / "none", marked=lambda number: False)
-    train(half, root / "half.onnx", size=SIZE, ignore=mask)
-    train(none, root / "none.onnx", size=SIZE, ignore=mask)
+    train(half, root / "half.onnx", size=SIZE, ignore_mask=mask)
+    train(none, root / "none.onnx", size=SIZE, ignore_mask=mask)
     train(none, root / "seeing.onnx", size=SIZE)
     return {"root": root, "mask": mask}
 
@@ -235,7 +235,7 @@ def test_masks_for_single_images_keep_what_they_cover_from_teaching(tmp_path: Pa
     pixels, found = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), np.uint8), []
     for name, share in (("half", 2), ("fourth", 4)):
         parts = write_parts(tmp_path / name, marked=lambda number, share=share: number % share == 0)
-        detector = train(parts, tmp_path / "m.onnx", size=SIZE, ignore=tmp_path / "masks")
+        detector = train(parts, tmp_path / "m.onnx", size=SIZE, ignore_mask=tmp_path / "masks")
         found.append(detector.forward(pixels)[0])
     np.testing.assert_array_equal(*found)
     assert detector.metadata.ignored == {"mask": "masks", "everywhere": False, "share": None, "png": None}
@@ -247,7 +247,7 @@ def test_a_folder_of_masks_for_other_images_is_refused(tmp_path: Path) -> None:
     stamp_mask(tmp_path / "masks/other.png")
     parts = write_parts(tmp_path / "parts", marked=lambda number: False)
     with pytest.raises(BlemishError, match="belongs to a training image"):
-        train(parts, tmp_path / "m.onnx", size=SIZE, ignore=tmp_path / "masks")
+        train(parts, tmp_path / "m.onnx", size=SIZE, ignore_mask=tmp_path / "masks")
 
 
 # Scoring with a mask that the model does not know
@@ -275,7 +275,9 @@ def test_predict_and_evaluate_with_masks(parts: Path, tiny_model: Path, tmp_path
     everything[8:56, 8:56] = 255  # all that is stained
     save_image(tmp_path / "masks/stain/0.png", everything)
     save_image(tmp_path / "masks/stain/1.png", np.full((64, 64), 255, np.uint8))
-    outcome = run("predict", tiny_model, parts / "test/stain", "-o", tmp_path / "out", "--ignore", tmp_path / "masks")
+    outcome = run(
+        "predict", tiny_model, parts / "test/stain", "-o", tmp_path / "out", "--ignore-mask", tmp_path / "masks"
+    )
     assert outcome.status == 0
     first, second = csv.DictReader((tmp_path / "out/scores.csv").open())
     expected = Detector.load(tiny_model, ignore_mask=tmp_path / "masks")
@@ -285,11 +287,11 @@ def test_predict_and_evaluate_with_masks(parts: Path, tiny_model: Path, tmp_path
     assert second["verdict"] == "unreadable"
     assert "leaves nothing to look at" in outcome.err
 
-    result = run("evaluate", tiny_model, parts, "--ignore", tmp_path / "masks", "--json").json
+    result = run("evaluate", tiny_model, parts, "--ignore-mask", tmp_path / "masks", "--json").json
     assert (result["hidden"], result["failed"], result["images"]) == (1, 1, 3)
     assert result["image_auroc"] is None
     save_image(tmp_path / "masks/stain/1.png", np.pad(np.full((20, 64), 255, np.uint8), ((0, 44), (0, 0))))
-    result = run("evaluate", tiny_model, parts, "--ignore", tmp_path / "masks", "--json").json
+    result = run("evaluate", tiny_model, parts, "--ignore-mask", tmp_path / "masks", "--json").json
     assert (result["hidden"], result["failed"], result["images"]) == (1, 0, 4)
     detector = Detector.load(tiny_model)
     maps, truth = [], []
@@ -332,6 +334,6 @@ def test_whoever_forgets_the_masks_of_single_images_is_told(tmp_path: Path, run:
     parts = write_parts(tmp_path / "parts", marked=lambda number: number % 2 == 0)
     for number in range(0, 16, 2):
         stamp_mask(tmp_path / f"masks/{number}.png")
-    train(parts, tmp_path / "m.onnx", size=SIZE, ignore=tmp_path / "masks")
-    assert "give --ignore DIR here too" in run("evaluate", tmp_path / "m.onnx", parts).err
-    assert "--ignore" not in run("evaluate", tmp_path / "m.onnx", parts, "--ignore", tmp_path / "masks").err
+    train(parts, tmp_path / "m.onnx", size=SIZE, ignore_mask=tmp_path / "masks")
+    assert "give --ignore-mask DIR here too" in run("evaluate", tmp_path / "m.onnx", parts).err
+    assert "--ignore-mask" not in run("evaluate", tmp_path / "m.onnx", parts, "--ignore-mask", tmp_path / "masks").err

@@ -1,5 +1,7 @@
 """Arguments of the Python API that are of another kind: one sentence before any work, and nothing is guessed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -29,8 +31,12 @@ TRAINING = {
     "bad": [3, [["a"]]],
     "masks": [3.5, b"a\0"],
     "weights": [3, ["a"], ""],
-    "outliers": [3, ["a"], ""],
-    "ignore": [3, np.zeros((4, 4), np.uint8), ""],
+    "outlier_exposure": [3, ["a"], ""],
+    "method": [3, "", "padin"],
+    "synthetic": [3, "", "scars"],
+    "memory": [0, "5", None],
+    "gaussian": [3, {"ridge": 1}],
+    "ignore_mask": [3, np.zeros((4, 4), np.uint8), ""],
 }
 
 
@@ -38,8 +44,10 @@ TRAINING = {
     ("option", "value"), [(option, value) for option, values in TRAINING.items() for value in values]
 )
 def test_training_refuses_what_its_options_do_not_know(option, value, tmp_path, monkeypatch):
-    monkeypatch.setattr("blemish.training.run.Backbone", lambda name, **options: None)  # needs no weights file
-    monkeypatch.setattr("blemish.training.run.read_pixels", lambda *images, **options: pytest.fail("work has begun"))
+    monkeypatch.setattr(
+        "blemish.training.run.load_extractor", lambda name, **options: SimpleNamespace(multiple=32)
+    )  # needs no weights file
+    monkeypatch.setattr("blemish.training.data.read_pixels", lambda *images, **options: pytest.fail("work has begun"))
     for i in range(3):
         save_image(tmp_path / f"a/{i}.png", noise(i))
     with pytest.raises(BlemishError) as caught:

@@ -150,7 +150,7 @@ def test_too_many_folds_and_a_folder_of_masks_are_refused(folder: Path, tmp_path
     assert (outcome.status, "give 2 to 10" in outcome.err) == (2, True)
     save_image(tmp_path / "masks/0.png", np.eye(64, dtype=np.uint8) * 255)
     with pytest.raises(BlemishError, match="do not go together"):
-        train(folder, tmp_path / "m.onnx", cross_conformal=2, ignore=tmp_path / "masks")
+        train(folder, tmp_path / "m.onnx", cross_conformal=2, ignore_mask=tmp_path / "masks")
 
 
 @pytest.mark.parametrize("name", ["split", "crossed"])
@@ -215,8 +215,8 @@ def test_the_file_says_what_each_network_decided_where_they_differ(
     fit_detector, turn = training.fit_detector, iter([False, True, False])
     frame = Alignment(Silhouettes(SIZE, 30.0), torch.rand(120, 24), radius=20.0, size=SIZE, frame=Frame(0.0, 0.0, 1.0))
 
-    def decide(backbone: Any, material: Any, how: Any) -> DetectorNetwork:
-        network = fit_detector(backbone, material, how)
+    def decide(backbone: Any, material: Any, how: Any, **options: Any) -> DetectorNetwork:
+        network = fit_detector(backbone, material, how, **options)
         return build_detector(network.pyramid, network.head.distance[0], alignment=frame if next(turn) else None)
 
     monkeypatch.setattr(training, "fit_detector", decide)

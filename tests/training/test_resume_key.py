@@ -1,7 +1,6 @@
 """An unfinished training is gone on with only where it would come to the same, and says what is different otherwise."""
 
 import os
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import seed_everything
 from torch import nn
 
 from blemish.datasets.layouts import read_data_set
@@ -21,7 +19,6 @@ from blemish.training import resume_key as keys
 from blemish.training.checkpoint import Checkpoint, fault_of_left, remove_checkpoints
 from blemish.training.resume_key import difference, resume_key
 from blemish.training.run import train
-from blemish.training.seeding import generators_restored
 from helpers.images import noise, save_image, stained
 
 SIZE = (32, 64)
@@ -268,39 +265,3 @@ def test_checkpoints_of_other_options_go_and_those_of_other_models_stay(tmp_path
         (tmp_path / name).mkdir()
     remove_checkpoints(tmp_path / "m.onnx")
     assert sorted(os.listdir(tmp_path)) == sorted(theirs)
-
-
-def test_the_callers_random_numbers_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    def draws() -> tuple:
-        return random.random(), np.random.rand(), float(torch.rand(1))
-
-    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
-
-    def seed() -> None:
-        random.seed(1)
-        np.random.seed(1)
-        torch.manual_seed(1)
-
-    seed()
-    wanted = draws()
-    seed()
-
-    @generators_restored()
-    def work() -> None:
-        seed_everything(99, workers=True, verbose=False)
-        draws()
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert (os.environ["PL_GLOBAL_SEED"], os.environ.get("PL_SEED_WORKERS")) == ("5", None)
-    assert draws() == wanted
-
-
-def test_training_leaves_the_callers_random_numbers_also_where_it_fails(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    wanted = float(torch.rand(1))
-    torch.manual_seed(1)
-    with pytest.raises(BlemishError):
-        train(tmp_path / "nothing", tmp_path / "m.onnx")
-    assert float(torch.rand(1)) == wanted

@@ -105,15 +105,20 @@ def write_hammers(root: Path, *, good: int, still: bool = False) -> tuple[Path, 
 
 @pytest.mark.parametrize(
     ("still", "options", "aligned"),
-    [(False, {}, True), (False, {"align": False}, False), (True, {}, False), (False, {"ignore": "mask.png"}, False)],
+    [
+        (False, {}, True),
+        (False, {"align": False}, False),
+        (True, {}, False),
+        (False, {"ignore_mask": "mask.png"}, False),
+    ],
     ids=["any direction", "not asked for", "one direction", "with a mask that lies still"],
 )
 def test_parts_are_turned_upright_where_they_lie_in_any_direction(
     still: bool, options: dict[str, Any], aligned: bool, tmp_path: Path, few: None
 ) -> None:
     root, spot = write_hammers(tmp_path / "hammers", good=24, still=still)
-    if "ignore" in options:
-        options = {"ignore": tmp_path / "mask.png"}
+    if "ignore_mask" in options:
+        options = {"ignore_mask": tmp_path / "mask.png"}
         save(tmp_path / "mask.png", np.pad(np.full((8, 8), 255, np.uint8), ((0, 120), (0, 120))))
     told: list[str] = []
     detector = train(root, tmp_path / "m.onnx", size=(128, 128), epochs=2, notify=told.append, **options)
@@ -195,7 +200,9 @@ def test_labels_change_nothing_of_the_gaussians(labelled_parts: Path, parts: Pat
 
 
 def test_outliers(parts: Path, tmp_path: Path, few: None) -> None:
-    detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=1, outliers=write_others(tmp_path / "others"))
+    detector = train(
+        parts, tmp_path / "m.onnx", size=SIZE, epochs=1, outlier_exposure=write_others(tmp_path / "others")
+    )
     assert detector.metadata.supervision == "good images + outlier exposure (others)"
 
 
@@ -218,7 +225,7 @@ def test_a_killed_training_goes_on_to_the_same_file(
     def train_in(name: str) -> list[str]:
         told: list[str] = []
         (tmp_path / name).mkdir(exist_ok=True)
-        options = {"size": SIZE, "epochs": 4, "outliers": outliers}
+        options = {"size": SIZE, "epochs": 4, "outlier_exposure": outliers}
         train(parts, tmp_path / name / "m.onnx", notify=told.append, **options)
         return [one for one in told if not one.startswith("few good images")]
 
@@ -249,7 +256,7 @@ def test_an_unreadable_image_is_told_and_left_out(tmp_path: Path) -> None:
         ({"backbone": "no_such_net"}, "no timm backbone"),
         ({"backbone": "resnet18"}, "not on this computer"),
         ({"weights": Path("missing.safetensors")}, "no weights file"),
-        ({"outliers": Path("missing")}, "missing"),
+        ({"outlier_exposure": Path("missing")}, "missing"),
         ({"output": "nowhere/m.onnx"}, "no folder"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),

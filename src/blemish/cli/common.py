@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from blemish.cli.aliases import renamed_option
 from blemish.imaging.outputs import Kind, check_overwriting
 from blemish.io.files import atomic_write
 from blemish.io.text import as_text, one_line, printable
@@ -146,8 +147,9 @@ device_option = click.option(
     show_default=True,
     help="Where to train.",
 )
-ignore_option = click.option(
-    "--ignore",
+ignore_mask_option = renamed_option(
+    "--ignore-mask",
+    old="--ignore",
     type=FILE,
     metavar="MASK|DIR",
     help="Where images do not count: a picture, white there, for all, or a folder with one an image.",
@@ -185,7 +187,9 @@ def cautions(detector: "Detector") -> list[str]:
     record = detector.metadata.ignored
     if record is None or record["everywhere"] or detector.ignore_mask is not None:
         return []
-    return [f"the model was trained with a mask an image ({printable(record['mask'])}): give --ignore DIR here too"]
+    return [
+        f"the model was trained with a mask an image ({printable(record['mask'])}): give --ignore-mask DIR here too"
+    ]
 
 
 class _RehearsalError(Exception):

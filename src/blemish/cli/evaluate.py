@@ -15,7 +15,7 @@ from blemish.cli.common import (
     duration,
     emit,
     faithfulness_option,
-    ignore_option,
+    ignore_mask_option,
     json_option,
     model_rate_option,
     open_screen,
@@ -36,7 +36,7 @@ from blemish.model.records import save_record
 @click.argument("model", type=FILE)
 @data_options
 @model_rate_option
-@ignore_option
+@ignore_mask_option
 @faithfulness_option
 @click.option(
     "--save", is_flag=True, help="Keep the figures, with confidence intervals, in the model file for blemish info."
@@ -48,7 +48,7 @@ def command(
     model: Path,
     data: DataChoice,
     false_alarm_rate: float | None,
-    ignore: Path | None,
+    ignore_mask: Path | None,
     faithfulness: int | None,
     save: bool,
     seed: int,
@@ -61,10 +61,10 @@ def command(
       blemish evaluate screws.onnx screws/
     """
     started = time.perf_counter()
-    evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore=ignore)
+    evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore_mask=ignore_mask)
     studied = None
     if faithfulness is not None:
-        studied = run_study(model, data, images=faithfulness, seed=seed, ignore=ignore)
+        studied = run_study(model, data, images=faithfulness, seed=seed, ignore_mask=ignore_mask)
     found = intervals(evaluation.images, seed=seed) if save else None
     seconds = time.perf_counter() - started
     result = evaluation.metrics | {
@@ -89,9 +89,11 @@ def command(
     emit(result, text, as_json=as_json)
 
 
-def run_evaluation(model: Path, data: DataChoice, *, false_alarm_rate: float | None, ignore: Path | None) -> Evaluation:
+def run_evaluation(
+    model: Path, data: DataChoice, *, false_alarm_rate: float | None, ignore_mask: Path | None
+) -> Evaluation:
     """Evaluates with a progress bar, and tells of every file that was left out or could not be read."""
-    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, ignore_mask=ignore)
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, ignore_mask=ignore_mask)
     with open_screen() as screen:
         for sentence in cautions(detector):
             screen.notify(sentence)
@@ -102,9 +104,9 @@ def run_evaluation(model: Path, data: DataChoice, *, false_alarm_rate: float | N
     return evaluation
 
 
-def run_study(model: Path, data: DataChoice, *, images: int, seed: int, ignore: Path | None) -> Study:
+def run_study(model: Path, data: DataChoice, *, images: int, seed: int, ignore_mask: Path | None) -> Study:
     """Measures how faithful heatmaps are, with a progress bar."""
-    detector = Detector.load(model, ignore_mask=ignore)
+    detector = Detector.load(model, ignore_mask=ignore_mask)
     with open_screen() as screen:
         return study(
             model,

@@ -13,7 +13,7 @@ from blemish.cli.common import (
     cautions,
     duration,
     emit,
-    ignore_option,
+    ignore_mask_option,
     json_option,
     model_rate_option,
     open_screen,
@@ -74,7 +74,7 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
     "--restart", old="--fresh", is_flag=True, help="Score every image again and drop an unfinished run's rows."
 )
 @model_rate_option
-@ignore_option
+@ignore_mask_option
 @json_option
 def command(
     model: Path,
@@ -90,7 +90,7 @@ def command(
     ray: str | None,
     restart: bool,
     false_alarm_rate: float | None,
-    ignore: Path | None,
+    ignore_mask: Path | None,
     as_json: bool,
 ) -> None:
     """Score images with MODEL. PATHS are files, folders (searched to any depth), patterns or URLs (s3://…).
@@ -105,7 +105,7 @@ def command(
     if not paths and from_file is None:
         raise click.UsageError("no images: give PATHS or --from-file FILE", click.get_current_context())
     threads = max(1, cores() // (workers or cores()))  # of the network, for each of the images scored at a time
-    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=threads, ignore_mask=ignore)
+    detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=threads, ignore_mask=ignore_mask)
     images: Iterable[str] = chain(paths, read_list(from_file) if from_file is not None else ())
     check_own_table(output, [model] if from_file is None else [model, from_file])
     engine = None
@@ -113,7 +113,7 @@ def command(
         from blemish.prediction.ray_engine import RayEngine
 
         engine = RayEngine(
-            model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate, ignore_mask=ignore
+            model, output, address=ray, workers=workers, false_alarm_rate=false_alarm_rate, ignore_mask=ignore_mask
         )
     with open_screen() as screen:
         for sentence in cautions(detector):

@@ -12,7 +12,7 @@ from blemish.cli.common import (
     data_options,
     emit,
     faithfulness_option,
-    ignore_option,
+    ignore_mask_option,
     json_option,
     model_rate_option,
     seed_option,
@@ -29,7 +29,7 @@ from blemish.report.evaluation_page import write_report
 @data_options
 @click.option("-o", "--output", type=FILE, default="report.html", show_default=True, help="The page to write.")
 @model_rate_option
-@ignore_option
+@ignore_mask_option
 @faithfulness_option
 @seed_option
 @threads_option
@@ -39,7 +39,7 @@ def command(
     data: DataChoice,
     output: Path,
     false_alarm_rate: float | None,
-    ignore: Path | None,
+    ignore_mask: Path | None,
     faithfulness: int | None,
     seed: int,
     as_json: bool,
@@ -50,12 +50,12 @@ def command(
     Example:
       blemish report screws.onnx screws/ -o report.html
     """
-    check_writable(output, model, *data.inputs(), ignore, kind=PAGE)
+    check_writable(output, model, *data.inputs(), ignore_mask, kind=PAGE)
     started = time.perf_counter()
-    evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore=ignore)
+    evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore_mask=ignore_mask)
     studied = None
     if faithfulness is not None:
-        studied = run_study(model, data, images=faithfulness, seed=seed, ignore=ignore)
+        studied = run_study(model, data, images=faithfulness, seed=seed, ignore_mask=ignore_mask)
     write_report(evaluation, output, faithfulness=studied)
     seconds = time.perf_counter() - started
     result = {

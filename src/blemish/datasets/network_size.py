@@ -56,12 +56,14 @@ class Shape:
         alike = sum(_factor(one, self.ratio) <= ALIKE for one in self.ratios)
         return alike >= MAX_ALIKE * len(self.ratios)
 
-    def network_size(self) -> Size:
+    def network_size(self, multiple: int = MULTIPLE) -> Size:
         """The size (height, width) in multiples of 32, 64 at least, that comes nearest to the ratio and to 256 x 256.
 
-        Rounding that distorts counts twice as much as that which makes the network larger or smaller.
+        Rounding that distorts counts twice as much as that which makes the network larger or smaller. Networks that
+        take no multiples of 32 have multiples of `multiple` instead.
         """
-        sides = range(LEAST, SIDE**2 // LEAST + 1, MULTIPLE)
+        step = multiple if MULTIPLE % multiple else MULTIPLE
+        sides = range(-(-LEAST // step) * step, SIDE**2 // LEAST + 1, step)
         return min(product(sides, sides), key=self._misfit)
 
     def pixel_aspect(self, size: Size) -> float:

@@ -88,6 +88,8 @@ class ModelMetadata:
         any_size: whether the graph takes images of any size and resizes them, see `blemish.conversion.any_size`.
         networks: whether each network of a cross-conformal detector is aligned (in earlier releases also whether it has
             wide cells and a gate): each decides from its own images, and what is said above holds if it does for any.
+        config: the configuration of the training, see `blemish.training.config`; empty in files of earlier releases.
+        plan: what was decided from the images, see `blemish.training.plan`; None in files of earlier releases.
     """
 
     size: tuple[int, int]
@@ -111,6 +113,8 @@ class ModelMetadata:
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     any_size: bool = False
     bits: int = 16
+    config: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Any] | None = None
 
     watched = renamed_attribute("watched", "drift_reference")
     second_opinion = renamed_attribute("second_opinion", "has_refit")

@@ -3,8 +3,8 @@
 1. Parts that lie in any direction on a plain background are turned upright: `blemish.training.steps.alignment`.
 2. A normal model, by default a Gaussian a position at several depths of a frozen backbone, is fitted to the features
    of nominal images.
-3. Where there are labelled defects, masks or an outlier-exposure folder, the FCDD objective trains a small network,
-   the defect branch, whose output joins the distances of the normal model.
+3. Where there are labelled defects, an outlier-exposure folder or synthetic anomalies, the FCDD objective trains a
+   small network, the defect branch, whose output joins the distances of the normal model.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,9 @@ from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.head import BackgroundWeight
 from blemish.networks.input_mask import InputMask
 from blemish.synthetic.augment import ANY
-from blemish.training.anomaly_sources import Anomaly, labelled_anomalies, outlier_anomalies
+from blemish.synthetic.outlier_exposure import OutlierFolder
+from blemish.synthetic.registry import synthetic_anomaly
+from blemish.training.anomaly_sources import Anomaly, labelled_anomalies, outlier_anomalies, synthetic_anomalies
 from blemish.training.config import TrainConfig
 from blemish.training.feature_extraction import FeatureExtraction, NominalMaps
 from blemish.training.mixstyle import mixstyle
@@ -95,7 +97,7 @@ def fit_detector(
 
     # 3. Defect branch
     branch = None
-    if data.labelled or data.outliers is not None:
+    if data.labelled or data.outliers is not None or config.synthetic != "none":
         branch = _train_defect_branch(network, distances, data, extraction, training, config)
     return build(defect_branch=branch, alignment=None if fitted is None else fitted.alignment).to(device)
 
@@ -124,7 +126,7 @@ def _train_defect_branch(
         branch,
         images,
         others,
-        _known_anomalies(data, others, network, extraction, training),
+        _known_anomalies(data, others, network, extraction, training, config),
         invariances=replace(ANY, aspect=data.aspect),
         extraction=extraction,
         training=training,
@@ -146,8 +148,9 @@ def _known_anomalies(
     network: DetectorNetwork,
     extraction: FeatureExtraction,
     training: Training,
+    config: TrainConfig,
 ) -> list[Anomaly]:
-    """What the defect branch learns to tell from good images: labelled defects and outlier exposure."""
+    """What the defect branch learns to tell from good images: labelled, from a folder, and synthetic."""
     rng = np.random.default_rng(training.seed)
     pixels, known = data.pixels, []
     if data.labelled:
@@ -161,6 +164,10 @@ def _known_anomalies(
         )
     if data.outliers is not None:
         known += outlier_anomalies(data.outliers, pixels.images.shape[1:3], rng, reading=pixels.reading)
+    if config.synthetic != "none":
+        folder = None if data.outliers is None else OutlierFolder(data.outliers, reading=pixels.reading)
+        make, number = synthetic_anomaly(config.synthetic, outliers=folder), config.defect_branch.synthetic_images
+        known += synthetic_anomalies(pixels.images, nominal, make, number, rng, name=config.synthetic)
     if data.input_mask is not None:
         ignored = data.input_mask.ignored.cpu().numpy()
         known = [replace(one, mask=one.mask & ~ignored) for one in known]
