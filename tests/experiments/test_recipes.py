@@ -10,6 +10,7 @@ from blemish.experiments.networks import fcdd as paper
 from blemish.experiments.networks.vgg import random_trunk
 from blemish.experiments.noise import NOISES
 from blemish.experiments.recipe import Augmentation, Recipe, Supervision, names
+from blemish.plugins import SYNTHETIC
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def test_every_recipe_is_whole(name):
 
 
 def test_the_kinds_of_noise_are_those_there_are():
-    known = {"none", "outliers", "masks", "confetti", *NOISES}
+    known = {"none", "outliers", "masks", *NOISES, *SYNTHETIC}
     assert all(Supervision(kind).kind == kind for kind in known)
     with pytest.raises(BlemishError, match="kind is 'salt'; it must be one of") as caught:
         Supervision("salt")

@@ -144,7 +144,7 @@ def test_epochs_and_seeds_draw_anew():
 # Noise
 
 
-@pytest.mark.parametrize("name", ["confetti", *NOISES])
+@pytest.mark.parametrize("name", ["confetti", "perlin", *NOISES])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_noise_changes_the_nominal_image(name, channels):
     rng = np.random.default_rng(0)

@@ -1,7 +1,6 @@
 """What holds for every method: distances in units of nominal ones, one graph, and all verbs on its model files."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from blemish.networks.detector import CalibratedNetwork
 from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.normal_model import NormalModel
 from blemish.plugins import METHODS
-from blemish.training import run as training
-from blemish.training.config import TrainConfig
+from blemish.training.config import DefectBranchConfig
 from blemish.training.onnx_export import to_onnx
 from blemish.training.run import train
 from helpers.images import noise, stained
@@ -62,15 +60,10 @@ def test_one_graph_computes_what_torch_does(fitted: tuple[FeaturePyramid, Normal
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "gaussian"])
-def test_every_verb_works_on_its_model_files(
-    method: str, tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("training.steps.defect_branch.COPIES", "training.anomaly_sources.MAX_LABELLED"):
-        monkeypatch.setattr(f"blemish.{name}", 8)
-    config = TrainConfig(method=method, memory=500)
-    monkeypatch.setattr(training, "fit_detector", partial(training.fit_detector, config=config))
+def test_every_verb_works_on_its_model_files(method: str, tmp_path: Path, run: Callable[..., Any]) -> None:
+    few = DefectBranchConfig(nominal_copies=8, labelled_images=8)
     parts, model = write_parts(tmp_path / "parts", labelled=2), tmp_path / "m.onnx"
-    train(parts, model, size=SIZE, epochs=1)
+    train(parts, model, size=SIZE, epochs=1, method=method, memory=500, defect_branch=few)
     assert run("evaluate", model, parts, "--json").json["image_auroc"] == 1.0
     assert run("predict", model, parts / "test/spot", "-o", tmp_path / "out", "--json").json["images"] == 4
     for verb, *rest in (
@@ -86,9 +79,7 @@ def test_every_verb_works_on_its_model_files(
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "gaussian"])
-def test_it_calibrates_crosswise(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = TrainConfig(method=method, memory=200)
-    monkeypatch.setattr(training, "fit_detector", partial(training.fit_detector, config=config))
+def test_it_calibrates_crosswise(method: str, tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", good=6)
-    detector = train(parts, tmp_path / "m.onnx", size=(64, 64), cross_conformal=2)
+    detector = train(parts, tmp_path / "m.onnx", size=(64, 64), cross_conformal=2, method=method, memory=200)
     assert detector.calibration.folds == (3, 3)

@@ -1,12 +1,18 @@
 """Turned and relit copies against SciPy's affine transform, and their promised bounds."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import affine_transform
 
-from blemish.synthetic.augment import ANY, BRIGHTNESS, CONTRAST, MAX_SHIFT, MAX_ZOOM, Pose, relit
+from blemish.synthetic.augment import Invariances, Pose, jitter_brightness_contrast
+
+MAX_ZOOM, MAX_SHIFT, CONTRAST, BRIGHTNESS = 0.15, 0.05, (0.75, 1.3), 25.0
+ANY = Invariances(max_zoom=MAX_ZOOM, max_shift=MAX_SHIFT)
+relit = partial(jitter_brightness_contrast, contrast=CONTRAST, brightness=BRIGHTNESS)
 
 seeds = st.integers(0, 2**32)
 sides = st.integers(1, 60)

@@ -8,8 +8,11 @@ from scipy.ndimage import distance_transform_cdt, distance_transform_edt
 from sklearn.metrics import roc_auc_score
 
 from blemish.synthetic import Synthetic
-from blemish.synthetic.augment import ANY
-from blemish.synthetic.defect_transplant import FEATHER, MARGIN, transplant
+from blemish.synthetic.augment import Invariances
+from blemish.synthetic.defect_transplant import transplant
+
+MARGIN, FEATHER = 3, 1.5
+ANY = Invariances(max_zoom=0.15, max_shift=0.05)
 
 SIDE = 128
 GROUND, DEFECT, UNDER = (100, 90, 80), (160, 60, 50), (120, 110, 100)
@@ -18,7 +21,8 @@ REACH = MARGIN + round(4 * FEATHER)  # pixels; the Gaussian of the seam ends fou
 
 def turned_transplant(image: np.ndarray, mask: np.ndarray, target: np.ndarray, *, seed: int) -> Synthetic | None:
     rng = np.random.default_rng(seed)
-    return transplant(image, mask, target, rng, pose=ANY.draw(rng, mask.shape))
+    pose = ANY.draw(rng, mask.shape)
+    return transplant(image, mask, target, rng, pose=pose, margin=MARGIN, ring=4, feather=FEATHER, places=30)
 
 
 def flat(colour: tuple[int, int, int], *, noise: int = 0, seed: int = 0) -> np.ndarray:

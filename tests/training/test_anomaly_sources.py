@@ -11,21 +11,22 @@ from blemish.datasets.layouts import Sample
 from blemish.datasets.pixels import Pixels
 from blemish.errors import BlemishError
 from blemish.synthetic import Synthetic, unchanged
-from blemish.synthetic.augment import ANY
 from blemish.synthetic.confetti import confetti
-from blemish.training import anomaly_sources as training_anomalies
 from blemish.training.anomaly_sources import (
-    MAX_LABELLED,
-    SUSPICIOUS,
+    Anomaly,
+    ImageAugmentation,
     labelled_anomalies,
     nominal_copies,
     outlier_anomalies,
     synthetic_anomalies,
 )
+from blemish.training.config import DefectBranchConfig, TrainConfig
 from helpers.images import noise
 
 SIDE = 48
 NOMINAL = 5
+CONFIG = TrainConfig().defect_branch
+AUGMENTATION = ImageAugmentation(TrainConfig().augmentation)
 BLUISH = np.array([0, 0, 30], np.uint8)
 
 
@@ -52,14 +53,22 @@ def labelled_pixels(folder: Path, defects: list[str], *, masks: bool = True) -> 
     return Pixels(tuple(samples), np.stack(images), tuple(str(i) for i in range(len(images))))
 
 
-def no_suspicion(image: np.ndarray) -> np.ndarray:
+def no_map(image: np.ndarray) -> np.ndarray:
     raise AssertionError("there is a mask")
 
 
-def made_of(pixels: Pixels, *, seed: int = 0, suspect=no_suspicion) -> list[training_anomalies.Anomaly]:
+def made_of(pixels: Pixels, *, seed: int = 0, predict_map=no_map, config: DefectBranchConfig = CONFIG) -> list[Anomaly]:
     labelled = list(range(NOMINAL, len(pixels.samples)))
     rng = np.random.default_rng(seed)
-    return labelled_anomalies(pixels, labelled, list(range(NOMINAL)), invariances=ANY, suspect=suspect, rng=rng)
+    return labelled_anomalies(
+        pixels,
+        labelled,
+        list(range(NOMINAL)),
+        augmentation=AUGMENTATION,
+        predict_map=predict_map,
+        rng=rng,
+        config=config,
+    )
 
 
 # Labelled defects
@@ -74,7 +83,7 @@ def test_every_type_is_drawn_as_often_as_any_other(defects: list[str], tmp_path:
     pixels = labelled_pixels(tmp_path, defects)
     made = made_of(pixels)
     types = sorted(set(defects))
-    assert MAX_LABELLED <= len(made) < MAX_LABELLED + len(types)
+    assert CONFIG.labelled_images <= len(made) < CONFIG.labelled_images + len(types)
     for one, index in zip(made, range(NOMINAL, len(pixels.samples)), strict=False):  # first all as they are
         np.testing.assert_array_equal(one.image, pixels.images[index])
         np.testing.assert_array_equal(one.mask, pixels.mask(index))
@@ -85,34 +94,28 @@ def test_every_type_is_drawn_as_often_as_any_other(defects: list[str], tmp_path:
     assert drawn.total() == len(made) - len(defects)
 
 
-def test_more_labels_are_all_used_and_as_many_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_anomalies, "MAX_LABELLED", 4)
-    assert len(made_of(labelled_pixels(tmp_path, ["dent"] * 6))) == 12
+def test_more_labels_are_all_used_and_as_many_made(tmp_path: Path) -> None:
+    few = DefectBranchConfig(labelled_images=4)
+    assert len(made_of(labelled_pixels(tmp_path, ["dent"] * 6), config=few)) == 12
 
 
 @pytest.mark.parametrize(("large", "transplanted"), [(0.0, False), (1.0, True)], ids=["large", "small"])
-def test_large_defects_stay_where_they_are(
-    large: float, transplanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training_anomalies, "LARGE", large)
-    made = made_of(labelled_pixels(tmp_path, ["dent"]))[1:]
+def test_large_defects_stay_where_they_are(large: float, transplanted: bool, tmp_path: Path) -> None:
+    made = made_of(labelled_pixels(tmp_path, ["dent"]), config=DefectBranchConfig(max_transplant_area=large))[1:]
     tints = [np.median(one.image[~one.mask].astype(int) @ (-1, 0, 1)) for one in made]
     assert (0 in tints) == transplanted  # a ground without tint is a nominal image's
 
 
 @pytest.mark.parametrize("types", [1, 2, 3])
-def test_every_type_is_both_turned_and_transplanted(
-    types: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training_anomalies, "LARGE", 1.0)
+def test_every_type_is_both_turned_and_transplanted(types: int, tmp_path: Path) -> None:
     pixels = labelled_pixels(tmp_path, ["dent", "hair", "spot"][:types])
     ways: Counter[tuple[str, bool]] = Counter()
-    for one in made_of(pixels)[types:]:
+    for one in made_of(pixels, config=DefectBranchConfig(max_transplant_area=1.0))[types:]:
         tint = np.median(one.image[~one.mask].astype(int) @ (-1, 0, 1))
         assert tint == 0 or tint > 10
         ways[one.kind, tint == 0] += 1  # grey ground: set into a nominal image
     assert len(ways) == 2 * types
-    assert min(ways.values()) > MAX_LABELLED / types / 4
+    assert min(ways.values()) > CONFIG.labelled_images / types / 4
 
 
 def test_the_mask_of_everything_made_is_on_the_defect(tmp_path: Path) -> None:
@@ -136,13 +139,13 @@ def test_without_a_mask_the_defect_is_where_the_map_is_high(masks: bool, tmp_pat
         Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(pixels.samples[-1].mask)
     asked = []
 
-    def suspect(image: np.ndarray) -> np.ndarray:
+    def predict_map(image: np.ndarray) -> np.ndarray:
         asked.append(image)
         values = np.zeros((SIDE, SIDE), np.float32)
-        values[3, 5:9] = (8, 8 * SUSPICIOUS, 8 * SUSPICIOUS - 0.01, 2)
+        values[3, 5:9] = (8, 8 * CONFIG.pseudo_mask_level, 8 * CONFIG.pseudo_mask_level - 0.01, 2)
         return values
 
-    made = made_of(pixels, suspect=suspect)
+    made = made_of(pixels, predict_map=predict_map)
     assert len(asked) == 1
     np.testing.assert_array_equal(asked[0], pixels.images[-1])
     assert np.argwhere(made[0].mask).tolist() == [[3, 5], [3, 6]]
@@ -153,32 +156,30 @@ def test_without_a_mask_the_defect_is_where_the_map_is_high(masks: bool, tmp_pat
 
 def test_copies_are_of_nominal_images_only_and_of_them_all() -> None:
     images = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (40, 200, 120)])
-    means = np.array(
-        [copy.mean() for copy in nominal_copies(images, [0, 2], 60, np.random.default_rng(0), invariances=ANY)]
-    )
+    copies = nominal_copies(images, [0, 2], 60, np.random.default_rng(0), augmentation=AUGMENTATION)
+    means = np.array([copy.mean() for copy in copies])
     assert len(means) == 60
     near = np.abs(means[:, None] - [40, 200, 120]).argmin(1)  # flat images keep their mean but for the brightness
     assert set(near) == {0, 2}
     assert 12 < (near == 0).sum() < 48
 
 
-def test_outliers_are_anomalous_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outliers_are_anomalous_everywhere(tmp_path: Path) -> None:
     for number in range(6):
         Image.fromarray(ground(number)).save(tmp_path / f"{number}.png")
-    made = outlier_anomalies(tmp_path, (24, 36), np.random.default_rng(0))
+    made = outlier_anomalies(tmp_path, (24, 36), np.random.default_rng(0), at_most=500)
     assert len(made) == 6
     for one in made:
         assert one.image.shape == (24, 36, 3)
         assert one.mask.shape == (24, 36)
         assert one.mask.all()
         assert one.kind == "outlier exposure"
-    monkeypatch.setattr(training_anomalies, "MAX_OUTLIERS", 4)
-    assert len(outlier_anomalies(tmp_path, (24, 36), np.random.default_rng(0))) == 4
+    assert len(outlier_anomalies(tmp_path, (24, 36), np.random.default_rng(0), at_most=4)) == 4
 
 
 def test_a_missing_outlier_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BlemishError, match="nowhere"):
-        outlier_anomalies(tmp_path / "nowhere", (24, 36), np.random.default_rng(0))
+        outlier_anomalies(tmp_path / "nowhere", (24, 36), np.random.default_rng(0), at_most=500)
 
 
 def test_synthetic_anomalies_are_copies_of_nominal_images_that_differ_within_the_mask():

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import blemish
 from blemish.errors import BlemishError
-from blemish.training.config import GaussianConfig, TrainConfig, TrainOptions
+from blemish.training.config import SECTIONS, GaussianConfig, TrainConfig, TrainOptions
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"size": True}, "the size must be one number or"),
@@ -20,6 +21,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"false_alarm_rate": 1}, "the false-alarm rate must lie between 0 and 1"),
     ({"method": "padin"}, "the method must be one of gaussian"),
     ({"backbone": ""}, "the backbone must be a name"),
+    ({"synthetic": "scars"}, "the synthetic anomaly must be one of none, confetti, perlin, not 'scars'"),
     ({"weights": ["a", "b"]}, "weights must be one path, not list"),
     ({"outlier_exposure": 3}, "outlier_exposure must be one path, not int"),
     ({"ignore_mask": ""}, "ignore_mask must be one path, not an empty text"),
@@ -78,9 +80,9 @@ def test_values_are_kept_in_one_form():
     rate=st.floats(0, 1, exclude_min=True, exclude_max=True),
     ridge=st.floats(1e-6, 1e6),
     groups=st.one_of(st.none(), st.text(min_size=1)),
-    dilations=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    strides=st.lists(st.integers(1, 9), min_size=1, max_size=4),
 )
-def test_a_dictionary_holds_all_of_it(size, seed, rate, ridge, groups, dilations):
+def test_a_dictionary_holds_all_of_it(size, seed, rate, ridge, groups, strides):
     config = TrainConfig.from_dict(
         {
             "size": size,
@@ -88,7 +90,7 @@ def test_a_dictionary_holds_all_of_it(size, seed, rate, ridge, groups, dilations
             "false_alarm_rate": rate,
             "groups": groups,
             "gaussian": {"ridge": ridge},
-            "defect_branch": {"dilations": dilations},
+            "features": {"strides": strides},
         }
     )
     assert TrainConfig.from_dict(config.to_dict()) == config
@@ -139,3 +141,13 @@ def test_every_field_is_an_option_of_train():
 def test_the_configuration_needs_no_torch():
     code = "import sys, blemish.training.config; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_constant_is_used(section):
+    """A constant that nothing reads would be a promise that changing it changes something."""
+    package = Path(blemish.__file__).parent
+    files = [path for path in package.rglob("*.py") if path.name != "config.py"]
+    text = "\n".join(path.read_text("utf-8") for path in files)
+    unused = [name for name in SECTIONS[section].__dataclass_fields__ if f".{name}" not in text]
+    assert unused == []

@@ -9,17 +9,18 @@ from sklearn.metrics import roc_auc_score
 
 from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.feature_pyramid import FeaturePyramid
-from blemish.synthetic.augment import ANY
-from blemish.training.anomaly_sources import Anomaly
+from blemish.training.anomaly_sources import Anomaly, ImageAugmentation
+from blemish.training.config import DefectBranchConfig, TrainConfig
 from blemish.training.distributed import SINGLE_PROCESS
 from blemish.training.feature_extraction import FeatureExtraction
 from blemish.training.steps import defect_branch as learning
-from blemish.training.steps.defect_branch import RELATIVE_SCALE, scale_defect_branch, train_defect_branch
+from blemish.training.steps.defect_branch import scale_defect_branch, train_defect_branch
 from blemish.training.trainer import Training, coverage
 from helpers.images import SIDE, noise
 from helpers.small_networks import random_pyramid
 
 GOOD, UNSEEN = range(24), range(24, 33)
+RELATIVE_SCALE = 0.85
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,9 @@ def with_stains(images: np.ndarray, seed: int) -> list[Anomaly]:
     return made
 
 
-def learned(images: np.ndarray, extraction: FeatureExtraction, training: Training, *, epochs: int = 12) -> DefectBranch:
+def learned(
+    images: np.ndarray, extraction: FeatureExtraction, training: Training, *, epochs: int = 12, **constants: int
+) -> DefectBranch:
     torch.manual_seed(0)
     network = DefectBranch(extraction.pyramid, hidden=16)
     train_defect_branch(
@@ -58,9 +61,11 @@ def learned(images: np.ndarray, extraction: FeatureExtraction, training: Trainin
         images,
         GOOD,
         with_stains(images, 0),
-        invariances=ANY,
+        augmentation=ImageAugmentation(TrainConfig().augmentation),
         extraction=extraction,
         training=replace(training, epochs=epochs),
+        config=DefectBranchConfig(**constants),
+        mix_styles=False,
     )
     return network
 
@@ -72,10 +77,9 @@ def loud(maps: np.ndarray) -> float:
 
 
 def test_it_is_learned_wherever_the_defect_lies(
-    images: np.ndarray, extraction: FeatureExtraction, training: Training, monkeypatch: pytest.MonkeyPatch
+    images: np.ndarray, extraction: FeatureExtraction, training: Training
 ) -> None:
-    monkeypatch.setattr(learning, "COPIES", 16)
-    network = learned(images, extraction, training, epochs=100)
+    network = learned(images, extraction, training, epochs=100, nominal_copies=16)
     assert not network.training
     new = with_stains(images, 5)
     with torch.inference_mode():
@@ -85,12 +89,11 @@ def test_it_is_learned_wherever_the_defect_lies(
 
 
 def test_it_reaches_on_the_louder_good_images_a_little_less_than_the_distances(
-    images: np.ndarray, extraction: FeatureExtraction, training: Training, monkeypatch: pytest.MonkeyPatch
+    images: np.ndarray, extraction: FeatureExtraction, training: Training
 ) -> None:
-    monkeypatch.setattr(learning, "COPIES", 0)
-    network = learned(images, extraction, training, epochs=2)
+    network = learned(images, extraction, training, epochs=2, nominal_copies=0)
     distances = 3 + torch.rand(len(UNSEEN), 8, 8, generator=torch.Generator().manual_seed(0))
-    scale_defect_branch(network, images, UNSEEN, distances, extraction=extraction)
+    scale_defect_branch(network, images, UNSEEN, distances, extraction=extraction, relative_scale=RELATIVE_SCALE)
     with torch.inference_mode():
         logits_in_units = network.standardized_logits(extraction.local(images[list(UNSEEN)])).double().numpy()
     assert np.median(logits_in_units) == pytest.approx(0, abs=0.01)
@@ -99,7 +102,9 @@ def test_it_reaches_on_the_louder_good_images_a_little_less_than_the_distances(
 
 def test_distances_of_zero_leave_a_unit(images: np.ndarray, extraction: FeatureExtraction) -> None:
     network = DefectBranch(extraction.pyramid, hidden=8).eval()
-    scale_defect_branch(network, images, UNSEEN, torch.zeros(len(UNSEEN), 8, 8), extraction=extraction)
+    scale_defect_branch(
+        network, images, UNSEEN, torch.zeros(len(UNSEEN), 8, 8), extraction=extraction, relative_scale=RELATIVE_SCALE
+    )
     assert torch.isfinite(network.logit_scale)
     assert network.logit_scale > 0
 
@@ -107,8 +112,6 @@ def test_distances_of_zero_leave_a_unit(images: np.ndarray, extraction: FeatureE
 def test_it_learns_from_good_images_their_copies_and_no_others(
     images: np.ndarray, extraction: FeatureExtraction, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learning, "COPIES", 10)
-    monkeypatch.setattr(learning, "MAX_NOMINAL", 20)
     given = {}
 
     def note(network: DefectBranch, **data: object) -> None:
@@ -118,7 +121,7 @@ def test_it_learns_from_good_images_their_copies_and_no_others(
     other = images.copy()
     other[24:] = 0  # not among the good ones
     for some in (images, other):
-        learned(some, extraction, training)
+        learned(some, extraction, training, nominal_copies=10, nominal_images=20)
         nominal = given["nominal"]
         assert nominal.shape[0] == 20 + 10
         assert nominal.dtype == torch.float16

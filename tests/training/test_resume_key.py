@@ -17,6 +17,7 @@ from blemish.imaging.ignore_mask import IgnoreMask
 from blemish.io.files import fingerprint, folder_state
 from blemish.training import resume_key as keys
 from blemish.training.checkpoint import Checkpoint, fault_of_left, remove_checkpoints
+from blemish.training.config import DefectBranchConfig
 from blemish.training.resume_key import difference, resume_key
 from blemish.training.run import train
 from helpers.images import noise, save_image, stained
@@ -169,15 +170,12 @@ def test_the_state_of_a_folder_sees_links_and_ends_in_loops(tmp_path: Path) -> N
         folder_state(tmp_path / "missing")
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("training.steps.defect_branch.COPIES", "training.anomaly_sources.MAX_LABELLED"):
-        monkeypatch.setattr(f"blemish.{name}", 24)
+FEW = DefectBranchConfig(nominal_copies=24, labelled_images=24)
 
 
 @pytest.mark.parametrize("what", ["masks", "labels", "weights"])
 def test_a_training_that_was_killed_before_a_change_comes_to_what_a_whole_one_does(
-    what: str, tmp_path: Path, killed_after: Callable, few: None
+    what: str, tmp_path: Path, killed_after: Callable
 ) -> None:
     from safetensors.torch import save_file
 
@@ -196,7 +194,7 @@ def test_a_training_that_was_killed_before_a_change_comes_to_what_a_whole_one_do
         (tmp_path / folder).mkdir(exist_ok=True)
         output = tmp_path / folder / "m.onnx"
         file = tmp_path / f"{weights}.safetensors"
-        train(root / "data", output, size=(64, 64), epochs=3, weights=file, notify=told.append)
+        train(root / "data", output, size=(64, 64), epochs=3, weights=file, defect_branch=FEW, notify=told.append)
         return output
 
     with killed_after(2, stage="evidence"):

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,10 +14,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from blemish.networks.defect_branch import CellClassifier
-from blemish.training import trainer as refinement
-from blemish.training.trainer import BATCH, Anomalies, Training, coverage, train_classifier
+from blemish.networks.losses import cell_loss
+from blemish.training.config import DefectBranchConfig
+from blemish.training.trainer import Anomalies, Training, coverage
+from blemish.training.trainer import train_classifier as plain_train_classifier
 
 C, ROWS, COLUMNS = 4, 6, 8
+BATCH, LEARNING_RATE = 16, 2e-3
+train_classifier = partial(
+    plain_train_classifier, config=DefectBranchConfig(), objective=partial(cell_loss, min_coverage=0.15)
+)
 
 
 def nominal_features(images: int, *, seed: int = 0) -> torch.Tensor:
@@ -157,7 +164,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing(training: Training, monke
     assert len(rates) == 4 * 25
     highest = int(np.argmax(rates))
     assert highest == 30
-    assert rates[highest] == pytest.approx(refinement.LEARNING_RATE)
+    assert rates[highest] == pytest.approx(LEARNING_RATE)
     assert (np.diff(rates[: highest + 1]) > 0).all()
     assert (np.diff(rates[highest:]) < 0).all()
-    assert rates[-1] < 0.01 * refinement.LEARNING_RATE
+    assert rates[-1] < 0.01 * LEARNING_RATE

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from blemish.model.detector import Detector
 from blemish.model.metadata import FINGERPRINT_DIGITS
 from blemish.model.scored_image import ScoredImage
 from blemish.networks.timm_cnn import TimmCNN
-from blemish.training import anomaly_sources as training_anomalies
-from blemish.training.run import train
-from blemish.training.steps import defect_branch as branch_step
+from blemish.training.config import DefectBranchConfig, TrainConfig
+from blemish.training.plan import DetectorPlan
+from blemish.training.run import train as train_with
 from helpers.hammers import pictures
 from helpers.keeping import Kept, keeping
 from helpers.parts import save, write_parts
 
+# Little of all that a training makes up.
+FEW = DefectBranchConfig(nominal_copies=20, labelled_images=60, synthetic_images=40)
+train = partial(train_with, defect_branch=FEW)
 SIZE = (64, 96)  # a rectangle: nothing may assume a square
 GAUSSIANS = ["reading", "principal components", "features", "calibration"]  # stages without labels
 
@@ -56,13 +60,6 @@ def plain(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(detector, path, stages)
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Little of all that a training makes up."""
-    monkeypatch.setattr(branch_step, "COPIES", 20)
-    monkeypatch.setattr(training_anomalies, "MAX_LABELLED", 60)
-
-
 def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, plain: Trained) -> None:
     evaluation, metadata = evaluate(plain.detector, read_data_set(parts)), plain.detector.metadata
     assert evaluation.metrics["image_auroc"] == 1.0
@@ -77,8 +74,18 @@ def test_it_finds_the_spots_and_says_what_it_learned_from(parts: Path, plain: Tr
     assert [path.name for path in plain.path.parent.iterdir()] == ["m.onnx"]
 
 
+def test_the_file_holds_the_configuration_and_the_plan(plain: Trained) -> None:
+    metadata = plain.detector.metadata
+    config = TrainConfig.from_dict(metadata.config)
+    assert config == TrainConfig(size=SIZE, defect_branch=FEW)
+    plan = DetectorPlan.from_dict(metadata.plan or {})
+    assert (plan.size, plan.supervision, plan.aligned) == (metadata.size, metadata.supervision, metadata.aligned)
+    (network,) = plan.networks
+    assert (network.fit, network.calibration) == tuple(len(metadata.roles[role]) for role in ("fit", "calibration"))
+
+
 @pytest.mark.parametrize("good", [2, 3])
-def test_a_few_images_are_enough(good: int, tmp_path: Path, few: None) -> None:
+def test_a_few_images_are_enough(good: int, tmp_path: Path) -> None:
     detector = train(write_parts(tmp_path / "parts", good=good), tmp_path / "m.onnx", size=SIZE, epochs=1)
     maps, scores, _ = detector.forward(np.random.default_rng(0).integers(0, 255, (2, *SIZE, 3), np.uint8))
     assert np.isfinite(maps).all()
@@ -114,7 +121,7 @@ def write_hammers(root: Path, *, good: int, still: bool = False) -> tuple[Path, 
     ids=["any direction", "not asked for", "one direction", "with a mask that lies still"],
 )
 def test_parts_are_turned_upright_where_they_lie_in_any_direction(
-    still: bool, options: dict[str, Any], aligned: bool, tmp_path: Path, few: None
+    still: bool, options: dict[str, Any], aligned: bool, tmp_path: Path
 ) -> None:
     root, spot = write_hammers(tmp_path / "hammers", good=24, still=still)
     if "ignore_mask" in options:
@@ -135,9 +142,7 @@ def test_parts_are_turned_upright_where_they_lie_in_any_direction(
     assert labelled.score > 2 * good.max()
 
 
-def test_the_same_seed_gives_the_same_file_and_another_does_not(
-    labelled_parts: Path, tmp_path: Path, few: None
-) -> None:
+def test_the_same_seed_gives_the_same_file_and_another_does_not(labelled_parts: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         train(labelled_parts, tmp_path / name, size=SIZE, seed=seed, epochs=1)
     assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b") != fingerprint(tmp_path / "c")
@@ -166,7 +171,7 @@ def test_the_file_says_what_became_of_each_image(plain: Trained, parts: Path) ->
 
 
 @pytest.mark.parametrize(("labelled", "masks"), [(3, True), (3, False), (10, True)], ids=["masks", "no masks", "many"])
-def test_labelled_defects_are_learned_from(labelled: int, masks: bool, tmp_path: Path, few: None) -> None:
+def test_labelled_defects_are_learned_from(labelled: int, masks: bool, tmp_path: Path) -> None:
     parts, stages = write_parts(tmp_path / "parts", labelled=labelled, masks=masks), []
     detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=12, progress=lambda stage, *_: stages.append(stage))
     told = f"good images + {labelled} labelled defects ({labelled if masks else 'no'} masks)"
@@ -188,7 +193,7 @@ def write_others(folder: Path) -> Path:
     return folder
 
 
-def test_labels_change_nothing_of_the_gaussians(labelled_parts: Path, parts: Path, tmp_path: Path, few: None) -> None:
+def test_labels_change_nothing_of_the_gaussians(labelled_parts: Path, parts: Path, tmp_path: Path) -> None:
     """What is learned from labels stands beside them, so other defects are found as far as without."""
     kept = Kept()
     with keeping(kept):
@@ -199,11 +204,41 @@ def test_labels_change_nothing_of_the_gaussians(labelled_parts: Path, parts: Pat
     torch.testing.assert_close(beside.distance.state_dict(), alone.distance.state_dict(), rtol=0, atol=0)
 
 
-def test_outliers(parts: Path, tmp_path: Path, few: None) -> None:
+def test_outliers(parts: Path, tmp_path: Path) -> None:
     detector = train(
         parts, tmp_path / "m.onnx", size=SIZE, epochs=1, outlier_exposure=write_others(tmp_path / "others")
     )
     assert detector.metadata.supervision == "good images + outlier exposure (others)"
+
+
+@pytest.mark.parametrize("name", ["confetti", "perlin"])
+def test_synthetic_anomalies(name: str, parts: Path, tmp_path: Path) -> None:
+    stages: list[str] = []
+    detector = train(
+        parts,
+        tmp_path / "m.onnx",
+        size=SIZE,
+        epochs=3,
+        synthetic=name,
+        progress=lambda stage, done, total: stages.append(stage),
+    )
+    assert detector.metadata.supervision == f"good images + synthetic anomalies ({name})"
+    assert detector.metadata.roles["validation"]
+    assert stages.count("evidence") == 3
+
+
+@pytest.mark.parametrize(("old", "new"), [("outliers", "outlier_exposure"), ("ignore", "ignore_mask")])
+def test_old_names_of_options_warn_and_are_not_given_beside_the_new_ones(
+    old: str, new: str, parts: Path, tmp_path: Path
+) -> None:
+    with (
+        pytest.warns(DeprecationWarning, match=rf"train\({old}=\.\.\.\) is now called train\({new}=\.\.\.\)") as warned,
+        pytest.raises(BlemishError, match="nowhere"),
+    ):
+        train(parts, tmp_path / "m.onnx", **{old: tmp_path / "nowhere"})
+    assert warned[0].filename == __file__
+    with pytest.raises(BlemishError, match=f"{old} is the old name of {new}"):
+        train(parts, tmp_path / "m.onnx", **{old: "a", new: "b"})
 
 
 @pytest.mark.parametrize(("option", "value"), [("anomalies", "scars"), ("cells", "wide")])
@@ -217,9 +252,7 @@ def test_options_of_earlier_releases_change_nothing_and_say_so(
     assert fingerprint(tmp_path / "m.onnx") == fingerprint(plain.path)
 
 
-def test_a_killed_training_goes_on_to_the_same_file(
-    parts: Path, tmp_path: Path, killed_after: Callable, few: None
-) -> None:
+def test_a_killed_training_goes_on_to_the_same_file(parts: Path, tmp_path: Path, killed_after: Callable) -> None:
     outliers = write_others(tmp_path / "others")
 
     def train_in(name: str) -> list[str]:

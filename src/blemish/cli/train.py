@@ -82,7 +82,7 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     metavar="NAME",
     default=DEFAULTS.method,
     show_default=True,
-    help=f"How images are compared with good ones: {', '.join(METHODS) or DEFAULTS.method}.",
+    help=f"How images are compared with good ones: {', '.join(METHODS)}.",
 )
 @click.option(
     "--memory",

@@ -7,12 +7,14 @@ from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_typ
 
 from blemish.errors import BlemishError
 from blemish.experiments.former_names import SETTINGS, present_name
+from blemish.experiments.noise import NOISES
+from blemish.plugins import SYNTHETIC
 
 MethodName = Literal["fcdd", "hsc", "autoencoder", "gaussian"]
 SUPERVISED: tuple[MethodName, ...] = ("fcdd", "hsc")  # the others learn from nominal images alone
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 Mode = Literal["paper", "corrected"]
-Kind = Literal["none", "outliers", "masks", "confetti", "gaussian", "uniform", "blob", "mixed_blob", "solid"]
+KINDS = ("none", "outliers", "masks")  # of supervision, beside noises and synthetic anomalies by their names
 
 _FOLDER = files("blemish.experiments") / "recipes"
 
@@ -87,21 +89,24 @@ class Supervision:
 
     Attributes:
         kind: "none", "outliers" (foreign images), "masks" (labelled images taken out of the test set), or else the
-            noise that is added to a nominal image, see `blemish.synthetic`.
+            anomaly that is added to a nominal image: one of `blemish.experiments.noise.NOISES`, or of
+            `blemish.plugins.SYNTHETIC`.
         outliers: the data set of the foreign images.
         limit: how many foreign images, or labelled ones of each defect type; None is all.
         every: all nominal and all foreign images once an epoch, instead of half of the draws replaced.
         changed: the masks of noise hold the changed pixels, instead of the whole image.
     """
 
-    kind: Kind = "outliers"
+    kind: str = "outliers"
     outliers: str | None = None
     limit: int | None = None
     every: bool = False
     changed: bool = False
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        known = dict.fromkeys((*KINDS, *NOISES, *SYNTHETIC))
+        if self.kind not in known:
+            raise BlemishError(f"kind is {self.kind!r}; it must be one of {', '.join(known)}")
 
 
 class Setting(NamedTuple):

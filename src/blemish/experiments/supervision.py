@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,6 +17,7 @@ from blemish.experiments.noise import NOISES
 from blemish.experiments.recipe import Supervision
 from blemish.io.text import printable
 from blemish.synthetic.confetti import add_noise, confetti_noise
+from blemish.synthetic.registry import synthetic_anomaly
 
 
 class AnomalySource(Protocol):
@@ -41,7 +43,7 @@ class Noise:
     """The nominal image with artificial noise on it.
 
     Attributes:
-        name: "confetti", or one of `blemish.experiments.noise.NOISES`.
+        name: one of `blemish.experiments.noise.NOISES`, or of `blemish.plugins.SYNTHETIC`.
         changed: the mask holds the changed pixels; else the whole image, as in the paper's unsupervised setting.
     """
 
@@ -50,11 +52,18 @@ class Noise:
 
     def draw(self, nominal: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """See `AnomalySource.draw`."""
-        pixels = nominal.permute(1, 2, 0).numpy()
-        size = (pixels.shape[0], pixels.shape[1])
-        noise = confetti_noise(size, rng) if self.name == "confetti" else NOISES[self.name](size, rng, pixels.shape[2])
-        noisy = torch.from_numpy(add_noise(pixels, noise[..., : pixels.shape[2]])).permute(2, 0, 1)
+        noisy = torch.from_numpy(self._noisy(nominal.permute(1, 2, 0).numpy(), rng)).permute(2, 0, 1)
         return (noisy, (noisy != nominal).any(0)) if self.changed else everywhere(noisy)
+
+    def _noisy(self, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """Pixels (H, W, C) with the noise on them."""
+        height, width, channels = pixels.shape
+        if self.name == "confetti":  # as a field of offsets, which grey images take too
+            return add_noise(pixels, confetti_noise((height, width), rng)[..., :channels])
+        if self.name in NOISES:
+            return add_noise(pixels, NOISES[self.name]((height, width), rng, channels))
+        colour = np.broadcast_to(pixels, (height, width, 3)) if channels == 1 else pixels
+        return synthetic_anomaly(self.name)(np.ascontiguousarray(colour), rng).image[..., :channels]
 
 
 @dataclass(frozen=True, eq=False)

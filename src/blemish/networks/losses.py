@@ -11,9 +11,6 @@ from torch import Tensor
 # Below this the anomalous term goes on along its tangent: the slope of -log(1 - exp(-a)), which is -1/a near zero,
 # stays at a thousand instead of overflowing.
 MIN_ANOMALY = 1e-3
-MIN_COVERAGE = 0.15  # share of a cell that a mask covers, for the cell to count as anomalous
-WORST = 0.01  # of the cells of a nominal image: those that decide its score
-WORST_WEIGHT = 0.3
 
 
 def pseudo_huber(outputs: Tensor) -> Tensor:
@@ -61,7 +58,7 @@ def pixel_loss(maps: Tensor, masks: Tensor) -> Tensor:
     return (nominal + torch.where(has_anomaly, anomalous_loss(anomalous), 0.0)).mean()
 
 
-def cell_loss(logits: Tensor, coverage: Tensor) -> Tensor:
+def cell_loss(logits: Tensor, coverage: Tensor, *, min_coverage: float) -> Tensor:
     """FCDD with masks, cell by cell, for networks whose output is a logit.
 
     The map of a logit x is its softplus, A = log(1 + exp(x)), in place of the pseudo-Huber loss. Then the terms of
@@ -72,11 +69,12 @@ def cell_loss(logits: Tensor, coverage: Tensor) -> Tensor:
     Args:
         logits: x, float (N, h, w).
         coverage: the share of each cell that is anomalous, 0..1, float (N, h, w).
+        min_coverage: the share from which on a cell counts as anomalous.
 
     Returns:
         A scalar.
     """
-    nominal, anomalous = coverage == 0, coverage >= MIN_COVERAGE
+    nominal, anomalous = coverage == 0, coverage >= min_coverage
     # An image whose every defect is smaller than that still has its most anomalous cells.
     most = coverage.amax((1, 2), keepdim=True)
     anomalous |= (coverage == most) & (most > 0)
@@ -86,25 +84,28 @@ def cell_loss(logits: Tensor, coverage: Tensor) -> Tensor:
     return pull + push.sum() / has_anomaly.sum().clamp(min=1)
 
 
-def detection_loss(logits: Tensor, coverage: Tensor) -> Tensor:
+def detection_loss(logits: Tensor, coverage: Tensor, *, min_coverage: float, worst: float, weight: float) -> Tensor:
     """`cell_loss`, and more of it for the cells that make a nominal image look anomalous.
 
     An image is judged by the largest value of its map, which the mean over all nominal cells hardly notices. So the
-    highest WORST of the cells of each image that has no anomaly count once more, by their mean over the batch.
+    highest cells of each image that has no anomaly count once more, by their mean over the batch (hard negatives).
 
     Args:
         logits: x, float (N, h, w).
         coverage: the share of each cell that is anomalous, 0..1, float (N, h, w).
+        min_coverage: see `cell_loss`.
+        worst: the share of an image's cells that are its highest.
+        weight: of these cells.
 
     Returns:
         A scalar.
     """
-    loss = cell_loss(logits, coverage)
+    loss = cell_loss(logits, coverage, min_coverage=min_coverage)
     nominal = logits[coverage.amax((1, 2)) == 0].flatten(1)  # (n, h w)
     if not len(nominal):
         return loss
-    worst = nominal.topk(max(1, round(WORST * nominal.shape[1]))).values
-    return loss + WORST_WEIGHT * F.softplus(worst).mean()
+    highest = nominal.topk(max(1, round(worst * nominal.shape[1]))).values
+    return loss + weight * F.softplus(highest).mean()
 
 
 def hypersphere_distance(outputs: Tensor) -> Tensor:

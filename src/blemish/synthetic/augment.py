@@ -6,11 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-MAX_ZOOM = 0.15  # of the logarithm of the scale
-MAX_SHIFT = 0.05  # of the side
-CONTRAST = (0.75, 1.3)
-BRIGHTNESS = 25.0  # grey levels
-
 
 @dataclass(frozen=True)
 class Pose:
@@ -45,31 +40,34 @@ class Pose:
         return source.reshape(2, *size[:2])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Invariances:
     """What is done to an image that shows a defect, or to a good one beside it: any turn, mirrored or not.
 
     Attributes:
+        max_zoom: the largest change of size, as a logarithm of the scale.
+        max_shift: the largest shift, as a share of the side.
         aspect: how high a pixel is over how wide, where images were stretched: copies are turned as the part itself is.
     """
 
+    max_zoom: float
+    max_shift: float
     aspect: float = 1.0
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Pose:
-        """A random pose in any direction, up to 15 % nearer or farther and 5 % of the side off."""
-        angle, zoom = rng.uniform(-np.pi, np.pi), np.exp(rng.uniform(-MAX_ZOOM, MAX_ZOOM))
+        """A random pose in any direction, nearer or farther, and off the middle."""
+        angle, zoom = rng.uniform(-np.pi, np.pi), np.exp(rng.uniform(-self.max_zoom, self.max_zoom))
         cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
         rows, columns = rng.choice((-1, 1)), rng.choice((-1, 1))
-        shift = rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2) * size
+        shift = rng.uniform(-self.max_shift, self.max_shift, size=2) * size
         across, along = sin / self.aspect, sin * self.aspect
         return Pose(np.array([[rows * cos, columns * across], [-rows * along, columns * cos]]), shift)
 
 
-ANY = Invariances()
-
-
-def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The image (H, W, 3) with another contrast (0.75 to 1.3) and brightness (up to 25 grey levels)."""
+def jitter_brightness_contrast(
+    image: NDArray[np.uint8], rng: np.random.Generator, *, contrast: tuple[float, float], brightness: float
+) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with another contrast, by a factor of that range, and up to so many grey levels brighter."""
     mean = image.mean()
-    changed = (image - mean) * rng.uniform(*CONTRAST) + mean + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    changed = (image - mean) * rng.uniform(*contrast) + mean + rng.uniform(-brightness, brightness)
     return np.rint(changed.clip(0, 255)).astype(np.uint8)

@@ -7,11 +7,6 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from blemish.synthetic import Synthetic, require_rgb
 from blemish.synthetic.augment import Pose
 
-MARGIN = 3  # pixels around the mask that come along
-RING = 4  # pixels around those whose agreement decides where the defect fits
-FEATHER = 1.5  # pixels; sigma of the seam
-PLACES = 30  # tried
-
 
 def transplant(
     image: NDArray[np.uint8],
@@ -20,10 +15,14 @@ def transplant(
     rng: np.random.Generator,
     *,
     pose: Pose,
+    margin: int,
+    ring: int,
+    feather: float,
+    places: int,
 ) -> Synthetic | None:
     """Sets the defect of `image` into `target`, turned as the pose says.
 
-    Of thirty random places it goes where its surroundings look most like the target's, and takes on the target's
+    Of several random places it goes where its surroundings look most like the target's, and takes on the target's
     brightness there, so that neither place nor seam gives it away.
 
     Args:
@@ -32,6 +31,10 @@ def transplant(
         target: uint8 (H, W, 3), a nominal image.
         rng: decides the places.
         pose: of the defect.
+        margin: pixels around the mask that come along.
+        ring: pixels around those whose agreement decides where the defect fits.
+        feather: standard deviation of the seam in pixels.
+        places: how many places are tried.
 
     Returns:
         The target with the defect, and its mask; None where the turned defect left the image or fills all of it.
@@ -45,16 +48,16 @@ def transplant(
     turned, core = pose.apply(image), pose.apply_to_mask(mask)
     if not core.any():
         return None
-    window = _window(core, MARGIN + RING + 1)
+    window = _window(core, margin + ring + 1)
     content, core = turned[window].astype(np.float32), core[window]
-    cut = binary_dilation(core, iterations=MARGIN)
-    ring = binary_dilation(cut, iterations=RING) & ~cut
-    place = _best_place(content, ring, target, rng)
+    cut = binary_dilation(core, iterations=margin)
+    around = binary_dilation(cut, iterations=ring) & ~cut
+    place = _best_place(content, around, target, rng, places)
     if place is None:
         return None
     under = target[place].astype(np.float32)
-    alpha = gaussian_filter(cut.astype(np.float32), FEATHER, mode="constant")[..., None]
-    matched = content + (under[ring].mean(0) - content[ring].mean(0))
+    alpha = gaussian_filter(cut.astype(np.float32), feather, mode="constant")[..., None]
+    matched = content + (under[around].mean(0) - content[around].mean(0))
     result, result_mask = target.copy(), np.zeros(mask.shape, dtype=bool)
     result[place] = np.rint((under + alpha * (matched - under)).clip(0, 255))
     result_mask[place] = core
@@ -71,7 +74,11 @@ def _window(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
 
 
 def _best_place(
-    content: NDArray[np.float32], ring: NDArray[np.bool_], target: NDArray[np.uint8], rng: np.random.Generator
+    content: NDArray[np.float32],
+    ring: NDArray[np.bool_],
+    target: NDArray[np.uint8],
+    rng: np.random.Generator,
+    tries: int,
 ) -> tuple[slice, slice] | None:
     """The place (rows, columns) in the target whose pixels under the ring differ least from the content's."""
     if not ring.any():
@@ -79,7 +86,7 @@ def _best_place(
     height, width = ring.shape
     wanted = content[ring]
     places = []
-    for _ in range(PLACES):
+    for _ in range(tries):
         top = int(rng.integers(target.shape[0] - height + 1))
         left = int(rng.integers(target.shape[1] - width + 1))
         place = slice(top, top + height), slice(left, left + width)

@@ -10,15 +10,11 @@ import numpy.typing as npt
 from blemish.datasets.pixels import Pixels
 from blemish.errors import BlemishError
 from blemish.imaging.reading import Reading
-from blemish.synthetic.augment import Invariances, relit
+from blemish.synthetic.augment import Invariances, Pose, jitter_brightness_contrast
 from blemish.synthetic.defect_transplant import transplant
 from blemish.synthetic.outlier_exposure import OutlierFolder
 from blemish.synthetic.registry import SyntheticAnomaly
-
-MAX_LABELLED = 960  # training images made of labelled ones, over all defect types; more where there are more labels
-MAX_OUTLIERS = 500
-LARGE = 0.05  # of the image: a defect of that size fits nowhere but where it is
-SUSPICIOUS = 0.75  # of an image's largest value: where a defect without a mask is taken to be
+from blemish.training.config import AugmentationConfig, DefectBranchConfig
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
 Map = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]  # image (H, W, 3) to anomaly map (H, W)
@@ -33,13 +29,60 @@ class Anomaly:
     kind: str
 
 
+@dataclass(frozen=True)
+class ImageAugmentation:
+    """How images are altered.
+
+    Attributes:
+        config: by how much.
+        aspect: how high a pixel is over how wide: copies are turned as the part itself is.
+    """
+
+    config: AugmentationConfig
+    aspect: float = 1.0
+
+    def pose(self, rng: np.random.Generator, size: tuple[int, int]) -> Pose:
+        """A random pose of an image (height, width)."""
+        limits = Invariances(max_zoom=self.config.max_zoom, max_shift=self.config.max_shift, aspect=self.aspect)
+        return limits.draw(rng, size)
+
+    def relight(self, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """The image (H, W, 3) in another light."""
+        return jitter_brightness_contrast(image, rng, contrast=self.config.contrast, brightness=self.config.brightness)
+
+    def alter(self, anomaly: Anomaly, rng: np.random.Generator) -> Anomaly:
+        """A turned copy in another light; the anomaly itself where its defect has left the image."""
+        pose = self.pose(rng, anomaly.mask.shape)
+        mask = pose.apply_to_mask(anomaly.mask)
+        if not mask.any():  # a defect at the edge that left the image
+            return anomaly
+        return Anomaly(self.relight(pose.apply(anomaly.image), rng), mask, anomaly.kind)
+
+    def transplant(self, anomaly: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator) -> Anomaly:
+        """The defect set into a nominal image (H, W, 3), in another light; an altered copy where it does not fit."""
+        made = transplant(
+            anomaly.image,
+            anomaly.mask,
+            target,
+            rng,
+            pose=self.pose(rng, anomaly.mask.shape),
+            margin=self.config.transplant_margin,
+            ring=self.config.transplant_ring,
+            feather=self.config.transplant_feather,
+            places=self.config.transplant_places,
+        )
+        if made is None:
+            return self.alter(anomaly, rng)
+        return Anomaly(self.relight(made.image, rng), made.mask, anomaly.kind)
+
+
 def nominal_copies(
-    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator, *, invariances: Invariances
+    images: Images, nominal: Sequence[int], number: int, rng: np.random.Generator, *, augmentation: ImageAugmentation
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Altered copies of nominal images drawn at random."""
     for _ in range(number):
         image = np.asarray(images[nominal[int(rng.integers(len(nominal)))]])
-        yield relit(invariances.draw(rng, image.shape[:2]).apply(image), rng)
+        yield augmentation.relight(augmentation.pose(rng, image.shape[:2]).apply(image), rng)
 
 
 def labelled_anomalies(
@@ -47,45 +90,48 @@ def labelled_anomalies(
     labelled: Sequence[int],
     nominal: Sequence[int],
     *,
-    invariances: Invariances,
-    suspect: Map,
+    augmentation: ImageAugmentation,
+    predict_map: Map,
     rng: np.random.Generator,
+    config: DefectBranchConfig,
 ) -> list[Anomaly]:
-    """Labelled defects as they are, turned, and set into nominal images; each defect type equally often.
+    """Labelled defects as they are, altered, and set into nominal images; each defect type equally often.
 
     Args:
         pixels: the training images.
         labelled: indices of those labelled as defective.
         nominal: indices of nominal ones.
-        invariances: how they may be turned.
-        suspect: the detector so far: where there is no mask, the defect is taken to be where its map is high.
+        augmentation: how they are altered.
+        predict_map: the detector so far: where there is no mask, the defect is taken to be where its map is high.
         rng: decides all draws.
+        config: how many, and what is small enough to be transplanted.
 
     Raises:
         BlemishError: a mask cannot be read.
     """
-    known = [_with_mask(pixels, index, suspect) for index in labelled]
-    by_kind = {kind: [one for one in known if one.kind == kind] for kind in sorted({one.kind for one in known})}
+    known = [_with_mask(pixels, index, predict_map, config.pseudo_mask_level) for index in labelled]
+    kinds = sorted({anomaly.kind for anomaly in known})
+    by_kind = {kind: [anomaly for anomaly in known if anomaly.kind == kind] for kind in kinds}
     made = list(known)
-    while len(made) < max(MAX_LABELLED, 2 * len(known)):
+    while len(made) < max(config.labelled_images, 2 * len(known)):
         for defects in by_kind.values():
-            one = defects[int(rng.integers(len(defects)))]
+            anomaly = defects[int(rng.integers(len(defects)))]
             target = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
-            small = one.mask.mean() < LARGE
-            transplanted = small and rng.random() < 0.5
-            made.append(
-                _transplanted(one, target, rng, invariances) if transplanted else _altered(one, rng, invariances)
-            )
+            small = anomaly.mask.mean() < config.max_transplant_area
+            if small and rng.random() < 0.5:
+                made.append(augmentation.transplant(anomaly, target, rng))
+            else:
+                made.append(augmentation.alter(anomaly, rng))
     return made
 
 
 def outlier_anomalies(
-    root: Path, size: tuple[int, int], rng: np.random.Generator, *, reading: Reading | None = None
+    root: Path, size: tuple[int, int], rng: np.random.Generator, *, at_most: int, reading: Reading | None = None
 ) -> list[Anomaly]:
     """Outlier exposure: images of a folder, anomalous everywhere. Raises BlemishError when it cannot be used."""
     folder = OutlierFolder(root, reading=reading)
     everywhere = np.ones(size, dtype=bool)
-    count = min(MAX_OUTLIERS, len(folder))
+    count = min(at_most, len(folder))
     return [Anomaly(folder.sample(rng, size), everywhere, kind="outlier exposure") for _ in range(count)]
 
 
@@ -123,26 +169,10 @@ def synthetic_anomalies(
     return made
 
 
-def _with_mask(pixels: Pixels, index: int, suspect: Map) -> Anomaly:
+def _with_mask(pixels: Pixels, index: int, predict_map: Map, level: float) -> Anomaly:
+    """A labelled image with its mask, or with that of the values from a share of its map's largest on."""
     image, mask = np.asarray(pixels.images[index]), pixels.mask(index)
     if mask is None or not mask.any():
-        values = suspect(image)
-        mask = values >= SUSPICIOUS * values.max()
+        values = predict_map(image)
+        mask = values >= level * values.max()
     return Anomaly(image, mask, kind=str(pixels.samples[index].defect))
-
-
-def _altered(one: Anomaly, rng: np.random.Generator, invariances: Invariances) -> Anomaly:
-    pose = invariances.draw(rng, one.mask.shape)
-    mask = pose.apply_to_mask(one.mask)
-    if not mask.any():  # a defect at the edge that left the image
-        return one
-    return Anomaly(relit(pose.apply(one.image), rng), mask, one.kind)
-
-
-def _transplanted(
-    one: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator, invariances: Invariances
-) -> Anomaly:
-    made = transplant(one.image, one.mask, target, rng, pose=invariances.draw(rng, one.mask.shape))
-    if made is None:
-        return _altered(one, rng, invariances)
-    return Anomaly(relit(made.image, rng), made.mask, one.kind)

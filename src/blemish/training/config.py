@@ -22,7 +22,7 @@ from blemish.errors import BlemishError
 from blemish.imaging.bit_depth import check_bits
 from blemish.io.arguments import name, one_of, one_path, rate, shown, whole
 from blemish.io.files import printable, read_fault
-from blemish.plugins import METHODS
+from blemish.plugins import METHODS, SYNTHETIC
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 MAX_SEED = 2**32 - 1  # that NumPy takes
@@ -82,8 +82,6 @@ class GaussianConfig(_Section):
     component_images: Count = 128
     # Side in cells of the mean over the finest level. Row "fine: not averaged".
     fine_pooling: Count = 3
-    # Side in cells of the mean of the middle level where it joins the coarse one. Not tuned: the ratio of the strides.
-    coarse_pooling: Count = 2
     # Added to each variance, in squared feature units, whose mean is near 7. Rows "ridge 0.01" and "ridge 1".
     ridge: Positive = 0.1
     # Cells that the same thing may lie off. Rows "no neighbours" and "neighbours up to 2 cells off".
@@ -179,11 +177,6 @@ class DefectBranchConfig(_Section):
     maps: Count = 3
     # Channels between its layers.
     hidden_channels: Count = 64
-    # Side in cells of its depthwise convolutions, and cells from one tap to the next in each. Not tuned.
-    kernel_size: Count = 5
-    dilations: tuple[Count, ...] = (2, 4)
-    # Slope of its leaky rectifiers below zero. Not tuned.
-    negative_slope: NotNegative = 0.1
     # Nominal images whose inputs are kept, a bound on memory: up to 480 KB each at 256 px. Not tuned.
     nominal_images: Count = 500
     # Altered copies of nominal images beside them.
@@ -335,11 +328,9 @@ class TrainConfig:
 
     def _checked_options(self) -> dict[str, Any]:
         """Words and paths as they are kept. Raises BlemishError: an unknown word would pass for the default."""
-        name(self.method, "the method")
-        if self.method != "gaussian" and self.method not in METHODS:
-            one_of(self.method, "the method", dict.fromkeys(("gaussian", *METHODS)))
+        one_of(self.method, "the method", METHODS)
+        one_of(self.synthetic, "the synthetic anomaly", SYNTHETIC)
         name(self.backbone, "the backbone")
-        name(self.synthetic, "the synthetic anomaly")
         one_of(self.device, "the device", ("auto", "cpu", "cuda", "mps"))
         one_of(self.align, "align", (True, False))
         one_of(self.download, "download", (True, False))

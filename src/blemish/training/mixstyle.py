@@ -8,18 +8,18 @@ MixStyle", Zhou et al. 2021).
 import torch
 from torch import Tensor
 
-SHARE = 0.25  # of the images: as many see another's look
 MIN_SPREAD = 1e-5  # so that a channel that is the same everywhere divides nothing by zero
 
 
-def mixstyle(features: Tensor, generator: torch.Generator) -> Tensor:
-    """Features (N, C, h, w), one image in four with the means and spreads of another one's channels.
+def mixstyle(features: Tensor, generator: torch.Generator, *, probability: float) -> Tensor:
+    """Features (N, C, h, w), some images with the means and spreads of another one's channels.
 
     Args:
         features: of different images, on the CPU.
-        generator: decides which images take whose look.
+        generator: decides which images take whose style.
+        probability: with which an image does.
     """
-    taken = (torch.rand(len(features), generator=generator) < SHARE).nonzero().flatten()
+    taken = (torch.rand(len(features), generator=generator) < probability).nonzero().flatten()
     if not len(taken):
         return features
     givers = torch.randperm(len(features), generator=generator)[taken]

@@ -25,13 +25,17 @@ from blemish.networks.extractor import FeatureExtractor
 from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.head import BackgroundWeight
 from blemish.networks.input_mask import InputMask
-from blemish.synthetic.augment import ANY
 from blemish.synthetic.outlier_exposure import OutlierFolder
 from blemish.synthetic.registry import synthetic_anomaly
-from blemish.training.anomaly_sources import Anomaly, labelled_anomalies, outlier_anomalies, synthetic_anomalies
+from blemish.training.anomaly_sources import (
+    Anomaly,
+    ImageAugmentation,
+    labelled_anomalies,
+    outlier_anomalies,
+    synthetic_anomalies,
+)
 from blemish.training.config import TrainConfig
 from blemish.training.feature_extraction import FeatureExtraction, NominalMaps
-from blemish.training.mixstyle import mixstyle
 from blemish.training.steps.alignment import FittedAlignment, align_images
 from blemish.training.steps.defect_branch import scale_defect_branch, train_defect_branch
 from blemish.training.trainer import Training, coverage
@@ -127,18 +131,26 @@ def _train_defect_branch(
         images,
         others,
         _known_anomalies(data, others, network, extraction, training, config),
-        invariances=replace(ANY, aspect=data.aspect),
+        augmentation=ImageAugmentation(config.augmentation, data.aspect),
         extraction=extraction,
         training=training,
-        # What is exposed to is no image of the kind: its look is part of what it is told by.
-        feature_augmentation=mixstyle if data.outliers is None else None,
+        config=constants,
+        # Outliers are not of the kind of the nominal images: their style is part of what tells them apart.
+        mix_styles=data.outliers is None,
     )
     if not len(distances):  # a single nominal image
         with torch.inference_mode():
             distances = network.head.distance(extraction.sharded(images[list(fit)])).cpu()
     places = [place for place, index in enumerate(fit[: len(distances)]) if index in validation]
     places = places or list(range(len(distances)))
-    scale_defect_branch(branch, images, [fit[place] for place in places], distances[places], extraction=extraction)
+    scale_defect_branch(
+        branch,
+        images,
+        [fit[place] for place in places],
+        distances[places],
+        extraction=extraction,
+        relative_scale=constants.relative_scale,
+    )
     return branch
 
 
@@ -151,23 +163,32 @@ def _known_anomalies(
     config: TrainConfig,
 ) -> list[Anomaly]:
     """What the defect branch learns to tell from good images: labelled, from a folder, and synthetic."""
-    rng = np.random.default_rng(training.seed)
+    rng, constants = np.random.default_rng(training.seed), config.defect_branch
     pixels, known = data.pixels, []
     if data.labelled:
         known += labelled_anomalies(
             pixels,
             data.labelled,
             nominal,
-            invariances=replace(ANY, aspect=data.aspect),
-            suspect=partial(_map, network, extraction),
+            augmentation=ImageAugmentation(config.augmentation, data.aspect),
+            predict_map=partial(_map, network, extraction),
             rng=rng,
+            config=constants,
         )
     if data.outliers is not None:
-        known += outlier_anomalies(data.outliers, pixels.images.shape[1:3], rng, reading=pixels.reading)
+        known += outlier_anomalies(
+            data.outliers,
+            pixels.images.shape[1:3],
+            rng,
+            at_most=constants.outlier_images,
+            reading=pixels.reading,
+        )
     if config.synthetic != "none":
         folder = None if data.outliers is None else OutlierFolder(data.outliers, reading=pixels.reading)
-        make, number = synthetic_anomaly(config.synthetic, outliers=folder), config.defect_branch.synthetic_images
-        known += synthetic_anomalies(pixels.images, nominal, make, number, rng, name=config.synthetic)
+        make = synthetic_anomaly(config.synthetic, outliers=folder)
+        known += synthetic_anomalies(
+            pixels.images, nominal, make, constants.synthetic_images, rng, name=config.synthetic
+        )
     if data.input_mask is not None:
         ignored = data.input_mask.ignored.cpu().numpy()
         known = [replace(one, mask=one.mask & ~ignored) for one in known]

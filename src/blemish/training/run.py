@@ -334,7 +334,9 @@ def _fit_and_calibrate(
     if session.processes.is_main:
         # One image of each group, like those that calibrate.
         chosen = one_of_each(prepared.members, np.random.default_rng(config.seed))
-        watched = drift_reference(images.pixels, [images.nominal[place] for place in chosen])
+        watched = drift_reference(
+            images.pixels, [images.nominal[place] for place in chosen], at_most=config.calibration.drift_images
+        )
     networks: list[DetectorNetwork] = []
     measured: list[CalibrationMeasurement] = []
     for number, split in enumerate(prepared.splits):
@@ -357,7 +359,16 @@ def _fit_and_calibrate(
         networks.append(fit_detector(session.extractor, data, how, config=config))
         if session.processes.is_main:
             stage = partial(how.progress, "calibration")
-            measured.append(measure_calibration(networks[-1], images.pixels, fit, calibration, progress=stage))
+            measured.append(
+                measure_calibration(
+                    networks[-1],
+                    images.pixels,
+                    fit,
+                    calibration,
+                    level_images=config.calibration.level_images,
+                    progress=stage,
+                )
+            )
     if not session.processes.is_main:
         return networks, None
     return networks, _metadata(session, prepared, networks, measured, watched)

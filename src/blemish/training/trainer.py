@@ -17,14 +17,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from blemish.networks.defect_branch import CellClassifier
-from blemish.networks.losses import cell_loss
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
+from blemish.training.config import DefectBranchConfig
 from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup
-
-BATCH = 16  # images at a time that pass through a network
-LEARNING_RATE = 2e-3  # at its highest
-WARM_UP = 0.3  # of all steps
-WEIGHT_DECAY = 1e-2
 
 Objective = Callable[[Tensor, Tensor], Tensor]  # logits (N, h, w) and coverage (N, h, w) to a scalar
 FeatureAugmentation = Callable[[Tensor, torch.Generator], Tensor]  # (N, C, h, w) to the same shape
@@ -81,7 +76,8 @@ def train_classifier(
     anomalies: Anomalies,
     training: Training,
     stage: str,
-    objective: Objective = cell_loss,
+    config: DefectBranchConfig,
+    objective: Objective,
     feature_augmentation: FeatureAugmentation | None = None,
 ) -> None:
     """Trains the network, in place, to tell anomalous cells from nominal ones.
@@ -92,12 +88,20 @@ def train_classifier(
         anomalies: what to tell them from.
         training: how.
         stage: its name, for progress and checkpoint.
+        config: size of batches and course of the learning rate.
         objective: what is to become small.
         feature_augmentation: what is made of a batch before the network learns from it; None takes it as it is.
     """
     if training.processes.is_main:
         _train_classifier(
-            network, nominal, anomalies, training, stage, objective=objective, feature_augmentation=feature_augmentation
+            network,
+            nominal,
+            anomalies,
+            training,
+            stage,
+            config=config,
+            objective=objective,
+            feature_augmentation=feature_augmentation,
         )
     training.processes.broadcast_state(network.to(training.fabric.device).state_dict())
 
@@ -109,25 +113,27 @@ def _train_classifier(
     training: Training,
     stage: str,
     *,
+    config: DefectBranchConfig,
     objective: Objective,
     feature_augmentation: FeatureAugmentation | None,
 ) -> None:
     fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
     network.to(fabric.device).standardise_by(nominal)
     network.to(memory_format=torch.channels_last)  # a tenth to a third faster on a CPU
-    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     # The wrapped network runs in the device's precision; it shares its weights with `network`.
     wrapped, optimiser = fabric.setup(network, optimiser)
     first = _resume(checkpoint, network, optimiser)
     if first:
         training.notify(f"{stage}: resumed after epoch {first} of {epochs}")
-    steps = math.ceil(len(anomalies.features) / BATCH)
+    steps = math.ceil(len(anomalies.features) / config.batch)
     for epoch in range(first, epochs):
         generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
         for step in range(steps):
             for group in optimiser.param_groups:
-                group["lr"] = LEARNING_RATE * _lr_factor((epoch * steps + step) / (epochs * steps))
-            features, coverage = _batch(nominal, anomalies, generator)
+                done = (epoch * steps + step) / (epochs * steps)
+                group["lr"] = config.learning_rate * _lr_factor(done, config.warm_up)
+            features, coverage = _batch(nominal, anomalies, config.batch, generator)
             features = features if feature_augmentation is None else feature_augmentation(features, generator)
             features = fabric.to_device(features).contiguous(memory_format=torch.channels_last)
             loss = objective(wrapped(features), fabric.to_device(coverage))
@@ -157,19 +163,19 @@ def _resume(checkpoint: Checkpoint, network: CellClassifier, optimiser: torch.op
     return int(numbers["epoch"])
 
 
-def _batch(nominal: Tensor, anomalies: Anomalies, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Half nominal, half anomalous: float features (2B, C, h, w) and coverage (2B, h, w)."""
+def _batch(nominal: Tensor, anomalies: Anomalies, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """B nominal and B anomalous images, B the size: float features (2B, C, h, w) and coverage (2B, h, w)."""
     # Each kind weighs the same, however many images it has.
     weights = 1 / torch.bincount(anomalies.kinds)[anomalies.kinds].double()
-    drawn = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
-    chosen = torch.randint(len(nominal), (BATCH,), generator=generator)
-    clean = torch.zeros(BATCH, *anomalies.coverage.shape[1:])
+    drawn = torch.multinomial(weights, size, replacement=True, generator=generator)
+    chosen = torch.randint(len(nominal), (size,), generator=generator)
+    clean = torch.zeros(size, *anomalies.coverage.shape[1:])
     features = torch.cat([nominal[chosen], anomalies.features[drawn]]).float()
     return features, torch.cat([clean, anomalies.coverage[drawn]])
 
 
-def _lr_factor(done: float) -> float:
+def _lr_factor(done: float, warm_up: float) -> float:
     """Learning rate, relative to its highest, after a share of all steps: a line up, then half a cosine down."""
-    if done < WARM_UP:
-        return (done + 1e-2) / (WARM_UP + 1e-2)
-    return (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+    if done < warm_up:
+        return (done + 1e-2) / (warm_up + 1e-2)
+    return (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2

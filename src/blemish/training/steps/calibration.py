@@ -19,8 +19,6 @@ from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
 from blemish.training.onnx_export import to_onnx
 
 BATCH = 16
-MAX_FOR_LEVEL = 64  # images fitted to, whose scores give the level of regions
-MAX_WATCHED = 1000  # images whose light and focus are kept, evenly chosen
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,16 @@ def measure_calibration(
     fit: Sequence[int],
     held_back: Sequence[int],
     *,
+    level_images: int,
     progress: Callable[[int, int], None],
 ) -> CalibrationMeasurement:
-    """Scores the images `held_back` of a network that learned from the images `fit`, and some of those."""
+    """Scores the images `held_back` of a network that learned from the images `fit`, and some of those.
+
+    The scores of `level_images` of the latter give the level of regions.
+    """
     graph = to_onnx(CalibratedNetwork(network, [0.0]), network.pyramid.size)
     session = open_graph(graph, "onnxruntime", "f32")
-    known = list(every_nth(fit, MAX_FOR_LEVEL))
+    known = list(every_nth(fit, level_images))
     chosen = [*held_back, *known]
     maps: list[npt.NDArray[np.float32]] = []
     for start in range(0, len(chosen), BATCH):
@@ -83,8 +85,11 @@ def calibrate(
     return Calibration(scores, false_alarm_rate, folds=folds), regions, usual
 
 
-def drift_reference(pixels: Pixels, good: Sequence[int]) -> dict[str, tuple[float, ...]]:
-    """Brightness and sharpness of the good images, which no network has touched, for `blemish.conformal.drift`."""
-    chosen = every_nth(good, MAX_WATCHED)
+def drift_reference(pixels: Pixels, good: Sequence[int], *, at_most: int) -> dict[str, tuple[float, ...]]:
+    """Brightness and sharpness of the good images, which no network has touched, for `blemish.conformal.drift`.
+
+    Of more than `at_most` images so many are taken, evenly chosen.
+    """
+    chosen = every_nth(good, at_most)
     found = [drift_statistics(pixels.images[index], 0.0, ignored=pixels.ignored.get(index)) for index in chosen]
     return {name: tuple(round(one[name], 3) for one in found) for name in IMAGE_STATISTICS}

@@ -6,6 +6,7 @@ by position: a defect is one wherever it lies.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +15,13 @@ from torch import Tensor
 
 from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.losses import detection_loss
-from blemish.synthetic.augment import Invariances
-from blemish.training.anomaly_sources import Anomaly, nominal_copies
+from blemish.training.anomaly_sources import Anomaly, ImageAugmentation, nominal_copies
+from blemish.training.config import DefectBranchConfig
 from blemish.training.feature_extraction import FeatureExtraction, stacked
-from blemish.training.trainer import Anomalies, FeatureAugmentation, Training, coverage, train_classifier
+from blemish.training.mixstyle import mixstyle
+from blemish.training.trainer import Anomalies, Training, coverage, train_classifier
 
 STAGE = "evidence"  # in progress reports and names of checkpoints, as in earlier releases
-MAX_NOMINAL = 500  # images whose inputs are kept, up to 480 KB each at 256 px
-COPIES = 240  # of nominal images, turned and relit as the defects are
-RELATIVE_SCALE = 0.85  # times as loud as the distances: the branch may not drown defects that no label shows
 
 
 def train_defect_branch(
@@ -31,10 +30,11 @@ def train_defect_branch(
     nominal: Sequence[int],
     anomalies: Sequence[Anomaly],
     *,
-    invariances: Invariances,
+    augmentation: ImageAugmentation,
     extraction: FeatureExtraction,
     training: Training,
-    feature_augmentation: FeatureAugmentation | None = None,
+    config: DefectBranchConfig,
+    mix_styles: bool = True,
 ) -> None:
     """Trains the defect branch, in place.
 
@@ -43,10 +43,11 @@ def train_defect_branch(
         images: all training images, uint8 (N, H, W, 3).
         nominal: indices of the nominal ones to learn from.
         anomalies: what to tell them from.
-        invariances: how copies of nominal images are turned, as those of the anomalies were.
+        augmentation: how copies of nominal images are altered, as those of the anomalies were.
         extraction: looks at images.
         training: how to train.
-        feature_augmentation: see `train_classifier`.
+        config: its constants.
+        mix_styles: whether images take the style of others (MixStyle).
     """
 
     def inputs(some: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
@@ -54,8 +55,8 @@ def train_defect_branch(
         return _in_one(seen, len(some))
 
     rng = np.random.default_rng(training.seed)
-    good = [images[index] for index in nominal[:MAX_NOMINAL]]
-    clean = inputs([*good, *nominal_copies(images, nominal, COPIES, rng, invariances=invariances)])
+    good = [images[index] for index in nominal[: config.nominal_images]]
+    clean = inputs([*good, *nominal_copies(images, nominal, config.nominal_copies, rng, augmentation=augmentation)])
     shown = inputs([one.image for one in anomalies])
     masks = torch.stack([coverage(one.mask, shown.shape[-2:]) for one in anomalies])
     names = sorted({one.kind for one in anomalies})
@@ -66,8 +67,14 @@ def train_defect_branch(
         anomalies=Anomalies(shown, masks, kinds),
         training=training,
         stage=STAGE,
-        objective=detection_loss,
-        feature_augmentation=feature_augmentation,
+        config=config,
+        objective=partial(
+            detection_loss,
+            min_coverage=config.min_coverage,
+            worst=config.hard_negative_fraction,
+            weight=config.hard_negative_weight,
+        ),
+        feature_augmentation=partial(mixstyle, probability=config.mixstyle_probability) if mix_styles else None,
     )
     branch.eval()
 
@@ -80,6 +87,7 @@ def scale_defect_branch(
     distances: Tensor,
     *,
     extraction: FeatureExtraction,
+    relative_scale: float,
 ) -> None:
     """Makes what the louder half of nominal images reaches a little less in the branch than in the distances.
 
@@ -92,13 +100,14 @@ def scale_defect_branch(
         unseen: indices of nominal ones, best such that it has not learned from.
         distances: (n, h, w), of the same images, out of fold.
         extraction: looks at images.
+        relative_scale: times what the distances reach: more would drown defects that no label shows.
     """
     batches = stacked(images[index] for index in unseen)
     logits = torch.cat([branch.classifier(branch.inputs(extraction.sharded(batch))) for batch in batches])
     centre = logits.median()
     branch.logit_centre.fill_(centre)
     branch.logit_scale.fill_(
-        (_top_half_mean(logits - centre) / (RELATIVE_SCALE * _top_half_mean(distances)).clamp(min=1e-6)).clamp(min=1e-6)
+        (_top_half_mean(logits - centre) / (relative_scale * _top_half_mean(distances)).clamp(min=1e-6)).clamp(min=1e-6)
     )
 
 
