@@ -27,6 +27,7 @@ from blemish.networks.input_mask import InputMask
 from blemish.training.onnx_export import to_onnx
 from blemish.training.run import train
 from helpers.images import noise, save_image, stained
+from helpers.model_files import with_changes
 from helpers.small_networks import fitted_network
 
 OWN, SIZE = (90, 140), (64, 96)  # of the pictures, of the network
@@ -330,10 +331,11 @@ def test_a_picture_shows_what_does_not_count(tiny_model: Path, tmp_path: Path) -
     assert scored.full_ignored()[:120].all()
 
 
-def test_whoever_forgets_the_masks_of_single_images_is_told(tmp_path: Path, run: Callable) -> None:
-    parts = write_parts(tmp_path / "parts", marked=lambda number: number % 2 == 0)
-    for number in range(0, 16, 2):
-        stamp_mask(tmp_path / f"masks/{number}.png")
-    train(parts, tmp_path / "m.onnx", size=SIZE, ignore_mask=tmp_path / "masks")
-    assert "give --ignore-mask DIR here too" in run("evaluate", tmp_path / "m.onnx", parts).err
-    assert "--ignore-mask" not in run("evaluate", tmp_path / "m.onnx", parts, "--ignore-mask", tmp_path / "masks").err
+def test_whoever_forgets_the_masks_of_single_images_is_told(
+    tiny_model: Path, parts: Path, tmp_path: Path, run: Callable
+) -> None:
+    ignored = {"mask": "masks", "everywhere": False, "share": None, "png": None}  # as training records it, see above
+    model = with_changes(tiny_model, tmp_path / "m.onnx", ignored=ignored)
+    stamp_mask(tmp_path / "masks/test/good/0.png", size=(64, 64))
+    assert "give --ignore-mask DIR here too" in run("evaluate", model, parts).err
+    assert "--ignore-mask" not in run("evaluate", model, parts, "--ignore-mask", tmp_path / "masks").err
