@@ -36,17 +36,22 @@ class Processes(Protocol):
 
 
 class NominalImages(Protocol):
-    """The maps of nominal images, which a normal model may go through as often as it wants.
+    """The maps of nominal images, which a normal model may go through as often as it wants."""
 
-    Attributes:
-        number: how many images there are, over all processes.
-        first: position of this process's first image among them.
-        processes: those that fit the model together.
-    """
+    @property
+    def number(self) -> int:
+        """How many images there are, over all processes."""
+        ...
 
-    number: int
-    first: int
-    processes: Processes
+    @property
+    def first(self) -> int:
+        """Position of this process's first image among them."""
+        ...
+
+    @property
+    def processes(self) -> Processes:
+        """Those that fit the model together."""
+        ...
 
     def batches(self, stage: str, *, at_most: int | None = None) -> Iterator[list[Tensor]]:
         """The pyramid's maps, each (n, C_k, h_k, w_k), of this process's share of the images in their order.

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from copy import copy, deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import timm
 import torch
@@ -58,7 +58,7 @@ class TimmViT(FeatureExtractor):
         self.name = name
         if pretrained:
             check_obtainable(name, weights=weights, download=download)
-        self.backbone: Any = timm.create_model(name, num_classes=0, pretrained=pretrained and weights is None)
+        self.backbone = cast(Any, timm.create_model(name, num_classes=0, pretrained=pretrained and weights is None))
         if pretrained and weights is not None:
             _load_file(self.backbone, Path(weights), name)
         depth = len(self.backbone.blocks)
