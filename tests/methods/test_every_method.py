@@ -1,6 +1,7 @@
 """What holds for every method: distances in units of nominal ones, one graph, and all verbs on its model files."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,11 @@ def test_every_verb_works_on_its_model_files(method: str, tmp_path: Path, run: C
         ("info", model, "--json"),
         ("report", model, parts, "-o", tmp_path / "report.html", "--json"),
         ("audit", model, parts, "--json"),
-        ("export", model, "--format", "onnx-int8", "--data", parts, "-o", tmp_path / "int8.onnx", "--json"),
+        *(
+            ("export", model, "--format", kind, "--data", parts, "-o", tmp_path / f"{kind}.onnx", "--json")
+            for kind in ("onnx-int8", "openvino")
+            if kind == "onnx-int8" or find_spec("openvino")
+        ),
     ):
         outcome = run(verb, *rest)
         # Int8 may be too coarse for a model of twelve images: then it says so in a sentence.

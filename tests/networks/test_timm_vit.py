@@ -9,7 +9,10 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
+from blemish.conversion.run import export
+from blemish.datasets.layouts import read_data_set
 from blemish.errors import BlemishError
+from blemish.evaluation.run import evaluate
 from blemish.model.backends import open_graph
 from blemish.networks.build import build_detector
 from blemish.networks.detector import CalibratedNetwork
@@ -17,8 +20,11 @@ from blemish.networks.extractor import load_extractor
 from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.timm_cnn import TimmCNN
 from blemish.networks.timm_vit import TimmViT
+from blemish.training.config import DefectBranchConfig
 from blemish.training.onnx_export import to_onnx
+from blemish.training.run import train
 from helpers.images import noise, stained
+from helpers.parts import write_parts
 from helpers.small_networks import fit, new_model, random_branch
 
 NAMES = {  # patch, tokens before the patches'
@@ -58,7 +64,7 @@ def test_maps_are_the_patch_tokens_of_three_blocks(name: str) -> None:
     maps = extractor(pixels)
     backbone = timm.create_model(name, num_classes=0, img_size=(height, width)).eval()
     # The weights of the native size, but for position embeddings, which are resampled.
-    state = extractor.prepared((height, width)).backbone.state_dict()
+    state = extractor.prepared((height, width)).backbone.transformer.state_dict()
     backbone.load_state_dict(state)
     config = timm.get_pretrained_cfg(name)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
@@ -86,11 +92,11 @@ def test_a_weights_file_of_another_position_embedding_is_resampled(suffix: str, 
     state = timm.create_model(name, img_size=160, num_classes=7).state_dict()
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     loaded = load_extractor(name, weights=path).eval()
-    for key, tensor in loaded.backbone.state_dict().items():
+    for key, tensor in loaded.backbone.transformer.state_dict().items():
         if key != "pos_embed":
             assert torch.equal(tensor, state[key])
     expected = resample_abs_pos_embed(state["pos_embed"], new_size=[14, 14], num_prefix_tokens=1)
-    torch.testing.assert_close(loaded.backbone.pos_embed, expected)
+    torch.testing.assert_close(loaded.backbone.transformer.pos_embed, expected)
 
 
 @pytest.mark.parametrize(
@@ -128,3 +134,23 @@ def test_a_detector_with_labels_is_one_graph(name: str, method: str) -> None:
     session = open_graph(to_onnx(CalibratedNetwork(network, [1.0, 2.0]), size), "onnxruntime", "f32")
     maps, _, _ = session.run(pixels)
     np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-3 * expected.max())
+
+
+def test_it_trains_from_a_weights_file_with_labels(tmp_path: Path) -> None:
+    few = DefectBranchConfig(nominal_copies=8, labelled_images=8)
+    torch.manual_seed(0)
+    torch.save(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "w.pth")
+    parts = write_parts(tmp_path / "parts", labelled=2)
+    detector = train(
+        parts,
+        tmp_path / "m.onnx",
+        backbone="vit_tiny_patch16_224",
+        weights=tmp_path / "w.pth",
+        size=(64, 96),
+        epochs=1,
+        defect_branch=few,
+    )
+    assert evaluate(detector, read_data_set(parts)).metrics["image_auroc"] > 0.9
+    # A random network gives smooth maps: no precision is too coarse for them.
+    made = export(tmp_path / "m.onnx", parts, tmp_path / "int8.onnx", target="onnx-int8")
+    assert made.int8_convolutions == 1

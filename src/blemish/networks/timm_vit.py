@@ -58,19 +58,17 @@ class TimmViT(FeatureExtractor):
         self.name = name
         if pretrained:
             check_obtainable(name, weights=weights, download=download)
-        self.backbone = cast(Any, timm.create_model(name, num_classes=0, pretrained=pretrained and weights is None))
+        transformer = cast(Any, timm.create_model(name, num_classes=0, pretrained=pretrained and weights is None))
         if pretrained and weights is not None:
-            _load_file(self.backbone, Path(weights), name)
-        depth = len(self.backbone.blocks)
-        self.blocks = [depth * (place + 1) // MAPS - 1 for place in range(MAPS)]
-        self.backbone.prune_intermediate_layers(self.blocks)
-        rows, columns = self.backbone.patch_embed.patch_size
+            _load_file(transformer, Path(weights), name)
+        rows, columns = transformer.patch_embed.patch_size
         if rows != columns:
             raise BlemishError(f"{name} has patches of {rows} x {columns} pixels: choose a backbone with square ones")
+        self.backbone = PatchTokens(transformer)
         self.multiple: int = rows
         self.strides = (rows,) * MAPS
-        self.channels = (int(self.backbone.embed_dim),) * MAPS
-        self.size: Size = self.backbone.patch_embed.img_size
+        self.channels = (int(transformer.embed_dim),) * MAPS
+        self.size: Size = transformer.patch_embed.img_size
         normalisation = normalisation_of(name)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1), persistent=False)
@@ -85,9 +83,7 @@ class TimmViT(FeatureExtractor):
         height, width = map(int, pixels.shape[2:])
         if (height, width) != self.size:
             return self.prepared((height, width))(pixels)
-        tokens = self.backbone.forward_intermediates(
-            (pixels - self.mean) / self.std, indices=self.blocks, norm=True, output_fmt="NLC", intermediates_only=True
-        )
+        tokens = self.backbone((pixels - self.mean) / self.std)
         grid = height // self.multiple, width // self.multiple
         return [one.transpose(1, 2).reshape(-1, one.shape[2], *grid) for one in tokens]  # of (N, h * w, C)
 
@@ -102,10 +98,34 @@ class TimmViT(FeatureExtractor):
             return self
         other = copy(self)
         backbone = deepcopy(self.backbone)
-        backbone.set_input_size(img_size=size)
+        backbone.transformer.set_input_size(img_size=size)
         other._modules = self._modules | {"backbone": backbone}
         other.size = size
         return other
+
+
+class PatchTokens(nn.Module):
+    """The normalised tokens of patches after several blocks of a transformer.
+
+    A module of its own, so that a graph's nodes are named by it, and an export finds the backbone's.
+
+    Args:
+        transformer: timm's.
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        depth = len(transformer.blocks)
+        self.blocks = [depth * (place + 1) // MAPS - 1 for place in range(MAPS)]
+        transformer.prune_intermediate_layers(self.blocks)
+        self.transformer = transformer
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        """Tokens (N, h * w, C) of each block of normalised images (N, 3, H, W)."""
+        tokens: list[Tensor] = self.transformer.forward_intermediates(
+            inputs, indices=self.blocks, norm=True, output_fmt="NLC", intermediates_only=True
+        )
+        return tokens
 
 
 def _load_file(backbone: nn.Module, path: Path, name: str) -> None:
