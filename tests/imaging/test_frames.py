@@ -3,17 +3,20 @@
 import csv
 import io
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import GifImagePlugin, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from blemish.imaging.containers import tiff
 from blemish.imaging.decoding import open_image
 from blemish.imaging.errors import ImageError
 from blemish.imaging.frames import Frame
 from blemish.imaging.images import read_image, read_picture
-from blemish.imaging.opening import frames_of
+from blemish.imaging.opening import frames_kept_open, frames_of
 from blemish.model.detector import Detector
 from blemish.prediction import predict
 from helpers.images import noise, save_image, stained
@@ -321,3 +324,70 @@ def test_the_servers_decoder_remarks_on_it():
     order = {"name": "a.tif", "most_pixels": 10_000, "size": (64, 64), "reading": {}, "picture": False}
     head, _ = decode(order, SEVERAL["tiff"]())
     assert list(head["remarks"]) == [f"a.tif: {REMARK}; blemish predict --frames all scores each"]
+
+
+# All frames, one after the other
+
+
+MANY = tuple(COLOURS[number % 3] for number in range(40))
+
+
+def count_calls(monkeypatch, owner, name):
+    """A list that gets an entry for each call of a method or function."""
+    calls, original = [], getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *given, **options: calls.append(given) or original(*given, **options))
+    return calls
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_frames_of_a_file_that_stays_open_are_the_same_in_any_order(tmp_path, kind):
+    (tmp_path / "frames").write_bytes(SEVERAL[kind]())
+    frames = frames_of(tmp_path / "frames")
+    expected = [np.asarray(read_image(frame)) for frame in frames]
+    with frames_kept_open():
+        for number in (0, 1, 2, 1, 1, 2, 0, 2):
+            np.testing.assert_array_equal(np.asarray(read_image(frames[number])), expected[number])
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "method"),
+    [
+        ("GIF", GifImagePlugin.GifImageFile, "_seek"),
+        ("PNG", PngImagePlugin.PngImageFile, "_seek"),
+        ("WEBP", WebPImagePlugin.WebPImageFile, "_get_next"),
+        ("TIFF", TiffImagePlugin.TiffImageFile, "_seek"),
+        ("TIFF", tiff, "read_page"),
+    ],
+)
+def test_the_work_for_all_frames_grows_with_their_number_not_with_its_square(
+    tmp_path, monkeypatch, kind, owner, method
+):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    (tmp_path / "frames").write_bytes(encoded(kind, pictures(MANY), **options))
+    frames = frames_of(tmp_path / "frames")
+    assert len(frames) == len(MANY)
+    calls = count_calls(monkeypatch, owner, method)
+    with frames_kept_open():
+        assert [colour_of(read_image(frame)) for frame in frames] == list(MANY)
+    assert len(calls) <= 4 * len(MANY)
+
+
+def test_several_threads_decode_each_frame_at_most_once_each(tmp_path, monkeypatch):
+    (tmp_path / "frames").write_bytes(encoded("GIF", pictures(MANY)))
+    frames = frames_of(tmp_path / "frames")
+    calls = count_calls(monkeypatch, GifImagePlugin.GifImageFile, "_seek")
+    with frames_kept_open(), ThreadPoolExecutor(3) as pool:
+        assert [colour_of(image) for image in pool.map(read_image, frames)] == list(MANY)
+    assert len(calls) <= 4 * 3 * len(MANY)
+
+
+def test_no_file_stays_open_behind_the_block_and_a_changed_one_is_read_anew(tmp_path):
+    path = tmp_path / "frames"
+    path.write_bytes(encoded("GIF", pictures()))
+    first, second = frames_of(path)[:2]
+    with frames_kept_open():
+        assert colour_of(read_image(first)) == "red"
+        path.write_bytes(encoded("GIF", pictures(("blue", "lime", "blue", "red"))))
+        assert colour_of(read_image(second)) == "lime"
+    open_files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert str(path) not in open_files

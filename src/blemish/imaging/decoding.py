@@ -11,7 +11,7 @@ from blemish.imaging.containers import jpeg
 from blemish.imaging.formats import TITLES, format_of
 from blemish.imaging.limits import MAX_PIXELS, UnfitError, check_pixels
 from blemish.imaging.plain_maps import decode_plain
-from blemish.imaging.tiff_pages import open_page, page_to_correct
+from blemish.imaging.tiff_pages import Pages, page_to_correct
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,47 +29,76 @@ class Opened:
     complete: bool = True
 
 
-def open_image(file: BinaryIO, *, most_pixels: int = MAX_PIXELS, frame: int = 1) -> Opened:
-    """Opens an image in a file that can be searched; nothing is decoded that is not within bounds.
+class FrameFile:
+    """An image file whose headers are read once and whose frames are opened one by one.
+
+    In ascending order each frame is decoded once: a frame of an animation is made of those before it, which would
+    otherwise be decoded again for each.
 
     Args:
-        file: open for reading in binary mode; it stays open as long as the image is not decoded.
+        file: open for reading in binary mode and searchable; it stays open as long as a frame is not decoded.
         most_pixels: the largest image, height x width.
-        frame: which of several, counted from 1.
 
     Raises:
-        UnfitError: the file is none of the formats that are read, is not to be decoded, or has no such frame.
-        Exception: whatever Pillow raises of damaged files.
+        UnfitError: the file is none of the formats that are read, or is not to be decoded.
     """
-    form = format_of(file)
-    if form is None:
-        raise UnfitError(f"not a {TITLES} image, or truncated inside its header")
-    contents = form.examine(file, most_pixels)
-    try:
-        file.seek(0)
-        image: Any = None if form.name == "TIFF" else Image.open(file, formats=(form.name,))
-        frames = contents.frames if contents.index is None else _pictures(image, file, contents.index)
-        if not 1 <= frame <= len(frames):
+
+    def __init__(self, file: BinaryIO, *, most_pixels: int = MAX_PIXELS) -> None:
+        form = format_of(file)
+        if form is None:
+            raise UnfitError(f"not a {TITLES} image, or truncated inside its header")
+        self._file, self._form, self._most_pixels = file, form, most_pixels
+        self._contents = form.examine(file, most_pixels)
+        self._pages = Pages(file, self._contents.offsets, most_pixels) if form.name == "TIFF" else None
+        self._image: Any = None  # Pillow's, at the frame that it was asked for last
+        self.position = 0
+
+    def open(self, frame: int) -> Opened:
+        """One frame, counted from 1; it is good until the next one is opened.
+
+        Raises:
+            UnfitError: there is no such frame, or it is not to be decoded.
+            Exception: whatever Pillow raises of damaged files.
+        """
+        form, contents = self._form, self._contents
+        try:
+            if self._pages is None and (self._image is None or frame <= self.position):
+                self._file.seek(0)
+                self._image = Image.open(self._file, formats=(form.name,))
+            index = contents.index
+            frames = contents.frames if index is None else _pictures(self._image, self._file, index)
+            if not 1 <= frame <= len(frames):
+                raise UnfitError(
+                    f"it has no frame {frame:,}, only {len(frames):,}"
+                    if contents.complete
+                    else f"it has more than {len(frames):,} frames; split it"
+                )
+            image = self._open(frames[frame - 1])
+        except UnidentifiedImageError as error:
             raise UnfitError(
-                f"it has no frame {frame:,}, only {len(frames):,}"
-                if contents.complete
-                else f"it has more than {len(frames):,} frames; split it"
-            )
-        number = frames[frame - 1]
-        if image is None:
-            image = open_page(file, number, most_pixels)
-        elif form.name == "PPM":
-            image = _portable_map(image, file)
-        elif number:
+                f"a {form.title} file that is damaged or truncated inside its header; copy or save it again"
+            ) from error
+        check_pixels(image.width, image.height, self._most_pixels)
+        self.position = frame
+        return Opened(image, len(frames), contents.complete)
+
+    def _open(self, number: int) -> Image.Image:
+        """The picture of this number, counted from 0."""
+        if self._pages is not None:
+            return self._pages.open(number)
+        image: Any = self._image
+        if self._form.name == "PPM":
+            return _portable_map(image, self._file)
+        if number:
             image.seek(number)
-            if form.name == "JPEG":
-                jpeg.examine(file, most_pixels, image.offset)
-    except UnidentifiedImageError as error:
-        raise UnfitError(
-            f"a {form.title} file that is damaged or truncated inside its header; copy or save it again"
-        ) from error
-    check_pixels(image.width, image.height, most_pixels)
-    return Opened(image, len(frames), contents.complete)
+            if self._form.name == "JPEG":
+                jpeg.examine(self._file, self._most_pixels, image.offset)
+        return image  # type: ignore[no-any-return]
+
+
+def open_image(file: BinaryIO, *, most_pixels: int = MAX_PIXELS, frame: int = 1) -> Opened:
+    """Opens one frame of an image file, see `FrameFile`; nothing is decoded that is not within bounds."""
+    return FrameFile(file, most_pixels=most_pixels).open(frame)
 
 
 def recheck(image: Image.Image, *, most_pixels: int = MAX_PIXELS) -> Opened:
@@ -91,8 +120,8 @@ def recheck(image: Image.Image, *, most_pixels: int = MAX_PIXELS) -> Opened:
             contents = form.examine(file, most_pixels)
         frames = contents.frames if contents.index is None else _pictures(image, file, contents.index)
         chosen: Image.Image = image
-        if form.name == "TIFF" and page_to_correct(file, number, most_pixels) is not None:
-            chosen = open_page(file, number, most_pixels)
+        if form.name == "TIFF" and page_to_correct(file, number, most_pixels, contents.offsets) is not None:
+            chosen = Pages(file, contents.offsets, most_pixels).open(number)
         elif form.name == "PPM":
             chosen = _portable_map(image, file)
     finally:

@@ -41,11 +41,13 @@ class Contents:
         frames: the numbers, as Pillow counts, of the pictures that are images of their own; the first is the image.
         complete: whether all were counted.
         index: where in a JPEG file offsets of further pictures count from; None where there are none.
+        offsets: where each page of a TIFF begins, as far as pages were counted.
     """
 
     frames: Sequence[int] = range(1)
     complete: bool = True
     index: int | None = None
+    offsets: Sequence[int] = ()
 
 
 def check_pixels(width: int, height: int, most: int) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -18,42 +19,73 @@ _PREMULTIPLIED, _OPACITY = 1, 2  # kinds of EXTRA_SAMPLES
 _KEPT = (tiff.COMPRESSION, tiff.FILL_ORDER, tiff.ORIENTATION, tiff.PREDICTOR)
 
 
-def open_page(file: BinaryIO, number: int, most_pixels: int) -> Image.Image:
-    """One page, counted from 0, right or not at all. Raises UnfitError, and what Pillow raises of damaged files."""
-    file.seek(0)
-    head = file.read(4)
-    if head == b"MM\0+":
-        raise UnfitError("a BigTIFF with big-endian numbers is not read; save it as a usual TIFF")
-    wrong = page_to_correct(file, number, most_pixels)
-    page = wrong or tiff.check_frame(file, number, most_pixels) or Page(little=True)
-    try:
-        if wrong is not None:
-            image = _corrected(file, wrong)
-            image.format = "TIFF"
-            return image
-        image = _by_pillow(file, number)
-        if tiff.unread(page) is None:
-            return image
-        image.load()
-    except MemoryError:
-        raise
-    except UnidentifiedImageError as error:
-        if not page.values.keys() >= {tiff.WIDTH, tiff.HEIGHT}:
+class Pages:
+    """The pages of a TIFF, opened one by one; in ascending order none is searched for from the first.
+
+    Args:
+        file: open for reading; it stays open as long as a page is not decoded.
+        offsets: where pages begin, as far as that is known.
+        most_pixels: the largest image, height x width.
+    """
+
+    def __init__(self, file: BinaryIO, offsets: Sequence[int], most_pixels: int) -> None:
+        self._file = file
+        self._offsets = offsets
+        self._most_pixels = most_pixels
+        self._image: Image.Image | None = None  # Pillow's, at the page that it was asked for last
+
+    def open(self, number: int) -> Image.Image:
+        """One page, counted from 0, right or not at all; it is good until the next page is opened.
+
+        Raises UnfitError, and what Pillow raises of damaged files.
+        """
+        file = self._file
+        file.seek(0)
+        head = file.read(4)
+        if head == b"MM\0+":
+            raise UnfitError("a BigTIFF with big-endian numbers is not read; save it as a usual TIFF")
+        wrong = page_to_correct(file, number, self._most_pixels, self._offsets)
+        page = wrong or tiff.check_frame(file, number, self._most_pixels, self._offsets) or Page(little=True)
+        try:
+            if wrong is not None:
+                image = _corrected(file, wrong)
+                image.format = "TIFF"
+                return image
+            image = self._by_pillow(number)
+            if tiff.unread(page) is None:
+                return image
+            image.load()
+        except MemoryError:
             raise
-        raise UnfitError(tiff.unread(page) or tiff.in_words(page)) from error
-    except Exception as error:  # whatever its parser stumbles over
-        if (reason := tiff.unread(page)) is None:
-            raise
-        raise UnfitError(reason) from error
-    return _by_pillow(file, number)
+        except UnidentifiedImageError as error:
+            if not page.values.keys() >= {tiff.WIDTH, tiff.HEIGHT}:
+                raise
+            raise UnfitError(tiff.unread(page) or tiff.in_words(page)) from error
+        except Exception as error:  # whatever its parser stumbles over
+            if (reason := tiff.unread(page)) is None:
+                raise
+            raise UnfitError(reason) from error
+        self._image = None
+        return self._by_pillow(number)
+
+    def _by_pillow(self, number: int) -> Image.Image:
+        image, self._image = self._image, None  # where it raises, the next page is opened afresh
+        if image is None or number <= image.tell():
+            self._file.seek(0)
+            image = Image.open(self._file, formats=("TIFF",))
+        if number:
+            image.seek(number)
+        self._image = image
+        return image
 
 
-def page_to_correct(file: BinaryIO, number: int, most_pixels: int) -> Page | None:
+def page_to_correct(file: BinaryIO, number: int, most_pixels: int, offsets: Sequence[int] = ()) -> Page | None:
     """The page where Pillow's pixels would be wrong; None where they are right, or where there are none.
 
-    Raises UnfitError where the page is not to be decoded, or cannot be corrected.
+    The arguments are those of `tiff.check_frame`. Raises UnfitError where the page is not to be decoded, or cannot be
+    corrected.
     """
-    page = tiff.check_frame(file, number, most_pixels)
+    page = tiff.check_frame(file, number, most_pixels, offsets)
     if page is None or not page.values:
         return None
     bits, unsigned = set(page.bits), page.formats == {1}
@@ -74,14 +106,6 @@ def page_to_correct(file: BinaryIO, number: int, most_pixels: int) -> Page | Non
     if bits == {16} and page.photometric == tiff.WHITE_IS_ZERO:
         return page
     return page if bits == {12} and (page.photometric == tiff.WHITE_IS_ZERO or not page.little) else None
-
-
-def _by_pillow(file: BinaryIO, number: int) -> Image.Image:
-    file.seek(0)
-    image = Image.open(file, formats=("TIFF",))
-    if number:
-        image.seek(number)
-    return image
 
 
 def _colours(page: Page) -> int | None:

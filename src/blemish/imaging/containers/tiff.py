@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import BinaryIO
 
 from blemish.imaging.limits import (
@@ -146,9 +147,10 @@ class Page:
 def examine(file: BinaryIO, most_pixels: int) -> Contents:
     """See the package: the pages that are images, and whether the first of them may be decoded."""
     frames: list[int] = []
+    offsets: list[int] = []
     first = None
-    number = 0
     for number, offset in enumerate(_offsets(file)):
+        offsets.append(offset)
         page = read_page(file, offset, only=(SUBFILE_TYPE, OLD_SUBFILE_TYPE, SUB_PAGES))
         if number == 0:
             first = page
@@ -163,18 +165,28 @@ def examine(file: BinaryIO, most_pixels: int) -> Contents:
     frames = frames or [0]
     # libtiff reads the first page's tags whichever page is asked for.
     for number in {0, frames[0]}:
-        check_frame(file, number, most_pixels)
-    return Contents(frames[:MAX_FRAMES], complete=len(frames) <= MAX_FRAMES)
+        check_frame(file, number, most_pixels, offsets)
+    return Contents(frames[:MAX_FRAMES], complete=len(frames) <= MAX_FRAMES, offsets=offsets)
 
 
-def check_frame(file: BinaryIO, number: int, most_pixels: int) -> Page | None:
-    """The page of this number; None where there is none. Raises UnfitError where it is not to be decoded."""
-    for count, offset in enumerate(_offsets(file)):
-        if count == number:
-            page = read_page(file, offset)
-            _check_page(file, page, most_pixels)
-            return page
-    return None
+def check_frame(file: BinaryIO, number: int, most_pixels: int, offsets: Sequence[int] = ()) -> Page | None:
+    """The page of this number; None where there is none.
+
+    Args:
+        file: open for reading.
+        number: of the page, counted from 0.
+        most_pixels: the largest image, height x width.
+        offsets: where pages begin, as far as that is known: the others are searched for from the first.
+
+    Raises:
+        UnfitError: the page is not to be decoded.
+    """
+    offset = offsets[number] if number < len(offsets) else next(islice(_offsets(file), number, None), None)
+    if offset is None:
+        return None
+    page = read_page(file, offset)
+    _check_page(file, page, most_pixels)
+    return page
 
 
 def _offsets(file: BinaryIO) -> Iterator[int]:
