@@ -381,6 +381,15 @@ def test_several_threads_decode_each_frame_at_most_once_each(tmp_path, monkeypat
     assert len(calls) <= 4 * 3 * len(MANY)
 
 
+def test_predict_decodes_all_frames_a_few_times_each(tiny_model, tmp_path, monkeypatch):
+    many = [Image.new("RGB", (16, 12), (4 * number, 255 - 4 * number, 0)) for number in range(64)]
+    (tmp_path / "frames.gif").write_bytes(encoded("GIF", many))
+    calls = count_calls(monkeypatch, GifImagePlugin.GifImageFile, "_seek")
+    found = predict(Detector.load(tiny_model), tmp_path / "frames.gif", tmp_path / "out", frames="all")
+    assert found.images == len(many)
+    assert len(calls) <= 20 * len(many)  # each thread that reads decodes them once; one by one it would be 64 times
+
+
 def test_no_file_stays_open_behind_the_block_and_a_changed_one_is_read_anew(tmp_path):
     path = tmp_path / "frames"
     path.write_bytes(encoded("GIF", pictures()))

@@ -18,6 +18,7 @@ from blemish.imaging.errors import ImageError
 from blemish.imaging.frames import Frame
 from blemish.imaging.heatmaps import encode_png, overlay
 from blemish.imaging.images import read_image
+from blemish.imaging.opening import frames_kept_open
 from blemish.imaging.outputs import same_file
 from blemish.imaging.regions import Region
 from blemish.io.files import atomic_write, make_folder
@@ -134,7 +135,7 @@ class ThreadEngine:
         """Gives the rows of every chunk in the order of the chunks; up to two chunks a thread wait."""
         waiting: deque[Future[list[Row]]] = deque()
         self._stopped.clear()
-        with ThreadPoolExecutor(self._workers) as pool:
+        with frames_kept_open(), ThreadPoolExecutor(self._workers) as pool:
             try:
                 for chunk in chunks:
                     waiting.append(pool.submit(self._rows, chunk))

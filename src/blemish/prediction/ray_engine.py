@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blemish.errors import BlemishError
+from blemish.imaging.opening import frames_kept_open
 from blemish.io.files import temporary_folder
 from blemish.io.text import printable
 from blemish.model.detector import Detector
@@ -89,7 +90,8 @@ class ScoreChunk:
                 f"the machine {platform.node()} does not see {printable(self._out)}: name a folder that all machines "
                 "share, or draw no overlays: heatmaps=False (--no-heatmaps)"
             )
-        return [asdict(row) for row in score_chunk(self._detector, chunk)]
+        with frames_kept_open():
+            return [asdict(row) for row in score_chunk(self._detector, chunk)]
 
 
 class RayEngine:
