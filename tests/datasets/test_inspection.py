@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.datasets.inspection import Diagnosis, examine
+from blemish.datasets.diagnosis import Diagnosis
+from blemish.datasets.inspection import examine
 from blemish.datasets.layouts import read_data_set
 
 DATA = Path(os.environ.get("BLEMISH_DATA", Path(__file__).parents[3] / "shared" / "data"))
