@@ -34,38 +34,32 @@ suffix may differ from its image's. Samples are in natural order: 2.png before 1
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from blemish.datasets.assembly import Files, assemble
 from blemish.datasets.by_hand import Folders, NamedFolders, read_folders
 from blemish.datasets.families import (
-    HASHED,
     UNDERSTOOD,
     Layout,
-    Reading,
     Tree,
     in_test_split,
     mask_folders,
     read_layout,
-    split_by_hash,
 )
 from blemish.datasets.listing import Listing, list_files
-from blemish.datasets.mask_beside import Beside, find_masks_beside, holds_masks
-from blemish.datasets.mask_pairs import Labelled, Pairs, Split, pair_masks
+from blemish.datasets.mask_beside import holds_masks
+from blemish.datasets.mask_pairs import Labelled, Split, pair_masks
 from blemish.datasets.names import is_classic_good, may_wrap, natural_key
-from blemish.datasets.split_file import SPLIT_FILE, read_split_file
+from blemish.datasets.samples import DataSet, DataWarning, Sample
+from blemish.datasets.split_file import read_split_file
 from blemish.errors import BlemishError
 from blemish.imaging.annotations import Annotations, find_annotations
-from blemish.imaging.errors import ImageError
 from blemish.imaging.formats import is_image_name
-from blemish.imaging.headers import read_header
-from blemish.imaging.masks import MaskSource, read_mask
 from blemish.imaging.results import without_results
 from blemish.io.arguments import name, several_paths
-from blemish.io.text import by_folder, counted, list_some, printable
-from blemish.process.threads import readers
+from blemish.io.text import counted, printable
 
 __all__ = [
     "DataSet",
@@ -80,56 +74,6 @@ __all__ = [
 ]
 
 Named = str | Path | Iterable[str | Path]  # a folder or several
-MARKED = "defective"  # the type of defect where only masks say that there is one
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image: nominal where `defect` is None, otherwise anomalous, with a mask where there is one.
-
-    A mask is a file, several files, or an annotation: `blemish.imaging.masks` reads it and names it.
-    """
-
-    path: Path
-    defect: str | None = None
-    mask: MaskSource | None = None
-
-    @property
-    def anomalous(self) -> bool:
-        """Whether the image's folder, list or mask says that it shows an anomaly."""
-        return self.defect is not None
-
-
-@dataclass(frozen=True)
-class DataWarning:
-    """Something in a folder that was most likely meant otherwise, in one sentence, and the files it is about."""
-
-    message: str
-    paths: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A folder read.
-
-    Attributes:
-        root: the folder.
-        layout: how it was read.
-        train, test: the samples.
-        notes: sentences on how it was read, for doctor.
-        nominal_class: the class that was chosen, in layouts with classes.
-        warnings: what was left out or contradicts itself, for every verb to say.
-        folders: the folders that were named by hand.
-    """
-
-    root: Path
-    layout: Layout
-    train: tuple[Sample, ...]
-    test: tuple[Sample, ...]
-    notes: tuple[str, ...] = ()
-    nominal_class: str | None = None
-    warnings: tuple[DataWarning, ...] = ()
-    folders: Folders = field(default_factory=Folders)
 
 
 def read_data_set(
@@ -140,10 +84,9 @@ def read_data_set(
     bad: Named = (),
     masks: Named = (),
 ) -> DataSet:
-    """The training and test samples of a folder in any layout named above, or of folders named by hand.
+    """Finds the training and test samples of a folder in any known layout, or of folders named by hand.
 
-    No image is opened but those that may be masks beside their images or in folders with ambiguous names, and masks
-    of images that should be good.
+    Layouts are those at the top of this module and in the guide. Only files that may be masks are opened.
 
     Args:
         root: the folder. With folders named by hand it may be None; otherwise these are looked for below it first.
@@ -153,8 +96,25 @@ def read_data_set(
         bad: folders of defective images; each is a type of defect, or has a folder for each.
         masks: folders of masks.
 
+    Returns:
+        The samples of both splits, each with its type of defect and its mask, and warnings on files that are not used.
+
     Raises:
-        BlemishError: there is no folder, image, known layout or such class.
+        BlemishError: there is no such folder, no image in it, no known layout or no such class.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("good/1.png", "good/2.png", "crack/3.png", "masks/crack/3.png"):
+        ...         path = Path(folder, name)
+        ...         path.parent.mkdir(parents=True, exist_ok=True)
+        ...         Image.new("L", (64, 64)).save(path)
+        ...     data = read_data_set(folder)
+        >>> data.layout
+        'nominal-anomalous'
+        >>> sorted({sample.defect or "good" for sample in (*data.train, *data.test)})
+        ['crack', 'good']
     """
     folders = Folders(*map(several_paths, (good, bad, masks), ("good", "bad", "masks")))
     root = None if root is None else Path(root)
@@ -176,13 +136,13 @@ def read_data_set(
     reading = read_split_file(root, listing.images, nominal_class)
     if reading is None and (inner := _wrapped(root, listing)):
         return _unwrapped(read_data_set(root / inner, nominal_class=nominal_class), inner, listing)
-    files = _Files.of(root, listing, apart, find_annotations)
+    files = Files.of(root, listing, apart, find_annotations)
     if reading is None:
         # Whether an image has a mask matters where no folder says what it is.
         unknown = pair_masks([Labelled(image, "train", by_mask=True) for image in files.pictures], apart)
         masked = {*files.beside.masks, *unknown.masks, *files.annotations.of}
         reading = read_layout(Tree(root, files.pictures, frozenset(masked)), nominal_class)
-    return _assemble(files, reading)
+    return assemble(files, reading)
 
 
 def _wrapped(root: Path, listing: Listing) -> str | None:
@@ -223,39 +183,9 @@ def _named(named: NamedFolders) -> DataSet:
             files=frozenset(own[file] for file in found.files),
         )
 
-    files = _Files.of(named.root, named.listing, named.masks, annotations)
-    found = _assemble(files, named.reading(files.pictures), leftover=named.leftover)
+    files = Files.of(named.root, named.listing, named.masks, annotations)
+    found = assemble(files, named.reading(files.pictures), leftover=named.leftover)
     return replace(found, folders=named.folders)
-
-
-_Annotator = Callable[[Path, Sequence[PurePosixPath], Sequence[PurePosixPath]], Annotations]
-
-
-@dataclass(frozen=True)
-class _Files:
-    """The files of a data set, masks apart: `apart` has those in mask folders, and the folders that they mirror."""
-
-    root: Path
-    listing: Listing
-    pictures: Sequence[PurePosixPath]
-    apart: Mapping[PurePosixPath, tuple[str, ...]]
-    beside: Beside
-    annotations: Annotations
-
-    @classmethod
-    def of(
-        cls,
-        root: Path,
-        listing: Listing,
-        apart: Mapping[PurePosixPath, tuple[str, ...]],
-        annotations: _Annotator,
-    ) -> "_Files":
-        """Finds masks beside images, and annotations."""
-        pictures = [image for image in listing.images if image not in apart]
-        beside = find_masks_beside(pictures, listing.locate)
-        masks = {mask for found in beside.masks.values() for mask in found}
-        pictures = [image for image in pictures if image not in masks]
-        return cls(root, listing, pictures, apart, beside, annotations(root, listing.others, pictures))
 
 
 def _list(root: Path) -> Listing:
@@ -273,148 +203,3 @@ def _list(root: Path) -> Listing:
         held += f" ({results})" if results else ""
         raise BlemishError(f"{printable(root)}: {held} in it; give a folder with {UNDERSTOOD}")
     return Listing(images, others, root.joinpath, (results,) if results else ())
-
-
-def _assemble(files: _Files, reading: Reading, *, leftover: Sequence[PurePosixPath] = ()) -> DataSet:
-    """Gives images their masks, and accounts for every file."""
-    listed = {mask for given in reading.given.values() for mask in given}
-    apart = {mask: place for mask, place in files.apart.items() if mask not in listed and mask not in reading.aside}
-    known = {*files.beside.masks, *reading.given}
-    pairs = pair_masks([one for one in reading.labelled if one.image not in known], apart)
-    masks: dict[PurePosixPath, MaskSource] = dict(files.annotations.of)
-    for found in (pairs.masks, files.beside.masks, reading.given):
-        for image, own in found.items():
-            masks[image] = files.listing.locate(own[0]) if len(own) == 1 else tuple(map(files.listing.locate, own))
-    marks = _marks(files, [one for one in reading.labelled if one.defect is None and one.image in masks], masks)
-    labelled = _decided(reading, marks)
-    samples = {  # a nominal image's mask says nothing that is not known: it only counts as used
-        one.image: Sample(files.listing.locate(one.image), one.defect, masks.get(one.image) if one.defect else None)
-        for one in labelled
-    }
-    aside = reading.aside | {mask for mask in pairs.orphans if _of_another_class(reading, apart[mask])}
-    notes = [*reading.notes, *_notes(files, reading, labelled, masks, pairs, aside)]
-    contradicting = [one.image for one in reading.labelled if not one.by_mask and marks.get(one.image)]
-    return DataSet(
-        root=files.root,
-        layout=reading.layout,
-        train=tuple(samples[one.image] for one in labelled if one.split == "train"),
-        test=tuple(samples[one.image] for one in labelled if one.split == "test"),
-        notes=tuple(notes),
-        nominal_class=reading.nominal_class,
-        warnings=tuple(_warnings(files, reading, pairs, aside, contradicting, leftover)),
-    )
-
-
-def _marks(
-    files: _Files, labelled: Sequence[Labelled], masks: Mapping[PurePosixPath, MaskSource]
-) -> dict[PurePosixPath, bool | None]:
-    """Whether the masks of some images mark anything; None where one cannot be read."""
-
-    def marks(one: Labelled) -> bool | None:
-        source = masks[one.image]
-        try:
-            size = None if isinstance(source, Path | tuple) else read_header(files.listing.locate(one.image)).size
-            return bool(read_mask(source, size=size).any())
-        except ImageError:
-            return None
-
-    with ThreadPoolExecutor(readers()) as pool:
-        return dict(zip((one.image for one in labelled), pool.map(marks, labelled), strict=True))
-
-
-def _decided(reading: Reading, marks: Mapping[PurePosixPath, bool | None]) -> list[Labelled]:
-    """Labels where masks had to say them: an image is defective unless its mask marks nothing, or it has none."""
-    labelled = [
-        replace(one, defect=MARKED) if one.by_mask and marks.get(one.image, False) is not False else one
-        for one in reading.labelled
-    ]
-    if not reading.unplaced:
-        return labelled
-    return split_by_hash(
-        [one.image for one in labelled if one.defect is None],
-        [(one.image, one.defect) for one in labelled if one.defect is not None],
-    )
-
-
-def _of_another_class(reading: Reading, mirrored: Sequence[str]) -> bool:
-    """Whether a mask without an image is of a class that the layout leaves out."""
-    return reading.layout == "reference" and len(mirrored) > 1 and mirrored[1] != reading.nominal_class
-
-
-def _notes(
-    files: _Files,
-    reading: Reading,
-    labelled: Sequence[Labelled],
-    masks: Mapping[PurePosixPath, MaskSource],
-    pairs: Pairs,
-    aside: frozenset[PurePosixPath],
-) -> Iterable[str]:
-    defective = sum(one.defect is not None for one in labelled)
-    if any(one.by_mask for one in reading.labelled):
-        asked = {one.image for one in reading.labelled if one.by_mask}
-        marked = sum(one.defect is not None for one in labelled if one.image in asked)
-        bare = len(asked - set(masks))
-        without = f", {bare:,} of them without a mask" if bare else ""
-        yield (
-            f"masks say what is defective: {counted(marked, 'image')} with a mask that marks something, and "
-            f"{len(asked) - marked:,} good{without}"
-        )
-    if reading.unplaced and defective:
-        yield HASHED
-    if pairs.contested:
-        yield (
-            f"{counted(len(pairs.contested), 'image')} left without a mask, which another image of that name has: "
-            f"{list_some(pairs.contested)}"
-        )
-    if aside:
-        yield f"{counted(len(aside), 'image')} of other classes not used: {by_folder(sorted(aside, key=natural_key))}"
-    yield from files.listing.results
-    ignored = set(files.listing.others) - files.annotations.files
-    if reading.layout == "visa":
-        ignored = {file for file in ignored if file.name != SPLIT_FILE}
-    if ignored:
-        yield f"{counted(len(ignored), 'other file')} ignored (not images)"
-
-
-def _warnings(
-    files: _Files,
-    reading: Reading,
-    pairs: Pairs,
-    aside: frozenset[PurePosixPath],
-    contradicting: Sequence[PurePosixPath],
-    leftover: Sequence[PurePosixPath],
-) -> Iterable[DataWarning]:
-    locate = files.listing.locate
-    used = {one.image for one in reading.labelled} | aside | {mask for own in reading.given.values() for mask in own}
-    unused = [image for image in files.pictures if image not in used]
-    if unused or leftover:
-        paths = (*map(locate, unused), *(files.root / file for file in leftover))
-        yield DataWarning(
-            f"{counted(len(paths), 'image')} not used: {by_folder([*unused, *leftover])}; their folders can be named "
-            "with --good DIR and --bad DIR",
-            paths,
-        )
-    if orphans := [mask for mask in pairs.orphans if mask not in aside]:
-        held = f"{counted(len(orphans), 'mask')} without an image"
-        yield DataWarning(f"{held}: {_told(orphans)}", tuple(map(locate, orphans)))
-    if doubts := [file for file in files.beside.doubts if file in used or file in unused]:
-        yield DataWarning(
-            f"{counted(len(doubts), 'image')} named like the mask of an image beside, but of another shape, so no "
-            f"mask: {list_some(doubts)}",
-            tuple(map(locate, doubts)),
-        )
-    if contradicting:
-        yield DataWarning(
-            f"{counted(len(contradicting), 'good image')} with a mask that marks something, taken as good: "
-            f"{list_some(contradicting)}",
-            tuple(map(locate, contradicting)),
-        )
-    if reading.missing:
-        gone = counted(len(reading.missing), "file")
-        yield DataWarning(f"{gone} of {SPLIT_FILE} not there: {list_some(reading.missing)}")
-    yield from map(DataWarning, files.annotations.notes)
-
-
-def _told(files: Sequence[PurePosixPath]) -> str:
-    """The files, where they are few; otherwise their folders."""
-    return list_some(files) if len(files) <= 3 else by_folder(files)
