@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from blemish.datasets.families import HASHED, Reading, split_by_hash
+from blemish.datasets.families import Reading
+from blemish.datasets.hash_split import HASHED, split_by_hash
 from blemish.datasets.listing import Listing
 from blemish.datasets.mask_beside import Beside, find_masks_beside
 from blemish.datasets.mask_pairs import Labelled, Pairs, pair_masks

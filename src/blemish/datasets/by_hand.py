@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from blemish.datasets.families import HASHED, Reading, defect_below, split_by_hash
+from blemish.datasets.families import Reading, defect_below
+from blemish.datasets.hash_split import HASHED, split_by_hash
 from blemish.datasets.listing import Listing, list_files
 from blemish.datasets.names import fold, is_bad, is_filler, is_good, mask_place, natural_key
 from blemish.errors import BlemishError

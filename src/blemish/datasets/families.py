@@ -1,22 +1,19 @@
 """Which layout a folder has, by the names of its folders, and what that says of every image."""
 
-import hashlib
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from blemish.datasets.mask_pairs import Labelled, Masks, Split
+from blemish.datasets.folder_tree import Paths, Tree
+from blemish.datasets.hash_split import HASHED, split_by_hash
+from blemish.datasets.mask_pairs import Labelled, Masks
 from blemish.datasets.names import (
     is_bad,
     is_classic_good,
     is_filler,
     is_good,
     is_loosely_good,
-    is_other_view,
-    mask_place,
     natural_key,
     split_and_side,
     split_word,
@@ -25,15 +22,10 @@ from blemish.errors import BlemishError
 from blemish.io.text import list_some, printable
 
 Layout = Literal["mvtec", "flat", "nominal-anomalous", "one-vs-rest", "reference", "masks", "visa", "named"]
-Paths = Sequence[PurePosixPath]
-_PLAIN_MASKS = ("ground_truth", "masks")
 UNDERSTOOD = (
     "images directly inside it, train/good with test/good and test/<defect>, good/ with a folder for each defect, or "
     "train/<class> with test/<class> and --nominal-class, or name folders with --good DIR, --bad DIR and --masks DIR"
 )
-
-
-HASHED = "one in 5 good and one in 2 defective images, chosen by a hash of their paths, are test images"
 
 
 @dataclass(frozen=True)
@@ -59,80 +51,6 @@ class Reading:
     given: Mapping[PurePosixPath, Masks] = field(default_factory=dict)
     missing: Paths = ()
     unplaced: bool = False
-
-
-@dataclass(frozen=True)
-class Tree:
-    """The images of a folder, masks apart.
-
-    Attributes:
-        root: the folder.
-        images: all that are no masks, in natural order.
-        masked: those of them that have a mask, wherever it lies.
-        parts: the folders of each image that say something; without images of other sensors, beside those in rgb/.
-    """
-
-    root: Path
-    images: Paths
-    masked: frozenset[PurePosixPath]
-    parts: Mapping[PurePosixPath, tuple[str, ...]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        plain_good = any(is_good(image.parts[0]) for image in self.images if len(image.parts) > 1)
-        views = _other_views(self.images)
-        parts = {image: _telling(image, expand=not plain_good) for image in self.images if image not in views}
-        object.__setattr__(self, "parts", parts)
-
-    def in_splits(self) -> list[tuple[PurePosixPath, Split, tuple[str, ...]]]:
-        """The images below train/, test/ and validation/, with their split and the folders below that.
-
-        Validation images are for training, as in MVTec AD 2 and MVTec LOCO, where there are good ones only or a test
-        split is there as well; otherwise they are the test split.
-        """
-        words = {image: split_word(parts[0]) for image, parts in self.parts.items() if parts}
-        validates = [image for image, word in words.items() if word == "validation"]
-        tests = any(word == "test" for word in words.values())
-        defective = any(
-            not is_good(self.parts[image][1]) if len(self.parts[image]) > 1 else image in self.masked
-            for image in validates
-        )
-        stands_for: Split = "test" if defective and not tests else "train"
-        splits: dict[str, Split] = {"train": "train", "test": "test", "validation": stands_for}
-        return [(image, splits[word], self.parts[image][1:]) for image, word in words.items() if word]
-
-
-MaskFolder = tuple[str, ...]  # the folders of the images whose masks are in it
-
-
-def mask_folders(
-    images: Paths, *, classes: bool, holds_masks: Callable[[Paths], bool]
-) -> dict[PurePosixPath, MaskFolder]:
-    """The masks in folders that are called like mask folders, with the folders that they mirror.
-
-    Args:
-        images: all images.
-        classes: whether folders in train/ and test/ are classes, whatever their names.
-        holds_masks: asked of some images whether these are masks, for names that a type of defect may have as well.
-    """
-    named: dict[PurePosixPath, list[PurePosixPath]] = {}
-    inside: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
-    for image in images:
-        folders = [
-            PurePosixPath(*image.parts[: depth + 1])
-            for depth, folder in enumerate(image.parts[:-1])
-            if mask_place(folder) is not None and not (classes and depth == 1 and split_word(image.parts[0]))
-        ]
-        if folders:
-            named[image] = folders
-            inside[folders[-1]].append(image)
-    plain = {folder for folder in inside if len(folder.parts) == 1 and folder.name.casefold() in _PLAIN_MASKS}
-    refuted = {folder for folder, held in inside.items() if folder not in plain and not holds_masks(held)}
-    found = {}
-    for image, folders in named.items():
-        if folder := next((folder for folder in folders if folder not in refuted), None):
-            inner = image.parts[len(folder.parts) : -1]
-            found[image] = (*folder.parts[:-1], *(mask_place(folder.name) or ()), *inner)
-    return found
 
 
 def read_layout(tree: Tree, nominal_class: str | None) -> Reading:
@@ -166,50 +84,10 @@ def read_layout(tree: Tree, nominal_class: str | None) -> Reading:
     raise BlemishError(_unknown_layout(tree, top))
 
 
-def in_test_split(path: PurePosixPath, *, one_in: int) -> bool:
-    """Whether this path is among the one in `one_in` that are kept for testing.
-
-    A hash of the path alone decides, so that no image changes sides when others come or go, on any machine.
-    """
-    # macOS stores é as two characters, Linux as one: the same folder must split alike on both.
-    name = unicodedata.normalize("NFC", path.as_posix()).encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % one_in == 0
-
-
-def split_by_hash(nominal: Paths, anomalous: Sequence[tuple[PurePosixPath, str]]) -> list[Labelled]:
-    """Good images and defective ones with their types, split by a hash of each path; see `in_test_split`."""
-    labelled = []
-    for image in nominal:
-        # With nothing to find in a test, every nominal image is worth more in training.
-        tested = bool(anomalous) and in_test_split(image, one_in=5)
-        labelled.append(Labelled(image, "test" if tested else "train"))
-    for image, defect in anomalous:
-        labelled.append(Labelled(image, "test" if in_test_split(image, one_in=2) else "train", defect))
-    return labelled
-
-
 def defect_below(folders: Sequence[str]) -> str:
     """The type of defect: of bad/ the folder below it where there is one, otherwise the folder's own name."""
     telling = [folder for folder in folders if not is_filler(folder)]
     return telling[1] if is_bad(telling[0]) and len(telling) > 1 else telling[0]
-
-
-def _telling(image: PurePosixPath, *, expand: bool) -> tuple[str, ...]:
-    """The folders of an image without those called images and the like; train_good/ counts as train/good/."""
-    parts = [part for part in image.parts[:-1] if not is_filler(part)]
-    if expand and parts and (both := split_and_side(parts[0])):
-        parts[:1] = both
-    return tuple(parts)
-
-
-def _other_views(images: Paths) -> frozenset[PurePosixPath]:
-    """Images of depth and the like, in folders beside one called rgb, as in MVTec 3D-AD."""
-    colour = {folder.parent for image in images for folder in image.parents if folder.name.casefold() == "rgb"}
-    return frozenset(
-        image
-        for image in (images if colour else ())
-        if any(folder.parent in colour and is_other_view(folder.name) for folder in image.parents[:-1])
-    )
 
 
 def _by_its_words(names: set[str]) -> str | None:
@@ -250,7 +128,7 @@ def _read_nominal_anomalous(tree: Tree, good: frozenset[str], *, noted: bool = F
     labelled = split_by_hash(nominal, anomalous)
     if tested:
         # Good test images were chosen: all defective ones test with them, as in anomalib.
-        labelled = [Labelled(one.image, "test" if one.defect else "train", one.defect) for one in labelled]
+        labelled = [replace(sample, split="test" if sample.defect else "train") for sample in labelled]
         labelled += [Labelled(image, "test") for image in tested]
     notes = [_taken_by_its_words(name) for name in good if noted]
     return Reading("nominal-anomalous", labelled, notes=(*notes, *([HASHED] if anomalous and not tested else [])))
@@ -312,10 +190,10 @@ def _data_sets(tree: Tree) -> set[str]:
 def _unknown_layout(tree: Tree, top: set[str]) -> str:
     root, images = tree.root, tree.images
     if inner := _data_sets(tree):
-        one = printable(root / min(inner))
+        first = printable(root / min(inner))
         if len(inner) == 1:
-            return f"{printable(root)}: no known layout, but there is one in {printable(min(inner))}/; give {one}"
-        return f"{printable(root)}: several data sets in it; give one of them, such as {one}"
+            return f"{printable(root)}: no known layout, but there is one in {printable(min(inner))}/; give {first}"
+        return f"{printable(root)}: several data sets in it; give one of them, such as {first}"
     if train := [image for image, parts in tree.parts.items() if parts and split_word(parts[0]) == "train"]:
         folder = printable(train[0].parts[0])
         return (

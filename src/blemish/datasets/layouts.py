@@ -40,14 +40,9 @@ from pathlib import Path, PurePosixPath
 
 from blemish.datasets.assembly import Files, assemble
 from blemish.datasets.by_hand import Folders, NamedFolders, read_folders
-from blemish.datasets.families import (
-    UNDERSTOOD,
-    Layout,
-    Tree,
-    in_test_split,
-    mask_folders,
-    read_layout,
-)
+from blemish.datasets.families import UNDERSTOOD, Layout, read_layout
+from blemish.datasets.folder_tree import Tree, mask_folders
+from blemish.datasets.hash_split import in_test_split
 from blemish.datasets.listing import Listing, list_files
 from blemish.datasets.mask_beside import holds_masks
 from blemish.datasets.mask_pairs import Labelled, Split, pair_masks
