@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from blemish.imaging.annotation_formats import Annotation, is_yolo, kind_of, read_coco, read_json
+from blemish.imaging.annotation_formats.coco import read_coco
+from blemish.imaging.annotation_formats.common import Annotation
+from blemish.imaging.annotation_formats.drawing import kind_of, read_json
+from blemish.imaging.annotation_formats.yolo import is_yolo
 from blemish.imaging.errors import ImageError
 from blemish.io.text import counted, list_some, printable
 

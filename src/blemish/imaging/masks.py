@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from blemish.imaging.annotation_formats import Annotation, draw
+from blemish.imaging.annotation_formats.common import Annotation
+from blemish.imaging.annotation_formats.drawing import draw
 from blemish.imaging.errors import ImageError
 from blemish.imaging.images import read_upright
 from blemish.imaging.mask_values import Marked, WithoutBlack, marked
 from blemish.imaging.reading import Reading
-from blemish.imaging.resizing import resize_mask
+from blemish.imaging.resizing import resize_mask, same_shape
 from blemish.imaging.types import ImagePath, Size
 from blemish.io.text import printable
 
 MaskSource = Path | tuple[Path, ...] | Annotation
 """Where a mask comes from: a file, several files whose union it is, or an annotation of one image."""
 
-# How far the shape of a mask may differ from that of its image.
-MAX_STRETCH = 1.02
 # Small numbers in 16-bit colours are classes too.
 _AS_THEY_ARE = Reading(bits=8)
 
@@ -136,8 +135,7 @@ def _at_size(mask: npt.NDArray[np.bool_], size: Size, *, name: str) -> npt.NDArr
     height, width = mask.shape
     if (height, width) == size:
         return mask
-    stretch = (height * size[1]) / (width * size[0])
-    if max(stretch, 1 / stretch) > MAX_STRETCH:
+    if not same_shape((height, width), size):
         raise ImageError(
             f"{name}: the mask is {height} x {width} but its image is {size[0]} x {size[1]} "
             "(height x width); save the mask in the image's shape"

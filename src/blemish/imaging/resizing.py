@@ -10,6 +10,8 @@ from blemish.imaging.anomaly_maps import check_anomaly_map
 from blemish.imaging.modes import in_rgb
 from blemish.imaging.types import Mask, Size
 
+MAX_STRETCH = 1.02  # between the shape of a mask and that of its image
+
 MaskRule = Literal["any", "half", "touched", "nearest", "corner"]
 
 
@@ -54,6 +56,12 @@ def resize_mask(mask: Mask, size: Size, *, rule: MaskRule) -> Mask:
         return mask
     share = np.asarray(Image.fromarray(mask.astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR))
     return np.asarray(share >= 0.5 if rule == "half" else share > 0)
+
+
+def same_shape(first: Size, second: Size) -> bool:
+    """Whether two sizes have the same ratio of height and width, but for 2 %."""
+    stretch = (first[0] * second[1]) / (first[1] * second[0])
+    return max(stretch, 1 / stretch) <= MAX_STRETCH
 
 
 def _any(mask: Mask, size: Size) -> Mask:

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import BlemishError
-from blemish.imaging.types import Size
+from blemish.imaging.types import Mask, Size
 
-Mask = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]  # (N, 2), x and y
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from blemish.imaging.containers import tiff
-from blemish.imaging.containers.tiff import Page
+from blemish.imaging.containers import tiff, tiff_support, tiff_tags
+from blemish.imaging.containers.tiff_tags import Page
 from blemish.imaging.limits import UnfitError
 
 _LOSSLESS = {1, 5, 8, 32773, 32946}  # compressions that keep each plane by itself: none, LZW, Deflate, PackBits
 _SHORT, _LONG = 3, 4
 _PREMULTIPLIED, _OPACITY = 1, 2  # kinds of EXTRA_SAMPLES
-_KEPT = (tiff.COMPRESSION, tiff.FILL_ORDER, tiff.ORIENTATION, tiff.PREDICTOR)
+_KEPT = (tiff_tags.COMPRESSION, tiff_tags.FILL_ORDER, tiff_tags.ORIENTATION, tiff_tags.PREDICTOR)
 
 
 class Pages:
@@ -52,17 +52,17 @@ class Pages:
                 image.format = "TIFF"
                 return image
             image = self._by_pillow(number)
-            if tiff.unread(page) is None:
+            if tiff_support.unread(page) is None:
                 return image
             image.load()
         except MemoryError:
             raise
         except UnidentifiedImageError as error:
-            if not page.values.keys() >= {tiff.WIDTH, tiff.HEIGHT}:
+            if not page.values.keys() >= {tiff_tags.WIDTH, tiff_tags.HEIGHT}:
                 raise
-            raise UnfitError(tiff.unread(page) or tiff.in_words(page)) from error
+            raise UnfitError(tiff_support.unread(page) or tiff_support.in_words(page)) from error
         except Exception as error:  # whatever its parser stumbles over
-            if (reason := tiff.unread(page)) is None:
+            if (reason := tiff_support.unread(page)) is None:
                 raise
             raise UnfitError(reason) from error
         self._image = None
@@ -90,30 +90,32 @@ def page_to_correct(file: BinaryIO, number: int, most_pixels: int, offsets: Sequ
         return None
     bits, unsigned = set(page.bits), page.formats == {1}
     if page.formats == {2} and bits == {8}:
-        raise UnfitError(f"its values are signed, 8 bits; {tiff.WAY_OUT}")
-    if page.in_planes and page.photometric in (tiff.WHITE_IS_ZERO, tiff.BLACK_IS_ZERO) and page.samples > 2:
-        raise UnfitError(tiff.bands(page))  # of planes of grey Pillow takes the first and drops the others
+        raise UnfitError(f"its values are signed, 8 bits; {tiff_support.WAY_OUT}")
+    if page.in_planes and page.photometric in (tiff_tags.WHITE_IS_ZERO, tiff_tags.BLACK_IS_ZERO) and page.samples > 2:
+        raise UnfitError(tiff_support.bands(page))  # of planes of grey Pillow takes the first and drops the others
     if page.in_planes and unsigned and bits <= {8, 16}:
         if page.compression in _LOSSLESS and _colours(page) is not None:
             return page
         if bits != {8}:
             raise UnfitError("its bands are stored one after another (planar) with 16 bits; save it interleaved")
-    grey = page.samples == 1 and unsigned and page.photometric in (tiff.WHITE_IS_ZERO, tiff.BLACK_IS_ZERO)
+    grey = page.samples == 1 and unsigned and page.photometric in (tiff_tags.WHITE_IS_ZERO, tiff_tags.BLACK_IS_ZERO)
     if not grey or page.compression not in _LOSSLESS:
-        if grey and bits == {16} and page.photometric == tiff.WHITE_IS_ZERO:
-            raise UnfitError(f"a negative (WhiteIsZero) of 16 bits in this compression is not read; {tiff.WAY_OUT}")
+        if grey and bits == {16} and page.photometric == tiff_tags.WHITE_IS_ZERO:
+            raise UnfitError(
+                f"a negative (WhiteIsZero) of 16 bits in this compression is not read; {tiff_support.WAY_OUT}"
+            )
         return None
-    if bits == {16} and page.photometric == tiff.WHITE_IS_ZERO:
+    if bits == {16} and page.photometric == tiff_tags.WHITE_IS_ZERO:
         return page
-    return page if bits == {12} and (page.photometric == tiff.WHITE_IS_ZERO or not page.little) else None
+    return page if bits == {12} and (page.photometric == tiff_tags.WHITE_IS_ZERO or not page.little) else None
 
 
 def _colours(page: Page) -> int | None:
     """How many bands make the colours of a page in planes; None where it is not known what they mean."""
     grey_bits = {8}
-    needed = {tiff.RGB: 3, tiff.CMYK: 4}.get(page.photometric)
-    if needed is None and page.photometric == tiff.BLACK_IS_ZERO and set(page.bits) == grey_bits:
-        needed = 1 if page.values.get(tiff.EXTRA_SAMPLES) else None
+    needed = {tiff_tags.RGB: 3, tiff_tags.CMYK: 4}.get(page.photometric)
+    if needed is None and page.photometric == tiff_tags.BLACK_IS_ZERO and set(page.bits) == grey_bits:
+        needed = 1 if page.values.get(tiff_tags.EXTRA_SAMPLES) else None
     return needed if needed is not None and page.samples >= needed else None
 
 
@@ -121,15 +123,15 @@ def _corrected(file: BinaryIO, page: Page) -> Image.Image:
     """A page in planes or of a negative, as an image that is right."""
     if not page.in_planes:
         values = np.asarray(_plane(file, page, 0)).astype(np.uint16)
-        if page.photometric == tiff.WHITE_IS_ZERO:
+        if page.photometric == tiff_tags.WHITE_IS_ZERO:
             values = ((1 << page.bits[0]) - 1 - values).astype(np.uint16)
         return Image.fromarray(values)
     colours = _colours(page)
     assert colours is not None
-    extras = page.values.get(tiff.EXTRA_SAMPLES, ())
+    extras = page.values.get(tiff_tags.EXTRA_SAMPLES, ())
     # Like Pillow of interleaved files: a fourth band that is not explained is opacity.
     kind = extras[0] if extras else _OPACITY if page.samples == colours + 1 == 4 else 0
-    opaque = kind not in (_PREMULTIPLIED, _OPACITY) or page.photometric == tiff.CMYK
+    opaque = kind not in (_PREMULTIPLIED, _OPACITY) or page.photometric == tiff_tags.CMYK
     planes = [_plane(file, page, number) for number in range(colours if opaque else colours + 1)]
     if page.bits[0] == 16:
         stacked = np.stack([np.asarray(plane).astype(np.uint16) for plane in planes], axis=2)
@@ -147,8 +149,8 @@ def _plane(file: BinaryIO, page: Page, number: int) -> Image.Image:
     """One band of a page as a grey image, upright: its strips or tiles are put into a file of their own."""
     (width, height), (across, down) = page.size, page.piece
     pieces = -(-width // across) * -(-height // down)
-    offsets = page.values.get(tiff.TILE_OFFSETS if page.tiled else tiff.STRIP_OFFSETS, ())
-    counts = page.values.get(tiff.TILE_BYTES if page.tiled else tiff.STRIP_BYTES, ())
+    offsets = page.values.get(tiff_tags.TILE_OFFSETS if page.tiled else tiff_tags.STRIP_OFFSETS, ())
+    counts = page.values.get(tiff_tags.TILE_BYTES if page.tiled else tiff_tags.STRIP_BYTES, ())
     mine = slice(number * pieces, (number + 1) * pieces)
     offsets, counts = offsets[mine], counts[mine]
     if len(offsets) != pieces or len(counts) != pieces or min(*offsets, *counts, 0) < 0:
@@ -160,14 +162,18 @@ def _plane(file: BinaryIO, page: Page, number: int) -> Image.Image:
         if len(contents[-1]) < count:
             raise OSError("image file is truncated")
     tags: dict[int, tuple[int, ...]] = {
-        tiff.WIDTH: (width,),
-        tiff.HEIGHT: (height,),
-        tiff.BITS: (page.bits[number],),
-        tiff.PHOTOMETRIC: (tiff.BLACK_IS_ZERO,),
-        tiff.SAMPLES: (1,),
+        tiff_tags.WIDTH: (width,),
+        tiff_tags.HEIGHT: (height,),
+        tiff_tags.BITS: (page.bits[number],),
+        tiff_tags.PHOTOMETRIC: (tiff_tags.BLACK_IS_ZERO,),
+        tiff_tags.SAMPLES: (1,),
     }
     tags |= {tag: page.values[tag][:1] for tag in _KEPT if tag in page.values}
-    tags |= {tiff.TILE_WIDTH: (across,), tiff.TILE_HEIGHT: (down,)} if page.tiled else {tiff.ROWS_PER_STRIP: (down,)}
+    tags |= (
+        {tiff_tags.TILE_WIDTH: (across,), tiff_tags.TILE_HEIGHT: (down,)}
+        if page.tiled
+        else {tiff_tags.ROWS_PER_STRIP: (down,)}
+    )
     # Packed 12-bit values know no order of bytes, and Pillow reads them in one of the two.
     order = "<" if page.little or page.bits[number] == 12 else ">"
     image = Image.open(io.BytesIO(_write(contents, tags, order=order, tiled=page.tiled)), formats=("TIFF",))
@@ -179,16 +185,16 @@ def _interleaved(values: npt.NDArray[np.uint16], photometric: int, extra: int | 
     """An uncompressed TIFF of 16-bit values (H, W, C)."""
     height, width, channels = values.shape
     tags: dict[int, tuple[int, ...]] = {
-        tiff.WIDTH: (width,),
-        tiff.HEIGHT: (height,),
-        tiff.BITS: (16,) * channels,
-        tiff.COMPRESSION: (1,),
-        tiff.PHOTOMETRIC: (photometric,),
-        tiff.SAMPLES: (channels,),
-        tiff.ROWS_PER_STRIP: (height,),
+        tiff_tags.WIDTH: (width,),
+        tiff_tags.HEIGHT: (height,),
+        tiff_tags.BITS: (16,) * channels,
+        tiff_tags.COMPRESSION: (1,),
+        tiff_tags.PHOTOMETRIC: (photometric,),
+        tiff_tags.SAMPLES: (channels,),
+        tiff_tags.ROWS_PER_STRIP: (height,),
     }
     if extra is not None:
-        tags[tiff.EXTRA_SAMPLES] = (extra,)
+        tags[tiff_tags.EXTRA_SAMPLES] = (extra,)
     return _write([values.astype("<u2").tobytes()], tags, order="<", tiled=False)
 
 
@@ -199,13 +205,20 @@ def _write(pieces: list[bytes], tags: dict[int, tuple[int, ...]], *, order: str,
         places.append(end)
         end += len(piece) + len(piece) % 2
     tags = tags | {
-        tiff.TILE_OFFSETS if tiled else tiff.STRIP_OFFSETS: tuple(places),
-        tiff.TILE_BYTES if tiled else tiff.STRIP_BYTES: tuple(map(len, pieces)),
+        tiff_tags.TILE_OFFSETS if tiled else tiff_tags.STRIP_OFFSETS: tuple(places),
+        tiff_tags.TILE_BYTES if tiled else tiff_tags.STRIP_BYTES: tuple(map(len, pieces)),
     }
     entries, beside = [], b""
     after = end + 2 + 12 * len(tags) + 4
     for tag, values in sorted(tags.items()):
-        short = tag in (tiff.BITS, tiff.COMPRESSION, tiff.PHOTOMETRIC, tiff.SAMPLES, tiff.EXTRA_SAMPLES, *_KEPT)
+        short = tag in (
+            tiff_tags.BITS,
+            tiff_tags.COMPRESSION,
+            tiff_tags.PHOTOMETRIC,
+            tiff_tags.SAMPLES,
+            tiff_tags.EXTRA_SAMPLES,
+            *_KEPT,
+        )
         data = struct.pack(f"{order}{len(values)}{'H' if short else 'I'}", *values)
         if len(data) > 4:
             place, beside = after + len(beside), beside + data
