@@ -13,7 +13,7 @@ from PIL import Image
 
 from blemish.conformal.split import Calibration, cross_conformal_bound
 from blemish.datasets.duplicates import distinct
-from blemish.datasets.few_images import FEW, MAX_FOLDS, advice, advised_folds
+from blemish.datasets.few_images import MAX_FOLDS, MIN_ADVISED, advice, advised_folds
 from blemish.datasets.inspection import examine
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import calibration_images, fold_nominal, fold_sizes, split_nominal
@@ -177,7 +177,7 @@ def test_what_is_held_already_needs_no_advice() -> None:
     assert advice(5, false_alarm_rate=0.5) is not None  # nothing can be called ok
 
 
-@given(images=st.integers(2, FEW - 1), rate=st.sampled_from([0.01, 0.05, 0.2]))
+@given(images=st.integers(2, MIN_ADVISED - 1), rate=st.sampled_from([0.01, 0.05, 0.2]))
 def test_the_numbers_are_those_of_the_splits_that_training_makes(images: int, rate: float) -> None:
     folds = advised_folds(images)
     assert 2 <= folds <= min(images, MAX_FOLDS)

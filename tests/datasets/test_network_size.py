@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from blemish.datasets.network_size import LEAST, MULTIPLE, Shape
+from blemish.datasets.network_size import MIN_SIDE, MULTIPLE, Shape
 from blemish.imaging.headers import upright_size, upright_sizes
 from blemish.imaging.images import read_image
 from blemish.model.detector import Detector
@@ -62,7 +62,7 @@ sides = st.integers(1, 20_000)
 def test_any_shape_has_a_size_as_large_as_a_square(height: int, width: int, times: int, images: int) -> None:
     rows, columns = Shape.of([(height, width)] * images).network_size()
     assert rows % MULTIPLE == columns % MULTIPLE == 0
-    assert min(rows, columns) >= LEAST
+    assert min(rows, columns) >= MIN_SIDE
     assert 1 / 1.34 < rows * columns / 256**2 < 1.34
     if 1 / 16 <= height / width <= 16:
         assert 1 / 1.17 < (rows / columns) / (height / width) < 1.17

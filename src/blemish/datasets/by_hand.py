@@ -110,7 +110,7 @@ def _list(root: Path | None, places: Sequence[tuple[Path, str]]) -> NamedFolders
     good, bad = set(), {}
     types = {fold(name.name) for name, (_, role) in zip(names, places, strict=True) if role == "bad"}
     for (folder, role), own, name in zip(places, resolved, names, strict=True):
-        inner = [other for other in resolved if other != own and own in other.parents]
+        inner = [folder for folder in resolved if folder != own and own in folder.parents]
         files = [file for file in list_files(folder) if not any(part in (own / file).parents for part in inner)]
         pictures, result = without_results(folder, filter(is_image_name, files))
         results += [result] if result else []
@@ -158,7 +158,7 @@ def _names(folders: Sequence[Path]) -> list[PurePosixPath]:
     for folder in folders:
         depth = 2 if is_filler(folder.name) else 1
         while depth < len(folder.parts) and any(
-            other != folder and other.parts[-depth:] == folder.parts[-depth:] for other in folders
+            rival != folder and rival.parts[-depth:] == folder.parts[-depth:] for rival in folders
         ):
             depth += 1
         found.append(PurePosixPath(*folder.parts[-depth:]))

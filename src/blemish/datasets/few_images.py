@@ -6,7 +6,7 @@ from blemish.conformal.split import Calibration
 from blemish.datasets.splits import calibration_images, fold_sizes
 from blemish.io.text import percent
 
-FEW = 20  # good images: with fewer, training says what they can promise
+MIN_ADVISED = 20  # good images: with fewer, training says what they can promise
 MAX_FOLDS = 8  # advised: each is one more network to run
 
 
@@ -22,7 +22,7 @@ def advice(images: int, *, false_alarm_rate: float = 0.01, grouped: bool = False
 
     Where they are grouped, `images` is the number of groups.
     """
-    if not 2 <= images < FEW:
+    if not 2 <= images < MIN_ADVISED:
         return None
     calibrate, folds = calibration_images(images, false_alarm_rate), advised_folds(images)
     split = _calibration(calibrate, false_alarm_rate)

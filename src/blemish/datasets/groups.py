@@ -105,7 +105,7 @@ def suggest(paths: Sequence[Path], root: Path, alike: Sequence[tuple[int, int]])
         groups = _of_pattern(pattern, names)
         of_each = [groups.get(name, f"alone: {name}") for name in names]
         largest = max(Counter(of_each).values(), default=0)
-        together = sum(of_each[one] == of_each[other] for one, other in alike)
+        together = sum(of_each[first] == of_each[second] for first, second in alike)
         if largest <= MAX_IN_ONE * len(names) and alike and together >= TOGETHER * len(alike):
             found[pattern] = len(set(of_each))
     return max(found, key=lambda pattern: found[pattern], default=None)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -20,7 +21,7 @@ from blemish.imaging.headers import Header, read_header
 from blemish.imaging.images import read_upright
 from blemish.process.threads import readers
 
-FEW = 32  # distinct values: more than masks of classes have, fewer than photographs
+MAX_MASK_VALUES = 32  # distinct values: more than masks of classes have, fewer than photographs
 _SAMPLE = 4096  # pixels that show that a 16-bit picture has more
 _TOLERANCE = 0.02  # share of the pixels of a JPEG mask that are neither nearly black nor nearly white; of a side
 _DARK, _BRIGHT = 24, 231
@@ -57,7 +58,7 @@ class _Look:
     """What a file's pixels say.
 
     Attributes:
-        values: the number of distinct values; None where it is above `FEW`.
+        values: the number of distinct values; None where it is above `MAX_MASK_VALUES`.
         two_tone: whether nearly all is nearly black or nearly white, as in a mask saved as JPEG.
     """
 
@@ -83,12 +84,13 @@ def find_masks_beside(images: Sequence[PurePosixPath], locate: Locate) -> Beside
         verdicts = list(pool.map(judge.verdict, candidates))
     masks: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
     taken: set[PurePosixPath] = set()
-    for one, verdict in zip(candidates, verdicts, strict=True):
+    for candidate, verdict in zip(candidates, verdicts, strict=True):
         # Of a chain x, x_mask, x_mask_mask, the second is x's.
-        if verdict == "mask" and not taken & {one.mask, one.image} and one.mask not in masks:
-            masks[one.image].append(one.mask)
-            taken.add(one.mask)
-    doubts = {one.mask for one, verdict in zip(candidates, verdicts, strict=True) if verdict == "shape"} - taken
+        if verdict == "mask" and not taken & {candidate.mask, candidate.image} and candidate.mask not in masks:
+            masks[candidate.image].append(candidate.mask)
+            taken.add(candidate.mask)
+    judged = zip(candidates, verdicts, strict=True)
+    doubts = {candidate.mask for candidate, verdict in judged if verdict == "shape"} - taken
     return Beside({image: tuple(found) for image, found in masks.items()}, tuple(sorted(doubts)))
 
 
@@ -120,7 +122,7 @@ def _candidates(images: Sequence[PurePosixPath]) -> Iterator[_Candidate]:
                     yield from (_Candidate(file, image, named=True) for image in same if image != file)
         for same in stems.values():
             if len(same) > 1:
-                yield from (_Candidate(two, one, named=False) for one in same for two in same if one != two)
+                yield from (_Candidate(mask, image, named=False) for image, mask in permutations(same, 2))
 
 
 class _Judge:
@@ -195,10 +197,10 @@ def _look(file: Path) -> _Look | None:
         image = read_upright(file)
         if image.mode.startswith("I") or image.mode == "F":
             pixels = np.asarray(image).ravel()
-            many = len(np.unique(pixels[:: max(1, pixels.size // _SAMPLE)])) > FEW
+            many = len(np.unique(pixels[:: max(1, pixels.size // _SAMPLE)])) > MAX_MASK_VALUES
             values = None if many else len(np.unique(pixels))
-            return _Look(values if values is not None and values <= FEW else None, two_tone=False)
-        colours = image.getcolors(FEW)
+            return _Look(values if values is not None and values <= MAX_MASK_VALUES else None, two_tone=False)
+        colours = image.getcolors(MAX_MASK_VALUES)
         if colours is not None:
             return _Look(len(colours), two_tone=False)
         levels = np.asarray(image.convert("L").histogram())

@@ -93,11 +93,11 @@ def pair_masks(labelled: Sequence[Labelled], masks: Mapping[PurePosixPath, tuple
 class _Pairing:
     def __init__(self, labelled: Sequence[Labelled], masks: Mapping[PurePosixPath, tuple[str, ...]]) -> None:
         # Anomalous test images choose first: where names collide the mask is theirs in MVTec's own layout.
-        self._labelled = sorted(labelled, key=lambda one: (one.defect is None, one.split == "train"))
+        self._labelled = sorted(labelled, key=lambda sample: (sample.defect is None, sample.split == "train"))
         self._images: dict[str, list[Labelled]] = defaultdict(list)
-        for one in labelled:
-            for stem in stems_of_image(one.image.stem):
-                self._images[stem].append(one)
+        for sample in labelled:
+            for stem in stems_of_image(sample.image.stem):
+                self._images[stem].append(sample)
         self._masks: dict[str, list[tuple[int, tuple[str, ...], PurePosixPath]]] = defaultdict(list)
         for mask, folder in masks.items():
             for name, stem in stems_of_mask(mask.stem):
@@ -110,49 +110,58 @@ class _Pairing:
         self._taken: dict[PurePosixPath, Masks] = {}
 
     def run(self) -> Pairs:
-        candidates = {one.image: sorted(self._candidates(one), key=lambda two: two.rank) for one in self._labelled}
+        candidates = {
+            sample.image: sorted(self._candidates(sample), key=lambda candidate: candidate.rank)
+            for sample in self._labelled
+        }
         for sure in (True, False):  # what is sure is given away before anything else
-            for one in self._labelled:
-                if one.image not in self._taken:
-                    self._take(one, [two for two in candidates[one.image] if two.sure or not sure])
+            for sample in self._labelled:
+                if sample.image not in self._taken:
+                    self._take(
+                        sample, [candidate for candidate in candidates[sample.image] if candidate.sure or not sure]
+                    )
         contested = [
-            one.image
-            for one in self._labelled
-            if one.defect is not None and one.image not in self._taken and any(c.sure for c in candidates[one.image])
+            sample.image
+            for sample in self._labelled
+            if sample.defect is not None
+            and sample.image not in self._taken
+            and any(candidate.sure for candidate in candidates[sample.image])
         ]
         orphans = sorted(self._free, key=natural_key)
         return Pairs(self._taken, tuple(orphans), tuple(contested))
 
-    def _take(self, one: Labelled, candidates: Sequence[_Candidate]) -> None:
+    def _take(self, sample: Labelled, candidates: Sequence[_Candidate]) -> None:
         free = [candidate for candidate in candidates if candidate.mask in self._free]
         if not free:
             return
         # Of x.png and x.tif the one with the image's own suffix, as in the paper's implementation.
         best = [candidate.mask for candidate in free if candidate.rank == free[0].rank]
-        best.sort(key=lambda mask: mask.suffix == one.image.suffix)
+        best.sort(key=lambda mask: mask.suffix == sample.image.suffix)
         chosen = [] if free[0].name == NUMBERED else best[-1:]
         if free[0].name != SAME:
-            chosen += [two.mask for two in free if (two.place, two.name) == (free[0].place, NUMBERED)]
-        self._taken[one.image] = tuple(dict.fromkeys(chosen))
+            chosen += [
+                candidate.mask for candidate in free if (candidate.place, candidate.name) == (free[0].place, NUMBERED)
+            ]
+        self._taken[sample.image] = tuple(dict.fromkeys(chosen))
         self._free -= set(chosen)
 
-    def _candidates(self, one: Labelled) -> Iterator[_Candidate]:
-        own, core = stems_of_image(one.image.stem)
+    def _candidates(self, sample: Labelled) -> Iterator[_Candidate]:
+        own, core = stems_of_image(sample.image.stem)
         for stem in (own, core):
             for name, folder, mask in self._masks.get(stem, ()):
-                place = self._place(one, folder, stem)
+                place = self._place(sample, folder, stem)
                 if place is not None:
                     yield _Candidate(place, name, mask)
 
-    def _place(self, one: Labelled, folder: tuple[str, ...], stem: str) -> int | None:
+    def _place(self, sample: Labelled, folder: tuple[str, ...], stem: str) -> int | None:
         """How surely a mask that mirrors `folder` is of this image; None where it is not."""
-        place = _agreement(one.image.parts[:-1], folder)
+        place = _agreement(sample.image.parts[:-1], folder)
         if place is None or place < _SOME_WORDS:
             return place
         # Not by its whole folder: then it must not fit another image of the same name as well.
-        rivals = [two for two in self._images[stem] if _fits(two.image.parts[:-1], folder)]
-        defective = sum(two.defect is not None for two in rivals)
-        if defective > 1 or (one.defect is None and len(rivals) - defective > 1):
+        rivals = [rival for rival in self._images[stem] if _fits(rival.image.parts[:-1], folder)]
+        defective = sum(rival.defect is not None for rival in rivals)
+        if defective > 1 or (sample.defect is None and len(rivals) - defective > 1):
             return None
         return place
 
@@ -175,7 +184,7 @@ def _fits(own: tuple[str, ...], mirrored: tuple[str, ...]) -> bool:
     return _is_part(canonical(mirrored), canonical(own))
 
 
-def _is_part(some: tuple[str, ...], words: tuple[str, ...]) -> bool:
-    """Whether some words stand among others, in the same order."""
+def _is_part(part: tuple[str, ...], words: tuple[str, ...]) -> bool:
+    """Whether the words of a part stand among others, in the same order."""
     rest = iter(words)
-    return all(word in rest for word in some)
+    return all(word in rest for word in part)

@@ -13,9 +13,9 @@ import numpy as np
 
 SIDE = 256  # of a square: the network has as many pixels, whatever its shape
 MULTIPLE = 32  # keeps every depth's grid whole and the head's blocks even
-LEAST = 64  # pixels along a side: below, stride 32 has less than two cells along it
+MIN_SIDE = 64  # pixels along a side: below, stride 32 has less than two cells along it
 MIDDLE = (0.1, 0.9)  # quantiles of the images' shapes between which the network's is chosen
-ALIKE = 1.1  # shapes whose ratios of height to width differ by no more than this factor count as one
+MAX_SAME_SHAPE = 1.1  # shapes whose ratios of height to width differ by no more than this factor count as one
 MAX_ALIKE = 0.9  # share of images of one shape for all to be called so
 DISTORTED = 1.2  # stretched by more than this factor, images are said to be; rounding stretches by 1.17 at most
 UNDISTORTED = 0.02  # a pixel that is square but for so much counts as square
@@ -53,7 +53,7 @@ class Shape:
     @property
     def is_one(self) -> bool:
         """Whether nearly all images have it."""
-        alike = sum(_factor(one, self.ratio) <= ALIKE for one in self.ratios)
+        alike = sum(_factor(ratio, self.ratio) <= MAX_SAME_SHAPE for ratio in self.ratios)
         return alike >= MAX_ALIKE * len(self.ratios)
 
     def network_size(self, multiple: int = MULTIPLE) -> Size:
@@ -63,7 +63,7 @@ class Shape:
         take no multiples of 32 have multiples of `multiple` instead.
         """
         step = multiple if MULTIPLE % multiple else MULTIPLE
-        sides = range(-(-LEAST // step) * step, SIDE**2 // LEAST + 1, step)
+        sides = range(-(-MIN_SIDE // step) * step, SIDE**2 // MIN_SIDE + 1, step)
         return min(product(sides, sides), key=self._misfit)
 
     def pixel_aspect(self, size: Size) -> float:
@@ -74,7 +74,7 @@ class Shape:
     def remark(self, size: Size) -> str | None:
         """In a sentence, which images a network of that size distorts, and what helps; None where it distorts none."""
         height, width = size
-        distorted = sum(_factor(one, height / width) > DISTORTED for one in self.ratios)
+        distorted = sum(_factor(ratio, height / width) > DISTORTED for ratio in self.ratios)
         if not distorted:
             return None
         if not self.is_one:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blemish.datasets.diagnosis import Problem, Severity
 from blemish.datasets.duplicates import first_of_each
-from blemish.datasets.few_images import FEW, advice
+from blemish.datasets.few_images import MIN_ADVISED, advice
 from blemish.datasets.groups import suggest
 from blemish.datasets.inspected_image import FLAT_RANGE, InspectedImage
 from blemish.datasets.layouts import DataSet, Split
@@ -27,9 +27,9 @@ def amounts(data: DataSet, images: Sequence[InspectedImage]) -> Iterator[Problem
     nominal, copies = _distinct(images)
     if nominal < MIN_NOMINAL:
         held = counted(nominal, "distinct good training image" if copies else "good training image")
-        yield Problem("error", f"{held}: training needs at least {MIN_NOMINAL}, better {FEW} or more")
-    elif nominal < FEW:
-        few = f"few training images: {nominal} good ones, {FEW} or more are better"
+        yield Problem("error", f"{held}: training needs at least {MIN_NOMINAL}, better {MIN_ADVISED} or more")
+    elif nominal < MIN_ADVISED:
+        few = f"few training images: {nominal} good ones, {MIN_ADVISED} or more are better"
         promised = advice(nominal)
         yield Problem("note", f"{few}; {promised}" if promised else few)
     if not data.test:

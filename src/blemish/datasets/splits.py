@@ -63,7 +63,7 @@ def fold_nominal(
     chosen = one_of_each(members, rng)
     dealt = [(np.delete(order, np.s_[fold::folds]).tolist(), order[fold::folds].tolist()) for fold in range(folds)]
     return [
-        Split.of([members[one] for one in rest], [chosen[one] for one in held_back], validate=validate)
+        Split.of([members[group] for group in rest], [chosen[group] for group in held_back], validate=validate)
         for rest, held_back in dealt
     ]
 
@@ -92,8 +92,8 @@ def split_nominal(
     calibration = calibration_images(len(members), false_alarm_rate)
     chosen = one_of_each(members, rng)
     return Split.of(
-        [members[one] for one in order[calibration:]],
-        [chosen[one] for one in order[:calibration]],
+        [members[group] for group in order[calibration:]],
+        [chosen[group] for group in order[:calibration]],
         validate=validate,
     )
 

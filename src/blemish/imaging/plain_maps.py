@@ -13,7 +13,7 @@ from blemish.imaging.limits import MAX_BLOCKS, excess
 _SPACE = b" \t\n\v\f\r"
 _COMMENT = re.compile(rb"#[^\n\r]*[\n\r]?")
 _BLOCK = 1 << 22
-_LONGEST_NUMBER = 10  # digits
+_MAX_DIGITS = 10  # digits
 _NO_NUMBER = re.compile(rb"[^0-9\s]")
 
 
@@ -62,7 +62,7 @@ def _numbers(file: BinaryIO) -> Iterator[npt.NDArray[np.int64]]:
         text = begun + text
         whole = max(text.rfind(b"%c" % code) for code in _SPACE) + 1
         text, begun = text[:whole], text[whole:]
-        if len(begun) > _LONGEST_NUMBER:
+        if len(begun) > _MAX_DIGITS:
             raise ValueError("a number too long")
         yield _parsed(text)
     yield _parsed(begun)

@@ -93,12 +93,12 @@ class Results:
         if self._storage is not None:
             place = PurePosixPath(folder)
             # Every question is a request: only names that say so are asked about.
-            above = [str(one) for one in (place, *place.parents) if {HEATMAPS, MAPS} & set(one.parts)]
-            return next((self._storage.unstrip_protocol(one) for one in above if self._is_written(one)), None)
+            above = [str(folder) for folder in (place, *place.parents) if {HEATMAPS, MAPS} & set(folder.parts)]
+            return next((self._storage.unstrip_protocol(each) for each in above if self._is_written(each)), None)
         here = Path(os.path.abspath(folder))
-        for one in map(str, (here, *here.parents)):
-            if self._is_written(one) or (top is not None and _is_demo(one, top)):
-                return one if os.path.isabs(folder) else os.path.relpath(one)
+        for parent in map(str, (here, *here.parents)):
+            if self._is_written(parent) or (top is not None and _is_demo(parent, top)):
+                return parent if os.path.isabs(folder) else os.path.relpath(parent)
         return None
 
     def _exists(self, path: str) -> bool:

@@ -15,7 +15,7 @@ from blemish.imaging.types import ImageSource
 from blemish.io.arguments import shown
 
 _CHANNELS = (1, 3, 4)  # a last axis of this length holds colours
-_NARROWEST = 16  # a last axis shorter than this is rather channels of one image than the width of many
+_MIN_WIDTH = 16  # a last axis shorter than this is rather channels of one image than the width of many
 
 
 def each_image(images: ImageSource | bytes | Iterable[ImageSource] | npt.NDArray[Any]) -> Iterable[ImageSource]:
@@ -64,15 +64,15 @@ def _of_array(array: npt.NDArray[Any]) -> Iterable[ImageSource]:
         return each_image(array.item())
     if array.ndim == 1 and array.dtype.kind in "OUS":  # of paths, or of images of several sizes
         return list(array)
-    one = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _CHANNELS)
+    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _CHANNELS)
     if array.ndim not in (2, 3, 4) or array.dtype.kind not in "uifb":
         raise ImageError(
             f"an array {array.shape} of {array.dtype} holds no images; pass uint8 or uint16, (H, W), (H, W, C), "
             "(N, H, W) or (N, H, W, C)"
         )
-    if array.ndim == 3 and not one and array.shape[-1] < _NARROWEST <= array.shape[1]:
+    if array.ndim == 3 and not is_image and array.shape[-1] < _MIN_WIDTH <= array.shape[1]:
         raise ImageError(
             f"an array {array.shape} is an image of {array.shape[-1]} channels or a batch of very narrow ones; "
             "of the image pass 1, 3 or 4 channels, of the batch list(array)"
         )
-    return [array] if one else list(array)
+    return [array] if is_image else list(array)

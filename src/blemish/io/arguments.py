@@ -61,7 +61,7 @@ def rate(value: object, what: str) -> float:
 def one_of(value: object, what: str, known: Iterable[object]) -> None:
     """Raises BlemishError for a value that is none of those known; `what` names it."""
     known = tuple(known)
-    if not any(value is one or (isinstance(value, str) and value == one) for one in known):
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in known):
         raise BlemishError(f"{what} must be one of {', '.join(map(str, known))}, not {shown(value)}")
 
 

@@ -16,7 +16,7 @@ from blemish.io.text import printable
 
 _AS_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-LONGEST_NAME = 200  # bytes; disks allow 255
+MAX_NAME_BYTES = 200  # bytes; disks allow 255
 _READ_FAULTS = {
     errno.ENOENT: "no such file",
     errno.ENOTDIR: "no such file",
@@ -128,7 +128,7 @@ def atomic_write(path: str | os.PathLike[str], *, mode: Literal["wb", "w"] = "wb
     Raises BlemishError where the disk or the folder refuses, or the file is write-protected.
     """
     target = Path(os.path.realpath(path))
-    short = os.fsdecode(os.fsencode(target.name)[:LONGEST_NAME])  # with what is added no longer than a disk allows
+    short = os.fsdecode(os.fsencode(target.name)[:MAX_NAME_BYTES])  # with what is added no longer than a disk allows
     partial = target.with_name(f".{short}.{secrets.token_hex(4)}.partial")
     with _write_faults(path, target=target, partial=partial):
         check_output_file(path)

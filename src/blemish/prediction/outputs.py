@@ -14,7 +14,7 @@ from PIL import Image
 
 from blemish.imaging.frames import frame_number
 from blemish.imaging.results import HEATMAPS, MAPS, SIGNATURE
-from blemish.io.files import LONGEST_NAME
+from blemish.io.files import MAX_NAME_BYTES
 from blemish.io.storage import is_url
 
 LONGEST_FILE_NAME, LONGEST_PATH = 255, 3000  # bytes; below OUT, which has a length of its own
@@ -53,7 +53,7 @@ def _that_fits(path: PurePosixPath, suffix: str) -> PurePosixPath:
     if len(whole) > LONGEST_PATH:
         return PurePosixPath(digest)
     # Cut between characters, so that none is left in half.
-    cut = name[:LONGEST_NAME].decode("utf-8", "ignore").encode() if _is_utf8(name) else name[:LONGEST_NAME]
+    cut = name[:MAX_NAME_BYTES].decode("utf-8", "ignore").encode() if _is_utf8(name) else name[:MAX_NAME_BYTES]
     return path.with_name(os.fsdecode(cut) + digest)
 
 
