@@ -124,7 +124,7 @@ def test_other_networks_have_other_multiples(own: tuple[int, int], multiple: int
     shape = Shape.of([own])
     rows, columns = shape.network_size(multiple)
     assert rows % multiple == columns % multiple == 0
-    assert min(rows, columns) >= LEAST
+    assert min(rows, columns) >= MIN_SIDE
     if 32 % multiple == 0:
         assert (rows, columns) == shape.network_size()
     assert 0.5 < rows * columns / 256**2 < 2
