@@ -531,6 +531,15 @@ def test_reading_in_threads_leaves_the_warning_filters_as_they_were(tmp_path):
     assert warnings.filters == before
 
 
+def test_a_damaged_image_leaves_the_warning_filters_as_they_were(tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(PNG[:60])
+    before = list(warnings.filters)
+    with pytest.raises(ImageError):
+        read_image(path)
+    assert warnings.filters == before
+
+
 # ---- network size -------------------------------------------------------------------------------------
 
 

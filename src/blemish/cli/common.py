@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from blemish.datasets.layouts import DataSet
     from blemish.model.detector import Detector
 
-FILE = click.Path(path_type=Path)  # whether it is there and fit is told by whoever opens it, in our own words
+FILE = click.Path(path_type=Path)  # whoever opens it says in our own words whether it fits
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 seed_option = click.option(

@@ -19,6 +19,8 @@ from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter, la
 from scipy.spatial import cKDTree
 
 from blemish.errors import BlemishError
+from blemish.imaging.regions import EIGHT_CONNECTED
+from blemish.imaging.types import Mask
 from blemish.process.progress import Progress, no_progress
 
 TRAIN_GOOD = 200
@@ -36,7 +38,6 @@ VISIBLE_PIXELS = 20
 UNFINISHED = "Blemish demo set, unfinished: build it again.\n"
 
 Grey = NDArray[np.uint8]  # (H, W) grey levels
-Mask = NDArray[np.bool_]  # (H, W)
 Field = NDArray[np.float64]  # (H, W), often a change in grey levels
 
 
@@ -168,8 +169,8 @@ def paint_defect(clean: Grey, kind: str, *, severity: float, rng: np.random.Gene
 
 def _solid(changed: Mask) -> Mask:
     """The region a person would outline: no stray specks, no pinholes where the change crosses zero."""
-    mask = changed | binary_fill_holes(binary_closing(changed, np.ones((3, 3))))
-    regions, _ = label(mask, np.ones((3, 3)))
+    mask = changed | binary_fill_holes(binary_closing(changed, EIGHT_CONNECTED))
+    regions, _ = label(mask, EIGHT_CONNECTED)
     sizes = np.bincount(regions.ravel())
     sizes[0] = 0  # the background
     solid: Mask = (sizes >= VISIBLE_PIXELS)[regions]

@@ -14,7 +14,7 @@ from blemish.imaging.images import read_upright
 from blemish.imaging.mask_values import Marked, WithoutBlack, marked
 from blemish.imaging.reading import Reading
 from blemish.imaging.resizing import resize_mask, same_shape
-from blemish.imaging.types import ImagePath, Size
+from blemish.imaging.types import ImagePath, Mask, Size
 from blemish.io.text import printable
 
 MaskSource = Path | tuple[Path, ...] | Annotation
@@ -45,7 +45,7 @@ class MaskFacts:
 class MaskReading:
     """A mask, bool (H, W), true where anomalous, and what is unusual about it."""
 
-    pixels: npt.NDArray[np.bool_]
+    pixels: Mask
     facts: MaskFacts
 
 
@@ -67,7 +67,7 @@ def mask_name(source: MaskSource) -> str:
 
 def read_mask(
     source: MaskSource | ImagePath, *, size: Size | None = None, without_black: WithoutBlack = "commonest"
-) -> npt.NDArray[np.bool_]:
+) -> Mask:
     """Reads a mask for an image of `size` = (height, width), or at its own: bool (H, W), true where anomalous.
 
     In a file of few values all but the background is anomalous, however dark: classes, labels of 16 bits, colours,
@@ -111,7 +111,7 @@ def read_mask_with_notes(
     )
 
 
-def _reading(pixels: npt.NDArray[np.bool_], *, lost: bool = False, even: bool = False, boxes: int = 0) -> MaskReading:
+def _reading(pixels: Mask, *, lost: bool = False, even: bool = False, boxes: int = 0) -> MaskReading:
     return MaskReading(pixels, MaskFacts(float(pixels.mean()), lost=lost, even=even, boxes=boxes))
 
 
@@ -131,7 +131,7 @@ def _is_lossy(path: ImagePath) -> bool:
     return start.startswith(b"\xff\xd8\xff") or (start[:4] == b"RIFF" and b"VP8 " in start)
 
 
-def _at_size(mask: npt.NDArray[np.bool_], size: Size, *, name: str) -> npt.NDArray[np.bool_]:
+def _at_size(mask: Mask, size: Size, *, name: str) -> npt.NDArray[np.bool_]:
     height, width = mask.shape
     if (height, width) == size:
         return mask
