@@ -1,4 +1,7 @@
-"""Which training images are fitted to, which of these weigh what was learned from labels, and which calibrate."""
+"""The split of nominal training images into a fit set and a calibration set.
+
+A validation subset of the fit set sets the scale of the defect branch.
+"""
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
@@ -14,23 +17,23 @@ from blemish.io.text import counted
 Group = Sequence[int]  # indices of the images of one part
 
 CALIBRATION_SHARE = 0.2
-VALIDATION_SHARE = 0.25  # of the images fitted to: what is learned from labels alone goes without them
-MAX_VALIDATION = 250  # which tell the scale of what was learned to 2 %
-# Beyond ten times what the asked rate needs, more calibration images no longer move the threshold to speak of.
+VALIDATION_SHARE = 0.25  # of the fit set; the defect branch is not trained on it
+MAX_VALIDATION = 250  # images; they give the scale of the defect branch to about 2 % (standard error)
+# Times the number that the asked rate needs; more calibration images hardly move the threshold.
 MAX_CALIBRATION = 10
 
 
 @dataclass(frozen=True)
 class Split:
-    """Index lists into the nominal training images.
+    """Indices of nominal training images.
 
-    Images of one group are never on both sides. Only one of each group that is held back calibrates: new images are of
-    new groups, and among groups nothing but chance tells one from another; within them something does.
+    The images of one group are never in both sets. Of each group that is held out only one image calibrates: new images
+    come from new groups, and groups are exchangeable, while the images within a group are not.
 
     Attributes:
-        fit: those fitted to.
-        validation: some of these, which nothing learns from beside labels; may be empty.
-        calibration: of each group held back one image, by chance. Without groups, all others.
+        fit: the images that the normal model is fitted to.
+        validation: a subset of `fit` that the defect branch is not trained on; may be empty.
+        calibration: one image of each group that is held out, drawn at random; without groups, all that are held out.
     """
 
     fit: tuple[int, ...]
@@ -39,7 +42,7 @@ class Split:
 
     @classmethod
     def of(cls, fit: Sequence[Group], calibration: Sequence[int], *, validate: bool) -> Self:
-        """Of shuffled groups: where asked the first quarter of those to fit to validates, 1 to `MAX_VALIDATION`."""
+        """Splits shuffled groups; with `validate` the first quarter of `fit` validates, `MAX_VALIDATION` at most."""
         share = min(max(round(VALIDATION_SHARE * len(fit)), 1), MAX_VALIDATION)
         validation = fit[:share] if validate and len(fit) > 1 else ()
         return cls(_images(fit), _images(validation), tuple(sorted(calibration)))
@@ -48,10 +51,20 @@ class Split:
 def fold_nominal(
     images: int, *, folds: int, seed: int, validate: bool, groups: Sequence[Hashable] | None = None
 ) -> list[Split]:
-    """Deals nominal images to K folds by chance, of sizes that differ by one at most: each calibrates once.
+    """Splits nominal images for cross-conformal calibration: K random folds, each of which calibrates once.
 
-    All the others are fitted to; see `Split`. With groups, which has that of every image, whole ones are dealt.
-    Raises BlemishError where folds cannot be filled.
+    Args:
+        images: their number.
+        folds: K; fold sizes differ by one at most.
+        seed: of the random order.
+        validate: whether a validation subset is wanted.
+        groups: the group of every image; whole groups are assigned to folds.
+
+    Returns:
+        For each fold the split in which it calibrates and all others are fitted to.
+
+    Raises:
+        BlemishError: there are fewer images, or groups, than folds.
     """
     members = members_of(groups, images)
     if not 2 <= folds <= len(members):
@@ -71,10 +84,17 @@ def fold_nominal(
 def split_nominal(
     images: int, *, false_alarm_rate: float, seed: int, validate: bool, groups: Sequence[Hashable] | None = None
 ) -> Split:
-    """Splits nominal images by chance: a fifth calibrates, the rest is fitted to; see `Split`.
+    """Splits nominal images at random: a fifth calibrates, the rest is fitted to.
 
-    With groups, which has that of every image, a fifth of the groups is held back.
-    Raises BlemishError with fewer than two images, or groups.
+    Args:
+        images: their number.
+        false_alarm_rate: the rate asked; a high rate needs fewer calibration images than a fifth of many.
+        seed: of the random order.
+        validate: whether a validation subset is wanted.
+        groups: the group of every image; a fifth of the groups is held out.
+
+    Raises:
+        BlemishError: there are fewer than two images, or groups.
     """
     members = members_of(groups, images)
     if images < 2:
@@ -99,7 +119,7 @@ def split_nominal(
 
 
 def members_of(groups: Sequence[Hashable] | None, images: int) -> list[Group]:
-    """The images of each group, in their order, from the group of each image; None: every image is one of its own."""
+    """The images of each group, in their order; without groups every image is a group of its own."""
     members: dict[Hashable, list[int]] = defaultdict(list)
     for image, group in enumerate(range(images) if groups is None else groups):
         members[group].append(image)
@@ -109,7 +129,7 @@ def members_of(groups: Sequence[Hashable] | None, images: int) -> list[Group]:
 
 
 def one_of_each(members: Sequence[Group], rng: np.random.Generator) -> list[int]:
-    """One image of each group by chance."""
+    """A random image of each group."""
     return [group[int(rng.integers(len(group)))] for group in members]
 
 
@@ -118,11 +138,11 @@ def _images(groups: Sequence[Group]) -> tuple[int, ...]:
 
 
 def calibration_images(images: int, false_alarm_rate: float) -> int:
-    """How many of so many nominal images, or of groups of them, calibrate."""
+    """The number of calibration images among so many nominal images, or groups of them."""
     most = MAX_CALIBRATION * images_needed(false_alarm_rate)
     return max(1, min(round(CALIBRATION_SHARE * images), most))
 
 
 def fold_sizes(images: int, folds: int) -> tuple[int, ...]:
-    """The sizes of the folds that so many images are dealt to."""
+    """The sizes of the folds of so many images."""
     return tuple(len(range(fold, images, folds)) for fold in range(folds))
