@@ -286,7 +286,7 @@ def test_an_unreadable_image_is_told_and_left_out(tmp_path: Path) -> None:
         ({"size": (100, 96)}, "multiple of 32"),
         ({"false_alarm_rate": 0.0}, "between 0 and 1"),
         ({"epochs": 0}, "1 or more"),
-        ({"backbone": "no_such_net"}, "no timm backbone"),
+        ({"backbone": "no_such_net"}, "no backbone called"),
         ({"backbone": "resnet18"}, "not on this computer"),
         ({"weights": Path("missing.safetensors")}, "no weights file"),
         ({"outlier_exposure": Path("missing")}, "missing"),

@@ -122,14 +122,8 @@ def _train_defect_branch(
 ) -> DefectBranch:
     """The defect branch beside a network without one, which gave its training images these distances out of fold."""
     images, fit, constants = data.pixels.images, data.fit, config.defect_branch
-    branch = DefectBranch(
-        network.pyramid,
-        maps=constants.maps,
-        hidden=constants.hidden_channels,
-        kernel_size=constants.kernel_size,
-        dilations=constants.dilations,
-        negative_slope=constants.negative_slope,
-    ).to(extraction.fabric.device)
+    branch = DefectBranch(network.pyramid, maps=constants.maps, hidden=constants.hidden_channels)
+    branch = branch.to(extraction.fabric.device)
     validation = set(data.validation)
     others = [index for index in fit if index not in validation]
     train_defect_branch(
