@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.upsampling import ToGrid
 
-# Of a branch that is built without a configuration; see `blemish.training.config.DefectBranchConfig`.
-MAPS = 3
-HIDDEN = 64
-KERNEL_SIZE = 5
-DILATIONS = (2, 4)
-NEGATIVE_SLOPE = 0.1
+HIDDEN = 64  # channels between its layers
+DILATIONS = (2, 4)  # of the layers that look around
+KERNEL_SIZE = 5  # cells a side of what a cell's surroundings consist of
+NEGATIVE_SLOPE = 0.1  # of the leaky units
+MAPS = 3  # of the extractor that it sees, the finest first
 
 
 class DefectBranch(nn.Module):
@@ -26,7 +25,7 @@ class DefectBranch(nn.Module):
     Args:
         pyramid: makes the maps.
         maps: of how many, the finest first, it sees.
-        hidden, kernel_size, dilations, negative_slope: of its classifier, see `CellClassifier`.
+        hidden: channels between the layers of its classifier.
 
     Attributes:
         classifier: is trained; see `CellClassifier`.
@@ -35,16 +34,7 @@ class DefectBranch(nn.Module):
     logit_centre: Tensor  # the usual logit of nominal cells
     logit_scale: Tensor  # the unit of logits
 
-    def __init__(
-        self,
-        pyramid: FeaturePyramid,
-        *,
-        maps: int = MAPS,
-        hidden: int = HIDDEN,
-        kernel_size: int = KERNEL_SIZE,
-        dilations: Sequence[int] = DILATIONS,
-        negative_slope: float = NEGATIVE_SLOPE,
-    ) -> None:
+    def __init__(self, pyramid: FeaturePyramid, *, maps: int = MAPS, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.register_buffer("logit_centre", torch.tensor(0.0))
         self.register_buffer("logit_scale", torch.tensor(1.0))
@@ -55,9 +45,7 @@ class DefectBranch(nn.Module):
         channels = sum(
             channels * (1 + (side > 1)) for channels, side in zip(pyramid.channels, self.sides, strict=False)
         )
-        self.classifier = CellClassifier(
-            channels, hidden=hidden, kernel_size=kernel_size, dilations=dilations, negative_slope=negative_slope
-        )
+        self.classifier = CellClassifier(channels, hidden=hidden)
 
     def inputs(self, maps: Sequence[Tensor]) -> Tensor:
         """What the classifier sees of the extractor's maps: (N, C, h, w)."""
@@ -80,27 +68,19 @@ class CellClassifier(nn.Module):
     Args:
         channels: C of the inputs.
         hidden: channels between the layers.
-        kernel_size: cells a side of what a layer sees.
-        dilations: of the layers that see more than a cell, the cells from one to the next.
-        negative_slope: of the leaky rectifiers.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        hidden: int = HIDDEN,
-        kernel_size: int = KERNEL_SIZE,
-        dilations: Sequence[int] = DILATIONS,
-        negative_slope: float = NEGATIVE_SLOPE,
-    ) -> None:
+    def __init__(self, channels: int, *, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.first = Standardised(channels, hidden)
-        layers: list[nn.Module] = [nn.LeakyReLU(negative_slope)]
-        for dilation in dilations:
-            block = DepthwiseResidualBlock(hidden, dilation, kernel_size=kernel_size, negative_slope=negative_slope)
-            layers += [block, nn.LeakyReLU(negative_slope)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(hidden, 1, 1))
+        self.layers = nn.Sequential(
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            DepthwiseResidualBlock(hidden, DILATIONS[0]),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            DepthwiseResidualBlock(hidden, DILATIONS[1]),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Conv2d(hidden, 1, 1),
+        )
 
     def standardise_by(self, nominal: Tensor) -> None:
         """Takes mean and deviation of the inputs from those of nominal images (N, C, h, w)."""
@@ -149,17 +129,16 @@ class DepthwiseResidualBlock(nn.Module):
 
     Args:
         channels: in and out.
-        dilation: cells from one to the next of those that are seen.
-        kernel_size: how many are seen along a side.
-        negative_slope: of the leaky rectifier.
+        dilation: cells from one to the next of the KERNEL_SIZE x KERNEL_SIZE that are seen.
     """
 
-    def __init__(self, channels: int, dilation: int, *, kernel_size: int, negative_slope: float) -> None:
+    def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
-        padding = kernel_size // 2 * dilation
         self.layers = nn.Sequential(
-            Dilated(channels, channels, kernel_size, padding=padding, dilation=dilation, groups=channels),
-            nn.LeakyReLU(negative_slope),
+            Dilated(
+                channels, channels, KERNEL_SIZE, padding=KERNEL_SIZE // 2 * dilation, dilation=dilation, groups=channels
+            ),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
             nn.Conv2d(channels, channels, 1),
         )
 
