@@ -67,7 +67,7 @@ def test_a_training_leaves_everything_as_it_was(tmp_path: Path, caplog: pytest.L
     assert [logging.getLogger(name).level for name in names] == levels
     assert warnings.filters == filters
     assert said
-    assert [record.getMessage() for record in caplog.records if record.name == "blemish.training.run"] == said
+    assert [record.getMessage() for record in caplog.records if record.name == "blemish.training"] == said
 
 
 def test_a_training_that_fails_leaves_random_numbers_as_they_were(tmp_path: Path) -> None:

@@ -9,56 +9,44 @@ Cross-conformal, the last two happen once for each fold of the nominal images, w
 learned from it; the file holds all networks.
 """
 
-import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-from lightning_fabric import Fabric, seed_everything
 
-from blemish.datasets.layouts import DataSet, Named, read_data_set
+from blemish.datasets.layouts import Named, read_data_set
 from blemish.datasets.pixels import Pixels
 from blemish.datasets.splits import one_of_each
 from blemish.errors import BlemishError
-from blemish.imaging.ignore_mask import IgnoreMask, as_record, fill_image
+from blemish.imaging.ignore_mask import IgnoreMask, fill_image
 from blemish.imaging.outputs import MODEL, check_overwriting
 from blemish.io.arguments import GONE, one_path
 from blemish.io.files import check_output_file
 from blemish.io.text import printable
 from blemish.model.detector import Detector
-from blemish.model.metadata import FINGERPRINT_DIGITS, ModelMetadata
+from blemish.model.metadata import ModelMetadata
 from blemish.networks.build import build_ensemble
 from blemish.networks.detector import DetectorNetwork
-from blemish.networks.extractor import FeatureExtractor, load_extractor
 from blemish.networks.input_mask import InputMask
 from blemish.process.deprecation import renamed_arguments
 from blemish.process.progress import Progress
-from blemish.synthetic.outlier_exposure import OutlierFolder
-from blemish.synthetic.registry import synthetic_anomaly
 from blemish.training.checkpoint import fault_of_left, remove_checkpoints
 from blemish.training.config import TrainConfig, TrainOptions
-from blemish.training.data import Notify, read_grouping, read_ignore_mask, read_training_images
-from blemish.training.devices import require_device
-from blemish.training.distributed import ProcessGroup, launch
+from blemish.training.data import Notify, read_grouping, read_training_images
 from blemish.training.onnx_export import export_onnx
 from blemish.training.pipeline import TrainingData, fit_detector
 from blemish.training.plan import DetectorPlan
 from blemish.training.prepare import Preparation, prepare
+from blemish.training.record import metadata_of, settings_of
 from blemish.training.resume_key import resume_key
 from blemish.training.seeding import caller_state_restored
-from blemish.training.steps.calibration import CalibrationMeasurement, calibrate, drift_reference, measure_calibration
+from blemish.training.session import ReadData, Session, open_session
+from blemish.training.steps.calibration import CalibrationMeasurement, drift_reference, measure_calibration
 from blemish.training.trainer import Training
-
-LOGGER = logging.getLogger(__name__)
-VERSIONS = ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")  # that the model file names
-
-ReadData = Callable[[], DataSet]
 
 
 @renamed_arguments(outliers="outlier_exposure", ignore="ignore_mask")
@@ -91,7 +79,7 @@ def train(
             defective ones (a type of defect each, or with a folder for each), and of their masks.
         progress: called with the stage, the steps done and all there are.
         notify: called with one sentence about anything that is decided, left out or resumed. The logger
-            "blemish.training.run" gets the same sentences.
+            "blemish.training" gets the same sentences.
         options: fields of `TrainConfig`, which replace those of `config`.
 
     Returns:
@@ -153,7 +141,7 @@ def prepare_on(
 ) -> Preparation:
     """What `train_on` would decide; see there."""
     with caller_state_restored():
-        session = _open(read, config, progress, notify)
+        session = open_session(read, config, progress, notify)
         return _prepared(session)
 
 
@@ -182,7 +170,7 @@ def train_on(
     check_overwriting(output, (*inputs, config.weights, config.outlier_exposure, config.ignore_mask), kind=MODEL)
     check_output_file(output)
     with caller_state_restored():
-        session = _open(read, config, progress, notify)
+        session = open_session(read, config, progress, notify)
         prepared = _prepared(session)
         session.processes.check_not_idle(min(len(split.fit) for split in prepared.splits))
         training = _training(session, prepared, output)
@@ -194,65 +182,7 @@ def train_on(
     return Detector.load(output)
 
 
-@dataclass(frozen=True, eq=False)
-class _Session:
-    """A training that has begun: everything is checked that can be, and all processes are there."""
-
-    config: TrainConfig
-    data_set: DataSet
-    extractor: FeatureExtractor
-    ignore: IgnoreMask | None
-    fabric: Fabric
-    processes: ProcessGroup
-    progress: Progress
-    notify: Notify
-
-
-def _open(read: ReadData, config: TrainConfig, progress: Progress | None, notify: Notify | None) -> _Session:
-    """Refuses, before any image is read, what could only fail after it."""
-    outliers = None if config.outlier_exposure is None else OutlierFolder(config.outlier_exposure)
-    synthetic_anomaly(config.synthetic, outliers=outliers)
-    require_device(config.device, devices=config.devices)
-    ignore = read_ignore_mask(config)
-    seed_everything(config.seed, verbose=False)
-    extractor = load_extractor(
-        config.backbone, strides=config.features.strides, weights=config.weights, download=config.download
-    )
-    _check_size(config, multiple=extractor.multiple)
-    data_set = read()
-    read_grouping(data_set, config)
-    fabric, processes = launch(config.device, devices=config.devices, nodes=config.nodes)
-    session = _Session(
-        config=config,
-        data_set=data_set,
-        extractor=extractor,
-        ignore=ignore,
-        fabric=fabric,
-        processes=processes,
-        progress=progress if progress is not None and processes.is_main else lambda stage, done, total: None,
-        notify=partial(_say, notify) if processes.is_main else lambda sentence: None,
-    )
-    for warning in data_set.warnings:
-        session.notify(f"warning: {warning.message}")
-    return session
-
-
-def _say(notify: Notify | None, sentence: str) -> None:
-    LOGGER.info("%s", sentence)
-    if notify is not None:
-        notify(sentence)
-
-
-def _check_size(config: TrainConfig, *, multiple: int) -> None:
-    """Raises BlemishError for a network size that the backbone does not take."""
-    if config.size != "auto" and any(side < multiple or side % multiple for side in config.size):
-        height, width = config.size
-        raise BlemishError(
-            f"the size must be a multiple of {multiple} on both sides, such as {8 * multiple}, not {height}x{width}"
-        )
-
-
-def _prepared(session: _Session) -> Preparation:
+def _prepared(session: Session) -> Preparation:
     images = read_training_images(
         session.data_set,
         session.config,
@@ -265,31 +195,7 @@ def _prepared(session: _Session) -> Preparation:
     return prepare(images, session.config, notify=session.notify)
 
 
-def _settings(session: _Session, prepared: Preparation) -> dict[str, Any]:
-    """What the model file has under "settings": options and decisions by the names that they have there."""
-    config, decided = session.config, prepared.plan
-    return {
-        "backbone": config.backbone,
-        "strides": list(session.extractor.strides),
-        "size": list(decided.size),
-        "pixel_aspect": decided.pixel_aspect,
-        "image_ratio": decided.image_ratio,
-        "sigma": config.map.sigma,
-        "seed": config.seed,
-        "false_alarm_rate": config.false_alarm_rate,
-        "outliers": config.outlier_exposure.name if config.outlier_exposure else None,
-        "epochs": config.epochs,
-        "ignore": session.ignore.fingerprint if session.ignore else None,
-        "cross_conformal": config.cross_conformal,
-        "groups": decided.groups,
-        "align": config.align,
-        "bits": decided.bits,
-        "method": config.method,
-        "synthetic": config.synthetic,
-    }
-
-
-def _training(session: _Session, prepared: Preparation, output: Path) -> Training:
+def _training(session: Session, prepared: Preparation, output: Path) -> Training:
     """How to train, with the key of an unfinished training that may be gone on with."""
     config, images, processes = session.config, prepared.images, session.processes
     key = "of the first process"  # which alone learns in stages
@@ -297,7 +203,7 @@ def _training(session: _Session, prepared: Preparation, output: Path) -> Trainin
         # Where files lie is no part of what they hold, which the key has by itself.
         options = {name: value for name, value in config.to_dict().items() if name not in _PLACES}
         key = resume_key(
-            _settings(session, prepared) | {"config": options},
+            settings_of(session, prepared) | {"config": options},
             images.pixels,
             images.labelled,
             session.extractor,
@@ -325,7 +231,7 @@ _PLACES = ("weights", "download", "outlier_exposure", "ignore_mask", "groups", "
 
 
 def _fit_and_calibrate(
-    session: _Session, prepared: Preparation, training: Training
+    session: Session, prepared: Preparation, training: Training
 ) -> tuple[list[DetectorNetwork], ModelMetadata | None]:
     """One network, or one a fold; and, in the main process, what the model file says of them."""
     config, images = session.config, prepared.images
@@ -371,48 +277,7 @@ def _fit_and_calibrate(
             )
     if not session.processes.is_main:
         return networks, None
-    return networks, _metadata(session, prepared, networks, measured, watched)
-
-
-def _metadata(
-    session: _Session,
-    prepared: Preparation,
-    networks: Sequence[DetectorNetwork],
-    measured: Sequence[CalibrationMeasurement],
-    watched: Mapping[str, Sequence[float]],
-) -> ModelMetadata:
-    """What the model file says about the detector."""
-    config, images, decided, data_set = session.config, prepared.images, prepared.plan, session.data_set
-    scores, regions, low = calibrate(measured, false_alarm_rate=config.false_alarm_rate)
-    fingerprints = [digest[:FINGERPRINT_DIGITS] for digest in images.pixels.fingerprints]
-    roles = prepared.roles()
-    return ModelMetadata(
-        size=decided.size,
-        supervision=decided.supervision,
-        settings=_settings(session, prepared),
-        data={
-            "name": data_set.root.resolve().name,
-            "layout": data_set.layout,
-            "nominal_class": data_set.nominal_class,
-            "train_images": len(roles["fit"]) + len(roles["labelled"]),
-            "calibration_images": scores.images,
-            "fingerprint": sha256("".join(sorted(fingerprints)).encode()).hexdigest(),
-        },
-        used_images=tuple(sorted(fingerprints)),
-        roles={role: tuple(fingerprints[index] for index in part) for role, part in roles.items()},
-        calibration=scores,
-        heatmap_low=low,
-        heatmap_high=_high_end(low, scores.threshold),
-        regions=regions,
-        drift_reference=watched,
-        ignored=as_record(session.ignore, decided.size) if session.ignore else None,
-        bits=images.pixels.reading.bits,
-        aligned=any(network.alignment for network in networks),
-        networks=tuple(_made_of(network) for network in networks) if config.cross_conformal else (),
-        versions={name: version(name) for name in VERSIONS},
-        config=config.as_record(),
-        plan=decided.to_dict(),
-    )
+    return networks, metadata_of(session, prepared, networks, measured, watched)
 
 
 def _of_fold(training: Training, fold: int) -> Training:
@@ -438,13 +303,3 @@ def _apply_ignore_mask(
     mask = ignore.mask(None, pixels.images.shape[1:3])
     pixels.fill((index for index in pixels.ignored if mask is not None or index not in calibration), picture)
     return None if mask is None else InputMask(mask, picture)
-
-
-def _high_end(low: float, threshold: float) -> float:
-    """Colours saturate as far above the threshold as good parts usually lie below it."""
-    return threshold + max(threshold - low, 1e-6)
-
-
-def _made_of(network: DetectorNetwork) -> dict[str, bool]:
-    """What was decided for one network of several."""
-    return {"aligned": network.alignment is not None}

@@ -1,0 +1,91 @@
+"""The beginning of a training: options are checked, the backbone is loaded, the folder is read, all processes meet."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from lightning_fabric import Fabric, seed_everything
+
+from blemish.datasets.layouts import DataSet
+from blemish.errors import BlemishError
+from blemish.imaging.ignore_mask import IgnoreMask
+from blemish.networks.extractor import FeatureExtractor, load_extractor
+from blemish.process.progress import Progress
+from blemish.synthetic.outlier_exposure import OutlierFolder
+from blemish.synthetic.registry import synthetic_anomaly
+from blemish.training.config import TrainConfig
+from blemish.training.data import Notify, read_grouping, read_ignore_mask
+from blemish.training.devices import require_device
+from blemish.training.distributed import ProcessGroup, launch
+
+LOGGER = logging.getLogger("blemish.training")
+
+ReadData = Callable[[], DataSet]
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A training that has begun: everything is checked that can be, and all processes are there."""
+
+    config: TrainConfig
+    data_set: DataSet
+    extractor: FeatureExtractor
+    ignore: IgnoreMask | None
+    fabric: Fabric
+    processes: ProcessGroup
+    progress: Progress
+    notify: Notify
+
+
+def open_session(read: ReadData, config: TrainConfig, progress: Progress | None, notify: Notify | None) -> Session:
+    """Begins a training: refuses, before any image is read, what could only fail after it.
+
+    Args:
+        read: called once all options are found right.
+        config: how to train.
+        progress, notify: of the caller; the main process alone calls them.
+
+    Raises:
+        BlemishError: an option, a file that it names, or the folder cannot be used.
+    """
+    outliers = None if config.outlier_exposure is None else OutlierFolder(config.outlier_exposure)
+    synthetic_anomaly(config.synthetic, outliers=outliers)
+    require_device(config.device, devices=config.devices)
+    ignore = read_ignore_mask(config)
+    seed_everything(config.seed, verbose=False)
+    extractor = load_extractor(
+        config.backbone, strides=config.features.strides, weights=config.weights, download=config.download
+    )
+    _check_size(config, multiple=extractor.multiple)
+    data_set = read()
+    read_grouping(data_set, config)
+    fabric, processes = launch(config.device, devices=config.devices, nodes=config.nodes)
+    session = Session(
+        config=config,
+        data_set=data_set,
+        extractor=extractor,
+        ignore=ignore,
+        fabric=fabric,
+        processes=processes,
+        progress=progress if progress is not None and processes.is_main else lambda stage, done, total: None,
+        notify=partial(_say, notify) if processes.is_main else lambda sentence: None,
+    )
+    for warning in data_set.warnings:
+        session.notify(f"warning: {warning.message}")
+    return session
+
+
+def _say(notify: Notify | None, sentence: str) -> None:
+    LOGGER.info("%s", sentence)
+    if notify is not None:
+        notify(sentence)
+
+
+def _check_size(config: TrainConfig, *, multiple: int) -> None:
+    """Raises BlemishError for a network size that the backbone does not take."""
+    if config.size != "auto" and any(side < multiple or side % multiple for side in config.size):
+        height, width = config.size
+        raise BlemishError(
+            f"the size must be a multiple of {multiple} on both sides, such as {8 * multiple}, not {height}x{width}"
+        )
