@@ -14,6 +14,7 @@ from rich.console import Console
 import blemish
 from blemish.cli import VERBS, cli, main
 from blemish.cli.common import open_screen
+from blemish.training.config import TrainConfig
 from helpers.images import noise, save_image
 
 KEYS = {
@@ -165,8 +166,9 @@ def test_a_folder_that_cannot_be_written_is_known_before_training_starts(run, pa
 
 @pytest.mark.parametrize(("option", "why"), [("anomalies", "synthetic"), ("cells", "three depths")])
 def test_options_of_earlier_releases_are_taken_once_more_and_said(run, parts, tmp_path, monkeypatch, option, why):
-    def train(data, output, *, notify, **settings):
+    def train(data, output, config, *, notify, **settings):
         assert option not in settings
+        assert config == TrainConfig()
         notify("training")
         raise blemish.BlemishError("far enough")
 

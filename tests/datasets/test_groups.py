@@ -16,8 +16,8 @@ from blemish.datasets.groups import PATTERNS, Grouping, suggest
 from blemish.datasets.splits import Split, fold_nominal, members_of, one_of_each, split_nominal
 from blemish.errors import BlemishError
 from blemish.model.detector import Detector
-from blemish.training.run import train
 from helpers.images import noise, save_image
+from helpers.plans import prepared
 
 ROOT = Path("data")
 GROUPS = st.lists(st.integers(0, 12), min_size=2, max_size=60).filter(lambda groups: len(set(groups)) >= 2)
@@ -289,19 +289,17 @@ def test_training_holds_whole_groups_back_and_says_so(photographs: Path, tmp_pat
     assert json.loads(run("info", output, "--json").out)["settings"]["groups"]["number"] == 7
 
 
-def test_folds_are_of_whole_groups(photographs: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    options = {"size": 64, "groups": r"(\d)[ab]\.png"}
-    detector = train(photographs, tmp_path / "m.onnx", cross_conformal=7, notify=told.append, **options)  # type: ignore[arg-type]
-    assert detector.calibration.folds == (1,) * 7
-    assert detector.metadata.data["train_images"] == 13
+def test_folds_are_of_whole_groups(photographs: Path) -> None:
+    made = prepared(photographs, groups=r"(\d)[ab]\.png", cross_conformal=7)
+    assert [network.calibration for network in made.plan.networks] == [1] * 7
+    assert len(made.roles()["fit"]) == 13
     with pytest.raises(BlemishError, match="in 7 groups do not make 8 folds"):
-        train(photographs, tmp_path / "n.onnx", cross_conformal=8, **options)  # type: ignore[arg-type]
+        prepared(photographs, groups=r"(\d)[ab]\.png", cross_conformal=8)
 
 
-def test_a_few_groups_promise_what_as_many_images_would(photographs: Path, tmp_path: Path) -> None:
+def test_a_few_groups_promise_what_as_many_images_would(photographs: Path) -> None:
     told: list[str] = []
-    train(photographs, tmp_path / "m.onnx", size=64, groups=r"(\d)[ab]\.png", notify=told.append)
+    prepared(photographs, said=told, groups=r"(\d)[ab]\.png")
     assert any(re.search("few good images: 1 of 7 groups calibrates", one) for one in told)
 
 

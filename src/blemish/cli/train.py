@@ -73,7 +73,8 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     metavar="auto|N|HxW",
     default=DEFAULTS.size,
     show_default=True,
-    help="Network size in pixels, multiples of 32; auto has the images' shape and as many pixels as 256 x 256.",
+    help="Network size in pixels, multiples of 32, or of a transformer's patches; auto has the images' shape and about "
+    "as many pixels as 256 x 256.",
 )
 @seed_option
 @false_alarm_rate_option(default=DEFAULTS.false_alarm_rate, note=f"default: {DEFAULTS.false_alarm_rate}")
