@@ -1,4 +1,8 @@
-"""Blemish learns from images of how things should look and shows in every new image what is wrong with it."""
+"""Blemish learns from images of how things should look and shows in every new image what is wrong with it.
+
+The public names are those of `__all__`; each is imported when it is first asked for. Write `import blemish` and
+`blemish.train(...)`, or `from blemish import train`. Everything else may change from one release to the next.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,19 +13,47 @@ from blemish.process.privacy import keep_quiet
 keep_quiet()  # before any library that would send something is imported
 
 if TYPE_CHECKING:
+    from blemish.conversion.run import export
+    from blemish.datasets.layouts import read_data_set
+    from blemish.evaluation.run import evaluate
     from blemish.model.detector import Detector
     from blemish.model.predictions import Predictions, Scores
+    from blemish.prediction.run import predict
+    from blemish.report.evaluation_page import write_report
+    from blemish.training.config import TrainConfig
     from blemish.training.run import train
 
-__version__ = "0.1.0"
-__all__ = ["BlemishError", "Detector", "Predictions", "Scores", "__version__", "train"]
+__version__ = "0.2.0"
+__all__ = [
+    "BlemishError",
+    "Detector",
+    "Predictions",
+    "Scores",
+    "TrainConfig",
+    "__version__",
+    "evaluate",
+    "export",
+    "predict",
+    "read_data_set",
+    "train",
+    "write_report",
+]
 
+# The module of each public name. No public name is that of a package: `import blemish.x` would set it to the package.
 _HOMES = {
     "Detector": "blemish.model.detector",
     "Predictions": "blemish.model.predictions",
     "Scores": "blemish.model.predictions",
+    "TrainConfig": "blemish.training.config",
+    "evaluate": "blemish.evaluation.run",
+    "export": "blemish.conversion.run",
+    "predict": "blemish.prediction.run",
+    "read_data_set": "blemish.datasets.layouts",
     "train": "blemish.training.run",
+    "write_report": "blemish.report.evaluation_page",
 }
+# What to install for a name whose module needs more than the runtime, and how its purpose is called.
+_EXTRAS = {"train": ("train", "training"), "fit": ("train", "training"), "export": ("export", "an export")}
 
 
 def __getattr__(name: str) -> Any:
@@ -31,8 +63,14 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:
-        if name != "train" or (error.name or "").startswith("blemish"):
+        if name not in _EXTRAS or (error.name or "").startswith("blemish"):
             raise
+        extra, purpose = _EXTRAS[name]
         raise BlemishError(
-            f'training needs more packages, {error.name} for one: pip install "blemish[train]"'
+            f'{purpose} needs more packages, {error.name} for one: pip install "blemish[{extra}]"'
         ) from error
+
+
+def __dir__() -> list[str]:
+    """Names for completion, without importing any."""
+    return sorted({*globals(), *__all__})

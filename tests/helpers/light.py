@@ -18,8 +18,8 @@ TRAINING_ONLY = (
 )
 
 
-# Runs a command line in an interpreter where those packages are not installed.
-WITHOUT = f"""
+# The start of a program for which those packages are not installed.
+ABSENT = f"""
 import sys
 from importlib.abc import MetaPathFinder
 
@@ -29,9 +29,9 @@ class Absent(MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
-from blemish.cli import main
-sys.exit(main(sys.argv[1:]))
 """
+# Runs a command line so.
+WITHOUT = f"{ABSENT}\nfrom blemish.cli import main\nsys.exit(main(sys.argv[1:]))"
 
 
 def run_without_training(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from blemish import __version__
 from blemish.errors import BlemishError
 from blemish.experiments.data.sources import open_outliers, open_source
 from blemish.experiments.data.tasks import Images, Task
@@ -207,8 +208,12 @@ def _state(plan: Plan) -> tuple[str, ...]:
     folders = [plan.data]
     if plan.outliers is not None and plan.outliers not in OUTLIER_SETS:
         folders.append(Path(plan.outliers))
-    versions = [f"{name} {version(name)}" for name in ("blemish", "torch", "torchvision", "numpy", "pillow")]
-    return (*versions, *(folder_state(folder, besides=plan.output) for folder in folders if folder.is_dir()))
+    versions = [f"{name} {version(name)}" for name in ("torch", "torchvision", "numpy", "pillow")]
+    return (
+        f"blemish {__version__}",
+        *versions,
+        *(folder_state(folder, besides=plan.output) for folder in folders if folder.is_dir()),
+    )
 
 
 def _key(plan: Plan, run: Run, state: tuple[str, ...]) -> str:
