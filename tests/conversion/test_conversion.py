@@ -19,7 +19,7 @@ from blemish.conformal.split import Calibration
 from blemish.conversion.agreement import agreement
 from blemish.conversion.calibration_images import find_calibration_images
 from blemish.conversion.onnx_edit import backbone_convolutions, quantise
-from blemish.conversion.run import export, score
+from blemish.conversion.run import export
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.splits import split_nominal
 from blemish.errors import BlemishError
@@ -66,7 +66,7 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         heatmap_high=1.0,
     )
     export_onnx(network, metadata, path)
-    scores = score(Detector.load(path), images[list(split.calibration)])
+    scores = tuple(Detector.load(path).forward(images[list(split.calibration)])[1].tolist())
     export_onnx(network, replace(metadata, calibration=Calibration(scores, RATE)), path)
     return path
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from blemish import __version__
 from blemish.datasets.pixels import Pixels
 from blemish.io.files import fingerprint, folder_state
 
 # Packages that have a part in what is computed before and in the stages that leave a state behind.
-PACKAGES = ("blemish", "torch", "timm", "lightning_fabric", "numpy", "scipy", "pillow")
+PACKAGES = ("torch", "timm", "lightning_fabric", "numpy", "scipy", "pillow")
 
 SOON_READ = 1_000_000_000  # bytes in a folder, whose digest takes seconds at most where training takes minutes
 
@@ -63,7 +64,7 @@ def resume_key(
             fingerprint(weights) if weights is not None else None,
         ),
         "outliers": folder_state(outliers, soon_read=SOON_READ) if outliers is not None else "",
-        "versions": json.dumps([version(name) for name in PACKAGES]),
+        "versions": json.dumps([__version__, *map(version, PACKAGES)]),
         "device": f"{device}, {processes}",
     }
     return json.dumps({name: sha256(part.encode()).hexdigest()[:16] for name, part in parts.items()})

@@ -56,7 +56,7 @@ def measure_calibration(
     maps: list[npt.NDArray[np.float32]] = []
     for start in range(0, len(chosen), BATCH):
         some = chosen[start : start + BATCH]
-        of_batch, _, _ = session.forward(np.array(pixels.images[some]))
+        of_batch, _, _ = session.run(np.array(pixels.images[some]))
         maps += [np.where(pixels.valid_mask(index), one, 0) for index, one in zip(some, of_batch, strict=True)]
         progress(len(maps), len(chosen))
     unseen, seen = maps[: len(held_back)], maps[len(held_back) :]
