@@ -52,8 +52,12 @@ _HOMES = {
     "train": "blemish.training.run",
     "write_report": "blemish.report.evaluation_page",
 }
-# What to install for a name whose module needs more than the runtime, and how its purpose is called.
-_EXTRAS = {"train": ("train", "training"), "fit": ("train", "training"), "export": ("export", "an export")}
+# For a name whose module needs more than the runtime: its purpose, and what to install.
+_NEEDS = {
+    "train": ("training", 'pip install "blemish[train]"'),
+    "fit": ("training", 'pip install "blemish[train]"'),
+    "export": ("an export", 'pip install "blemish[export]"'),
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -63,12 +67,10 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:
-        if name not in _EXTRAS or (error.name or "").startswith("blemish"):
+        if name not in _NEEDS or (error.name or "").startswith("blemish"):
             raise
-        extra, purpose = _EXTRAS[name]
-        raise BlemishError(
-            f'{purpose} needs more packages, {error.name} for one: pip install "blemish[{extra}]"'
-        ) from error
+        purpose, remedy = _NEEDS[name]
+        raise BlemishError(f"{purpose} needs more packages, {error.name} for one: {remedy}") from error
 
 
 def __dir__() -> list[str]:
