@@ -62,10 +62,10 @@ def command(
     """
     started = time.perf_counter()
     evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore_mask=ignore_mask)
-    studied = None
+    heatmap_study = None
     if faithfulness is not None:
-        studied = run_study(model, data, images=faithfulness, seed=seed, ignore_mask=ignore_mask)
-    found = intervals(evaluation.images, seed=seed) if save else None
+        heatmap_study = run_study(model, data, images=faithfulness, seed=seed, ignore_mask=ignore_mask)
+    confidence_intervals = intervals(evaluation.images, seed=seed) if save else None
     seconds = time.perf_counter() - started
     result = evaluation.metrics | {
         "model": printable(evaluation.model),
@@ -78,11 +78,11 @@ def command(
         "seconds": seconds,
     }
     text = as_text(evaluation, seconds)
-    if found is not None:
-        result["intervals"] = found
-    if studied is not None:
-        result["faithfulness"] = studied.as_json()
-        text += "\n\n" + study_as_text(studied)
+    if confidence_intervals is not None:
+        result["intervals"] = confidence_intervals
+    if heatmap_study is not None:
+        result["faithfulness"] = heatmap_study.as_json()
+        text += "\n\n" + study_as_text(heatmap_study)
     if save:
         save_record(model, "evaluation", result | {"date": date.today().isoformat()})
         text += f"\n\nkept in {printable(model)}: see blemish info {printable(model)}"
@@ -92,7 +92,7 @@ def command(
 def run_evaluation(
     model: Path, data: DataChoice, *, false_alarm_rate: float | None, ignore_mask: Path | None
 ) -> Evaluation:
-    """Evaluates with a progress bar, and tells of every file that was left out or could not be read."""
+    """Evaluates with a progress bar; every file that was left out or could not be read is named on stderr."""
     detector = Detector.load(model, false_alarm_rate=false_alarm_rate, ignore_mask=ignore_mask)
     with open_screen() as screen:
         for sentence in cautions(detector):

@@ -53,10 +53,10 @@ def command(
     check_writable(output, model, *data.inputs(), ignore_mask, kind=PAGE)
     started = time.perf_counter()
     evaluation = run_evaluation(model, data, false_alarm_rate=false_alarm_rate, ignore_mask=ignore_mask)
-    studied = None
+    heatmap_study = None
     if faithfulness is not None:
-        studied = run_study(model, data, images=faithfulness, seed=seed, ignore_mask=ignore_mask)
-    write_report(evaluation, output, faithfulness=studied)
+        heatmap_study = run_study(model, data, images=faithfulness, seed=seed, ignore_mask=ignore_mask)
+    write_report(evaluation, output, faithfulness=heatmap_study)
     seconds = time.perf_counter() - started
     result = {
         "report": printable(output),
