@@ -3,15 +3,16 @@
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from blemish.model.detector import Detector
 from blemish.plugins import EXTRACTORS, FIGURES, METHODS, SYNTHETIC
 from blemish.synthetic.registry import synthetic_anomaly
-from helpers.images import noise
+from helpers.images import noise, save_image, stained
 
 PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text(encoding="utf-8")
 LONGEST = 45  # lines of an example
@@ -47,6 +48,18 @@ def my_package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
         del sys.modules[name]
 
 
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """24 good training images, 4 of them and 3 stained ones to test."""
+    for i in range(24):
+        save_image(tmp_path / f"parts/train/good/{i}.png", noise(i))
+    for i in range(4):
+        save_image(tmp_path / f"parts/test/good/{i}.png", noise(100 + i))
+    for i in range(3):
+        save_image(tmp_path / f"parts/test/stain/{i}.png", stained(200 + i))
+    return tmp_path / "parts"
+
+
 def test_examples_are_short() -> None:
     assert len(blocks("python")) == 4
     assert max(len(code.splitlines()) for code in blocks("python")) <= LONGEST
@@ -64,3 +77,20 @@ def test_a_synthetic_anomaly_of_another_package_changes_what_its_mask_marks(my_p
     made = synthetic_anomaly("stripe")(image, np.random.default_rng(0))
     assert made.mask.any()
     assert (made.image[~made.mask] == image[~made.mask]).all()
+
+
+def test_another_packages_method_backbone_anomaly_and_figure_work_by_name(
+    my_package: None, images: Path, tmp_path: Path, run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "parts.onnx"
+    options = ["--method", "diagonal", "--backbone", "colours", "--synthetic", "stripe", "--size", 64, "--epochs", 1]
+    trained = run("train", images, "-o", model, *options, "--json")
+    assert trained.status == 0, trained.err
+
+    evaluated = run("evaluate", model, images, "--json").json
+    assert evaluated["image_auroc"] == 1.0
+    assert evaluated["certain_rate"] is not None
+    assert "certain" in run("evaluate", model, images).out
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not Path(path, "my_package").exists()])
+    scores = Detector.load(model).score_samples(noise(300))  # the file needs no package of others
+    assert scores.shape == (1,)

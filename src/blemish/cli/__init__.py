@@ -15,17 +15,17 @@ from blemish.process.privacy import remove_compiler_folder
 
 # The words are here and not in the modules, so that `blemish --help` imports none of them.
 VERBS = {
-    "doctor": "Say what a folder holds, what is wrong with it and how it would be used.",
-    "train": "Learn from a folder of images and write one model file.",
+    "doctor": "Check a folder: what it holds, what is wrong with it, how it would be used.",
+    "train": "Train on a folder of images and write one model file.",
     "evaluate": "Measure a model on the test images of a folder.",
     "predict": "Score images: a table, heatmaps and regions.",
     "report": "Evaluate a model and write one page to look at.",
-    "audit": "Say what a model looks at, and flag spurious cues.",
+    "audit": "Find out what a model looks at, and flag spurious cues.",
     "serve": "Score images over HTTP, with a page to drop them on.",
-    "info": "Print what a model file says of itself, as text or as a page.",
+    "info": "Print the model card of a model file, as text or as a page.",
     "export": "Write a model for another runtime or precision, and measure it.",
-    "experiment": "Rerun an experiment of the FCDD paper beside its figures.",
-    "demo": "Build a small inspection set, train on it and write its report.",
+    "experiment": "Rerun an experiment of the FCDD paper and compare the figures.",
+    "demo": "Build a small inspection set, train on it and write the report.",
 }
 FAULT, INTERRUPTED = 2, 130
 _NO_TEMPORARY_FOLDER = ("No usable temporary directory", "Matplotlib requires access to a writable cache directory")

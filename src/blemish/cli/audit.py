@@ -59,7 +59,7 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Say what MODEL responds to in the folder DATA, training images included, and flag spurious cues.
+    """Find out what MODEL responds to in the folder DATA, training images included, and flag spurious cues.
 
     A cue is something that good or anomalous images have in common and that is no defect: a watermark, a date stamp, a
     border, another lamp. One page shows what the images hold, what the detector uses, and which verdicts depend on it.

@@ -28,7 +28,7 @@ FILE = click.Path(path_type=Path)  # whoever opens it says in our own words whet
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 seed_option = click.option(
-    "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Decides every random choice."
+    "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Seed of every random choice."
 )
 
 threads_option = click.option(
@@ -89,7 +89,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
     """The argument DATA and the options on how it is read, which the command gets as one `DataChoice`."""
     options = [
         click.argument("data", type=FILE, required=False, metavar="DATA"),
-        click.option("--nominal-class", metavar="NAME", help="The good class of a folder with one folder a class."),
+        click.option("--nominal-class", metavar="NAME", help="The good class, if each class has a folder of its own."),
         *_named_folders,
     ]
     return _with_choice(command, options, needed="argument 'DATA'")
@@ -123,7 +123,7 @@ def _folders_option(name: str, text: str) -> Callable[[Any], Any]:
 
 
 _named_folders = (
-    _folders_option("good", "A folder of good images, below DATA or anywhere, where no layout fits."),
+    _folders_option("good", "A folder of good images, if no layout fits; below DATA or anywhere."),
     _folders_option("bad", "A folder of defective images: one type, or a folder for each."),
     _folders_option("masks", "A folder of masks of the defective images."),
 )
@@ -152,7 +152,7 @@ ignore_mask_option = renamed_option(
     old="--ignore",
     type=FILE,
     metavar="MASK|DIR",
-    help="Where images do not count: a picture, white there, for all, or a folder with one an image.",
+    help="What is ignored: a mask for all images, white there, or a folder with a mask for each.",
 )
 faithfulness_option = click.option(
     "--faithfulness",

@@ -27,7 +27,15 @@ FALSE_ALARM_RATE = 0.05  # 40 calibration images, a fifth of the good ones, can 
 
 
 @click.command("demo")
-@click.option("-o", "--output", type=FILE, default="demo", show_default=True, metavar="DIR", help="Where to.")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    default="demo",
+    show_default=True,
+    metavar="DIR",
+    help="Folder for images, model and report.",
+)
 @seed_option
 @threads_option
 @json_option

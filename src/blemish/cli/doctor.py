@@ -11,11 +11,11 @@ from blemish.datasets.inspection import examine
 @threads_option
 @json_option
 def command(data: DataChoice, as_json: bool) -> None:
-    """Say what the folder DATA holds, what is wrong with it and how it would be used.
+    """Check the folder DATA: what it holds, what is wrong with it and how it would be used.
 
     DATA is a folder of good images; or has good/, a folder for each type of defect, and masks/; or has train/good,
-    test/good and test/DEFECT as in MVTec AD; or another layout of the guide. Where none fits, name folders by --good,
-    --bad and --masks.
+    test/good and test/DEFECT as in MVTec AD; or another layout of the guide. If none fits, name the folders with
+    --good, --bad and --masks.
 
     \b
     Example:

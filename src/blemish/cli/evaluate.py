@@ -54,7 +54,7 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure MODEL on the test images of the folder DATA; images it has learned from are left out.
+    """Measure MODEL on the test images of the folder DATA; images that it was trained or calibrated on are left out.
 
     \b
     Example:

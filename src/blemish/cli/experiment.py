@@ -78,7 +78,7 @@ def _notify_of_new_name(former: str, present: str) -> None:
     "--epochs",
     type=click.IntRange(1),
     metavar="N",
-    help="Instead of the paper's; the learning rates are compressed with them.",
+    help="Number of epochs instead of the paper's; the learning-rate schedule is compressed.",
 )
 @click.option(
     "--outliers",
@@ -95,9 +95,9 @@ def _notify_of_new_name(former: str, present: str) -> None:
 @click.option(
     "--masks", type=click.IntRange(1), metavar="N", help="Masks of each defect type to learn from, in mvtec-semi."
 )
-@click.option("--network", metavar="NAME", help="Instead of the paper's.")
+@click.option("--network", metavar="NAME", help="Network instead of the paper's.")
 @click.option("--weights", type=FILE, metavar="FILE", help="torchvision's weights of vgg11_bn.")
-@click.option("--download", is_flag=True, help="Let torchvision fetch them.")
+@click.option("--download", is_flag=True, help="Let torchvision download them.")
 @click.option(
     "--mode",
     type=ModeChoice(["paper", "corrected"]),
@@ -124,9 +124,9 @@ def _notify_of_new_name(former: str, present: str) -> None:
 @threads_option
 @json_option
 def command(name: str, as_json: bool, **options: Any) -> None:
-    """Rerun the experiment NAME of the FCDD paper, and set its figures beside the paper's.
+    """Rerun the experiment NAME of the FCDD paper, and compare its figures with the paper's.
 
-    Finished runs are kept and not made again: an interrupted experiment goes on with the same command. NAME is one
+    Finished runs are kept: the same command continues an interrupted experiment. NAME is one
     of cifar10, fashion-mnist, imagenet30, mvtec, mvtec-semi, pascal-voc, their ablations, or planted-cue.
 
     \b

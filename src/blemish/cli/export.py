@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Write MODEL for another runtime or precision, calibrated anew and measured beside MODEL.
 
-    It is refused where it decides otherwise on the images that MODEL was calibrated on. The format onnx-any-size is
+    It is refused if its decisions differ on the images that MODEL was calibrated with. The format onnx-any-size is
     MODEL with Blemish's resize inside, for programs that run it without Blemish: it needs no DATA, as its calibration
     stays.
 

@@ -18,9 +18,9 @@ from blemish.report.card_page import write_card
 @click.option("-o", "--output", type=FILE, metavar="CARD.html", help="Also write it as a page.")
 @json_option
 def command(model: Path, output: Path | None, as_json: bool) -> None:
-    """Print the model card of MODEL: data, settings, promises, figures on a test set, findings of an audit.
+    """Print the model card of MODEL: data, settings, guarantees, figures on a test set, findings of an audit.
 
-    Figures are those that blemish evaluate --save last left in the file, findings those of blemish audit --save.
+    Figures are those that blemish evaluate --save stored last in the file, findings those of blemish audit --save.
 
     \b
     Example:

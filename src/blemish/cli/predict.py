@@ -36,7 +36,7 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
 @renamed_option(
     "--from-file", old="--list", type=NAME, metavar="FILE", help="Text file with one path a line; - for stdin."
 )
-@click.option("--no-heatmaps", is_flag=True, help="Draw no overlays.")
+@click.option("--no-heatmaps", is_flag=True, help="Do not draw heatmaps.")
 @renamed_option(
     "--save-maps",
     old="--raw",
@@ -44,20 +44,25 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
     help="Also write anomaly maps as 32-bit files at image size.",
 )
 @click.option(
-    "--format", "table", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="Of the table."
+    "--format",
+    "table",
+    type=click.Choice(["csv", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="Format of the table.",
 )
 @click.option(
     "--false-discovery-rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="RATE",
-    help="Also say, over all images together, which are anomalous: this share of those may be good on average.",
+    help="Also decide over all images together: of those called anomalous, this share may be good on average.",
 )
 @click.option(
     "--frames",
     type=click.Choice(["first", "all"]),
     default="first",
     show_default=True,
-    help="Of files with several frames, such as the pages of a TIFF, score the first, or each as a row: a.tif#2.",
+    help="Frames of a file with several, such as the pages of a TIFF: score the first, or each, as a.tif#2.",
 )
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Images scored at a time, each on one core (default: all)."

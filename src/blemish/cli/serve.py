@@ -28,7 +28,13 @@ KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to b
 @click.command("serve")
 @click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes any free one.",
+)
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Images scored at one time (default: all cores).")
 @threads_option
 @click.option(
@@ -45,10 +51,15 @@ KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to b
     metavar="N",
     default=32,
     show_default=True,
-    help="Size of a request.",
+    help="Size of the largest request.",
 )
 @click.option(
-    "--max-megapixels", type=click.IntRange(1), metavar="N", default=50, show_default=True, help="Size of an image."
+    "--max-megapixels",
+    type=click.IntRange(1),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="Size of the largest image.",
 )
 @click.option(
     "--timeout",
@@ -56,7 +67,7 @@ KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to b
     metavar="SECONDS",
     default=30,
     show_default=True,
-    help="For a request to arrive, and again for its answer.",
+    help="Time for a request to arrive, and again for its answer.",
 )
 @click.option(
     "--allowed-host",
@@ -82,7 +93,7 @@ def command(
     false_alarm_rate: float | None,
     as_json: bool,
 ) -> None:
-    """Score images over HTTP, with a page to drop them on. A MODEL is called by its file's name without .onnx.
+    """Score images over HTTP, with a page to drop them on. The name of a MODEL is its file name without .onnx.
 
     \b
     Example:

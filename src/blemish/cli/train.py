@@ -65,7 +65,7 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     "config_file",
     type=FILE,
     metavar="FILE.toml",
-    help="Options and constants by the names of blemish.TrainConfig; options given here count more.",
+    help="Options and constants by the names of blemish.TrainConfig; options given here take precedence.",
 )
 @click.option(
     "--size",
@@ -73,8 +73,8 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     metavar="auto|N|HxW",
     default=DEFAULTS.size,
     show_default=True,
-    help="Network size in pixels, multiples of 32, or of a transformer's patches; auto has the images' shape and about "
-    "as many pixels as 256 x 256.",
+    help="Network size in pixels, multiples of 32, or of a transformer's patch; auto: the shape of the good images, about "
+    "256 x 256 pixels.",
 )
 @seed_option
 @false_alarm_rate_option(default=DEFAULTS.false_alarm_rate, note=f"default: {DEFAULTS.false_alarm_rate}")
@@ -91,7 +91,7 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     metavar="N",
     default=DEFAULTS.memory,
     show_default=True,
-    help="Vectors that the method patchcore keeps.",
+    help="Largest number of vectors in the memory bank of patchcore.",
 )
 @click.option("--backbone", metavar="NAME", default=DEFAULTS.backbone, show_default=True, help="A timm model.")
 @click.option("--weights", type=FILE, help="A local file with the backbone's weights.")
@@ -127,13 +127,13 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
 @click.option(
     "--groups",
     metavar="PATTERN|FILE.csv",
-    help="Which good images show one part, to be held back together: a regular expression on paths below DATA, whose "
-    "first group names the part, or a table of columns path and group.",
+    help="Which good images show the same part and are held out together: a regular expression on paths below DATA, "
+    "whose first group names the part, or a table of columns path and group.",
 )
 @click.option(
     "--align/--no-align",
     default=DEFAULTS.align,
-    help="Turn parts upright where they lie in any direction on a plain background. On unless said otherwise.",
+    help="Turn parts upright if they lie in any direction on a plain background (default: on).",
 )
 @click.option(
     "--epochs",
@@ -167,7 +167,7 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
 def command(
     data: DataChoice, output: Path | None, only_plan: bool, config_file: Path | None, as_json: bool, **options: Any
 ) -> None:
-    """Learn from the images in the folder DATA, calibrate, and write one model file.
+    """Train a detector on the images in the folder DATA, calibrate it, and write one model file.
 
     \b
     Examples:
