@@ -73,8 +73,8 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     metavar="auto|N|HxW",
     default=DEFAULTS.size,
     show_default=True,
-    help="Network size in pixels, multiples of 32, or of a transformer's patch; auto: the shape of the good images, about "
-    "256 x 256 pixels.",
+    help="Network size in pixels, multiples of 32, or of a transformer's patch; auto: the shape of the good images, "
+    "about 256 x 256 pixels.",
 )
 @seed_option
 @false_alarm_rate_option(default=DEFAULTS.false_alarm_rate, note=f"default: {DEFAULTS.false_alarm_rate}")
