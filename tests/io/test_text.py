@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import blemish
 from blemish.io.files import atomic_write
-from blemish.io.text import as_text, one_line, path_of, printable
+from blemish.io.text import as_text, capitalized, counted, figure, one_line, path_of, percent, printable
 from blemish.prediction import predict, read_list
 from blemish.prediction.outputs import LONGEST_FILE_NAME
 from blemish.prediction.tables import key
@@ -243,3 +243,24 @@ def test_rows_of_a_run_through_the_api_have_these_names(tiny_model, odd, tmp_pat
 
     predict(Detector.load(tiny_model, threads=1), [odd], tmp_path / "out", heatmaps=False)
     assert {row["path"] for row in rows(tmp_path / "out")} == {printable(odd / os.fsdecode(name)) for name in ODD}
+
+
+@pytest.mark.parametrize(
+    ("rate", "digits", "text"),
+    [(0.9412, 3, "94.1 %"), (1.0, 3, "100 %"), (0.0, 3, "0 %"), (0.0123, 2, "1.2 %"), (None, 3, "–")],
+)
+def test_rates_as_percent(rate, digits, text):
+    assert percent(rate, digits=digits) == text
+
+
+def test_figures_have_three_decimals_or_a_dash():
+    assert [figure(value) for value in (0.98765, 1, None)] == ["0.988", "1.000", "–"]
+
+
+def test_only_the_first_letter_becomes_a_capital():
+    assert [capitalized(text) for text in ("one AUROC", "", "é")] == ["One AUROC", "", "É"]
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "no images"), (1, "1 image"), (1204, "1,204 images")])
+def test_numbers_with_their_noun(number, text):
+    assert counted(number, "image") == text
