@@ -141,6 +141,12 @@ def test_an_export_finds_its_packages(extra: str, package: str) -> None:
     assert package in {normal(one) for one in EXTRAS[extra]}
 
 
+@pytest.mark.parametrize("package", ["uvicorn", "h11"])
+def test_packages_with_internals_that_are_used_are_bounded_from_above(package: str) -> None:
+    (requirement,) = [one for one in EXTRAS["serve"] if normal(one) == package]
+    assert re.search(r"<\d", requirement), f"{requirement}: blemish.serving.protocol subclasses its internals"
+
+
 def test_nothing_is_declared_in_vain() -> None:
     used = {package for path in SOURCES for package in packages(path)}
     brought = {normal(home) for package, homes in packages_distributions().items() if package in used for home in homes}
