@@ -1,7 +1,7 @@
-"""Identical images count once: a copy tells nothing new, and proves nothing where its original has taught.
+"""Identical images, which are used once.
 
-A calibration image stands for the images to come because nothing was learned from it. With its copy among those learned
-from it scores too low, and copies among the calibration images are one image that is counted several times.
+A calibration image represents new images because the model was not fitted to it. With a copy of it in the fit set it
+scores too low, and copies among the calibration images are one image that is counted several times.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ def digest(pixels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def first_of_each(things: Iterable[tuple[int, Hashable]]) -> tuple[list[int], list[list[int]]]:
-    """Numbers with what they look like: the first of all that look alike, in order, and the groups of several."""
+    """The first of each group of numbers with equal digests, in order, and the groups of several numbers."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for number, look in things:
         groups[look].append(number)
@@ -29,7 +29,7 @@ def first_of_each(things: Iterable[tuple[int, Hashable]]) -> tuple[list[int], li
 
 
 def distinct(images: npt.NDArray[np.uint8], chosen: Sequence[int]) -> tuple[list[int], list[list[int]]]:
-    """Of the images chosen (N, H, W, 3) the first of each that are identical, and the groups of identical ones."""
+    """The first of each group of identical images among those chosen of (N, H, W, 3), and the groups of several."""
     return first_of_each((index, digest(images[index])) for index in chosen)
 
 

@@ -1,4 +1,4 @@
-"""What few good images can promise, and what cross-conformal calibration lets them promise."""
+"""The false-alarm rates that few good images support, by split and by cross-conformal calibration."""
 
 import numpy as np
 
@@ -11,16 +11,22 @@ MAX_FOLDS = 8  # advised: each is one more network to run
 
 
 def advised_folds(images: int) -> int:
-    """Folds for so many images: one each for few; otherwise of one size if that goes, since more is proven for them."""
+    """The number of folds for so many images: of one size where possible, since the bound is lower for them."""
     if images <= MAX_FOLDS:
         return images
     return next((folds for folds in range(MAX_FOLDS, 3, -1) if images % folds == 0), 5)
 
 
 def advice(images: int, *, false_alarm_rate: float = 0.01, grouped: bool = False) -> str | None:
-    """What so few distinct good images can promise, held back and cross-conformal, in words; None where they do.
+    """Advice for few good images: the rates that split and cross-conformal calibration support.
 
-    Where they are grouped, `images` is the number of groups.
+    Args:
+        images: the number of distinct good images, or of groups of them.
+        false_alarm_rate: the rate asked.
+        grouped: whether `images` is a number of groups.
+
+    Returns:
+        A sentence; None where split conformal calibration supports the rate asked, or there are enough images.
     """
     if not 2 <= images < MIN_ADVISED:
         return None

@@ -1,7 +1,7 @@
-"""Groups of good images: several photographs of one part, which are held back together or learned from together.
+"""Groups of good images: several photographs of one part, which are all used for training or all for calibration.
 
-A calibration image stands for the images to come because nothing was learned from it. Where another photograph of its
-part was learned from it looks too well known, and new parts raise more false alarms than promised.
+A calibration image represents new images because the model was not fitted to it. Where the model was fitted to another
+photograph of the same part, the image scores too low, and new parts raise more false alarms than the rate asked.
 """
 
 import csv
@@ -27,17 +27,17 @@ PATTERNS = (
     r"(\d+)[^/\d]*\.[^/.]+$",  # left_007.png, right_007.png: the last number
     r"([^/]+)/[^/]+$",  # part7/left.png, part7/right.png: the folder
 )
-MAX_IN_ONE = 0.5  # of the images may be in one group of a pattern that doctor suggests
-TOGETHER = 0.9  # of the images that are nearly the same must be together by it
+MAX_GROUP_SHARE = 0.5  # of the images in one group, for a pattern that doctor suggests
+MIN_PAIRS_TOGETHER = 0.9  # share of near duplicates within one group, for such a pattern
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Which good images belong together.
+    """The group of each good image.
 
     Attributes:
         by: the pattern, or the name of the file.
-        groups: of each path below the data folder; paths that are absent are alone.
+        groups: the group of each path below the data folder; a path that is absent is a group of its own.
     """
 
     by: str
@@ -106,7 +106,7 @@ def suggest(paths: Sequence[Path], root: Path, alike: Sequence[tuple[int, int]])
         of_each = [groups.get(name, f"alone: {name}") for name in names]
         largest = max(Counter(of_each).values(), default=0)
         together = sum(of_each[first] == of_each[second] for first, second in alike)
-        if largest <= MAX_IN_ONE * len(names) and alike and together >= TOGETHER * len(alike):
+        if largest <= MAX_GROUP_SHARE * len(names) and alike and together >= MIN_PAIRS_TOGETHER * len(alike):
             found[pattern] = len(set(of_each))
     return max(found, key=lambda pattern: found[pattern], default=None)
 

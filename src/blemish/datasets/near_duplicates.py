@@ -1,9 +1,9 @@
-"""Images that are nearly the same: photographs of one part under other light or a few pixels aside, which are groups.
+"""Near duplicates: photographs of one part under other light or shifted by a few pixels, which form groups.
 
-Fine detail is compared, in small grey pictures at the shift at which they agree best, with local contrast made equal
-and what all images have in common taken away. Detail of one part returns in each of its photographs, however bright.
-Parts that are only alike by nature share shapes, but no detail, and then with many others: a pair counts where it
-agrees far better than either image does with most.
+Small grey pictures are compared by the correlation of their fine detail, at the shift where it is highest. Local
+contrast is normalised, and the mean picture of all images is subtracted. The detail of one part appears in each of its
+photographs, however bright. Different parts of one kind share shapes but no detail. So a pair counts only where its
+correlation lies far above the median of the image's correlations with all others.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from blemish.datasets.sampling import evenly
 from blemish.process.threads import readers
 
 SIDE = 128  # pixels of the longer side
-MAX_IMAGES = 500  # looked at, evenly chosen
-MAX_ASKED = 64  # of these, each compared with all
-MIN_IMAGES = 8  # fewer tell nothing of what is usual
-SHIFT = 12  # pixels
-SAME = 0.6  # correlation of fine detail
-ABOVE_USUAL = 0.5  # so far must it lie above the median over all others
-SUSPICIOUS = 0.1  # share of the images asked that have a near duplicate
+MAX_IMAGES = 500  # that are compared, evenly chosen
+MAX_QUERIES = 64  # of these, each compared with all
+MIN_IMAGES = 8  # the median over fewer means little
+MAX_SHIFT = 12  # pixels
+MIN_CORRELATION = 0.6  # of fine detail, for a near duplicate
+MIN_EXCESS = 0.5  # of that correlation over the median of all others
+MIN_SHARE = 0.1  # of images with a near duplicate, for images to seem to come in groups
 
-_FRAME = 144  # SIDE + SHIFT and more, so that shifted pictures do not reach around
+_FRAME = 144  # SIDE + MAX_SHIFT and more, so that shifted pictures do not reach around
 _DETAIL = 1.0  # sigma in pixels below which detail is fine
 _NEIGHBOURHOOD = 4.0  # sigma within which contrast is made equal
 _FAINT = 0.5  # grey levels that count as no contrast
@@ -35,11 +35,11 @@ _FAINT = 0.5  # grey levels that count as no contrast
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """What `find` found.
+    """The near duplicates among some images.
 
     Attributes:
-        asked: images whose nearest one was looked for.
-        pairs: indices of those that have a near duplicate, and of it.
+        asked: the number of images whose nearest image was searched for.
+        pairs: the index of each that has a near duplicate, and the index of the duplicate.
     """
 
     asked: int
@@ -48,7 +48,7 @@ class NearDuplicates:
     @property
     def suspicious(self) -> bool:
         """Whether there are so many that images seem to come in groups."""
-        return len(self.pairs) >= max(2, SUSPICIOUS * self.asked)
+        return len(self.pairs) >= max(2, MIN_SHARE * self.asked)
 
 
 def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -60,24 +60,28 @@ def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def find(pictures: Sequence[npt.NDArray[np.uint8]]) -> NearDuplicates:
-    """Looks for the near duplicates of some of the `pictures`, each (H, W) of `thumbnail`, among all of them."""
+    """Searches for near duplicates.
+
+    Args:
+        pictures: thumbnails (H, W), see `thumbnail`; `MAX_QUERIES` of them are compared with all.
+    """
     if len(pictures) < MIN_IMAGES:
         return NearDuplicates(0, ())
     spectra = fft.rfft2(_details(pictures), workers=readers())
-    asked = evenly(range(len(pictures)), MAX_ASKED)
+    asked = evenly(range(len(pictures)), MAX_QUERIES)
     pairs = []
     for image in asked:
         agreement = np.delete(_agreement(spectra, image), image)
         nearest = int(agreement.argmax())
-        if agreement[nearest] >= max(SAME, np.median(agreement) + ABOVE_USUAL):
+        if agreement[nearest] >= max(MIN_CORRELATION, np.median(agreement) + MIN_EXCESS):
             pairs.append((image, nearest + (nearest >= image)))
     return NearDuplicates(len(asked), tuple(pairs))
 
 
 def _agreement(spectra: npt.NDArray[np.complex64], image: int) -> npt.NDArray[np.float32]:
-    """The largest correlation (N,) of an image with each, over shifts of up to `SHIFT` pixels."""
+    """The largest correlation (N,) of an image with each, over shifts of up to `MAX_SHIFT` pixels."""
     products = fft.irfft2(spectra[image].conj() * spectra, s=(_FRAME, _FRAME), workers=readers())
-    near = np.r_[: SHIFT + 1, -SHIFT:0]
+    near = np.r_[: MAX_SHIFT + 1, -MAX_SHIFT:0]
     return products[:, near][:, :, near].max((1, 2))
 
 

@@ -1,7 +1,7 @@
-"""The network size that suits a set of images: their own shape, and as many pixels as a square of 256.
+"""The network size for a set of images: their own aspect ratio, and as many pixels as a square of 256.
 
-An image is brought to network size whole. A long narrow one in a square is squashed: details along its long side are
-lost, and parts that are turned no longer look alike.
+A whole image is resized to network size. In a square, a long narrow image is squashed: details along its long side are
+lost, and rotated parts no longer look alike.
 """
 
 import math
@@ -28,8 +28,8 @@ class Shape:
     """The shape that a set of images has.
 
     Attributes:
-        ratio: height over width that a network for them has best.
-        ratios: of each image.
+        ratio: the height over the width of a network for them.
+        ratios: those of each image.
     """
 
     ratio: float = 1.0
