@@ -81,7 +81,7 @@ NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
 @model_rate_option
 @ignore_mask_option
 @json_option
-def command(
+def command(  # noqa: PLR0913  (an option of the command line each)
     model: Path,
     paths: tuple[str, ...],
     output: Path,

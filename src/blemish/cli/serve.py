@@ -79,7 +79,7 @@ KEY = re.compile(r"[!-~]{16,}")  # what a header can carry, long enough not to b
 @click.option("--api-key-file", type=FILE, help=f"File with the key that clients must send; or set {KEY_VARIABLE}.")
 @model_rate_option
 @json_option
-def command(
+def command(  # noqa: PLR0913  (an option of the command line each)
     models: tuple[Path, ...],
     host: str,
     port: int,

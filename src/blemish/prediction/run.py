@@ -72,7 +72,7 @@ class Prediction:
 
 
 @renamed_arguments(raw="save_maps", fresh="restart")
-def predict(
+def predict(  # noqa: PLR0913  (an option of a run each)
     detector: Detector,
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
