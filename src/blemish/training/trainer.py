@@ -8,6 +8,7 @@ up to the masks, which is 64 times less to compute.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from blemish.networks.defect_branch import CellClassifier
+from blemish.networks.losses import detection_loss
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 from blemish.training.config import DefectBranchConfig
 from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup
 
-Objective = Callable[[Tensor, Tensor], Tensor]  # logits (N, h, w) and coverage (N, h, w) to a scalar
 FeatureAugmentation = Callable[[Tensor, torch.Generator], Tensor]  # (N, C, h, w) to the same shape
 
 
@@ -77,7 +79,6 @@ def train_classifier(
     training: Training,
     stage: str,
     config: DefectBranchConfig,
-    objective: Objective,
     feature_augmentation: FeatureAugmentation | None = None,
 ) -> None:
     """Trains the network, in place, to tell anomalous cells from nominal ones.
@@ -88,58 +89,50 @@ def train_classifier(
         anomalies: what to tell them from.
         training: how.
         stage: its name, for progress and checkpoint.
-        config: size of batches and course of the learning rate.
-        objective: what is to become small.
+        config: size of batches, course of the learning rate and constants of the objective.
         feature_augmentation: what is made of a batch before the network learns from it; None takes it as it is.
     """
     if training.processes.is_main:
-        _train_classifier(
-            network,
-            nominal,
-            anomalies,
-            training,
-            stage,
-            config=config,
-            objective=objective,
-            feature_augmentation=feature_augmentation,
-        )
+        batches = partial(_batch, nominal, anomalies, config.batch, feature_augmentation)
+        network.to(training.fabric.device).standardise_by(nominal)
+        network.to(memory_format=torch.channels_last)  # a tenth to a third faster on a CPU
+        _train(network, batches, math.ceil(len(anomalies.features) / config.batch), training, stage, config)
     training.processes.broadcast_state(network.to(training.fabric.device).state_dict())
 
 
-def _train_classifier(
+def _train(
     network: CellClassifier,
-    nominal: Tensor,
-    anomalies: Anomalies,
+    batches: Callable[[torch.Generator], tuple[Tensor, Tensor]],
+    steps: int,
     training: Training,
     stage: str,
-    *,
     config: DefectBranchConfig,
-    objective: Objective,
-    feature_augmentation: FeatureAugmentation | None,
 ) -> None:
+    """Epochs of so many steps, each by a new batch, from the last checkpoint on."""
     fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
-    network.to(fabric.device).standardise_by(nominal)
-    network.to(memory_format=torch.channels_last)  # a tenth to a third faster on a CPU
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    adam = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     # The wrapped network runs in the device's precision; it shares its weights with `network`.
-    wrapped, optimiser = fabric.setup(network, optimiser)
+    wrapped, optimiser = fabric.setup(network, adam)
     first = _resume(checkpoint, network, optimiser)
     if first:
         training.notify(f"{stage}: resumed after epoch {first} of {epochs}")
-    steps = math.ceil(len(anomalies.features) / config.batch)
+    schedule = _schedule(adam, steps=epochs * steps, done=first * steps, warm_up=config.warm_up)
     for epoch in range(first, epochs):
         generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
-        for step in range(steps):
-            for group in optimiser.param_groups:
-                done = (epoch * steps + step) / (epochs * steps)
-                group["lr"] = config.learning_rate * _lr_factor(done, config.warm_up)
-            features, coverage = _batch(nominal, anomalies, config.batch, generator)
-            features = features if feature_augmentation is None else feature_augmentation(features, generator)
+        for _ in range(steps):
+            features, coverage = batches(generator)
             features = fabric.to_device(features).contiguous(memory_format=torch.channels_last)
-            loss = objective(wrapped(features), fabric.to_device(coverage))
+            loss = detection_loss(
+                wrapped(features),
+                fabric.to_device(coverage),
+                min_coverage=config.min_coverage,
+                worst=config.hard_negative_fraction,
+                weight=config.hard_negative_weight,
+            )
             optimiser.zero_grad()
             fabric.backward(loss)
             optimiser.step()
+            schedule.step()
         tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
         checkpoint.save(tensors | optimiser_tensors(optimiser), {"epoch": epoch + 1})
         training.progress(stage, epoch + 1, epochs)
@@ -163,7 +156,13 @@ def _resume(checkpoint: Checkpoint, network: CellClassifier, optimiser: torch.op
     return int(numbers["epoch"])
 
 
-def _batch(nominal: Tensor, anomalies: Anomalies, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _batch(
+    nominal: Tensor,
+    anomalies: Anomalies,
+    size: int,
+    feature_augmentation: FeatureAugmentation | None,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
     """B nominal and B anomalous images, B the size: float features (2B, C, h, w) and coverage (2B, h, w)."""
     # Each kind weighs the same, however many images it has.
     weights = 1 / torch.bincount(anomalies.kinds)[anomalies.kinds].double()
@@ -171,11 +170,20 @@ def _batch(nominal: Tensor, anomalies: Anomalies, size: int, generator: torch.Ge
     chosen = torch.randint(len(nominal), (size,), generator=generator)
     clean = torch.zeros(size, *anomalies.coverage.shape[1:])
     features = torch.cat([nominal[chosen], anomalies.features[drawn]]).float()
+    if feature_augmentation is not None:
+        features = feature_augmentation(features, generator)
     return features, torch.cat([clean, anomalies.coverage[drawn]])
 
 
-def _lr_factor(done: float, warm_up: float) -> float:
-    """Learning rate, relative to its highest, after a share of all steps: a line up, then half a cosine down."""
-    if done < warm_up:
-        return (done + 1e-2) / (warm_up + 1e-2)
-    return (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
+def _schedule(optimiser: torch.optim.Optimizer, *, steps: int, done: int, warm_up: float) -> LambdaLR:
+    """The learning rate over all steps, of which some are done: a line up, then half a cosine down."""
+
+    def factor(step: int) -> float:
+        share = step / steps
+        if share < warm_up:
+            return (share + 1e-2) / (warm_up + 1e-2)
+        return (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up))) / 2
+
+    for group in optimiser.param_groups:
+        group["initial_lr"] = group["lr"]
+    return LambdaLR(optimiser, factor, last_epoch=done - 1)

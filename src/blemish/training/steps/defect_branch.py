@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from blemish.networks.defect_branch import DefectBranch
-from blemish.networks.losses import detection_loss
 from blemish.training.anomaly_sources import Anomaly, ImageAugmentation, nominal_copies
 from blemish.training.config import DefectBranchConfig
 from blemish.training.feature_extraction import FeatureExtraction, stacked
@@ -68,12 +67,6 @@ def train_defect_branch(
         training=training,
         stage=STAGE,
         config=config,
-        objective=partial(
-            detection_loss,
-            min_coverage=config.min_coverage,
-            worst=config.hard_negative_fraction,
-            weight=config.hard_negative_weight,
-        ),
         feature_augmentation=partial(mixstyle, probability=config.mixstyle_probability) if mix_styles else None,
     )
     branch.eval()
