@@ -92,14 +92,14 @@ class GaussianFit:
         gaussians.unit.fill_(1.0)
 
         def without(fold: int) -> Callable[[Tensor], Tensor]:
-            some, *rest = folds[:fold] + folds[fold + 1 :]
-            self._fit(some.plus(rest))
+            start, *others = folds[:fold] + folds[fold + 1 :]
+            self._fit(start.plus(others))
             return lambda features: gaussians(features.to(gaussians.mean))
 
         if len(folds) > 1:
             distances = out_of_fold(first, self._config.folds, without)
-        some, *rest = folds
-        self._fit(some.plus(rest))
+        start, *others = folds
+        self._fit(start.plus(others))
         if len(distances):
             # The mean: where a constant background fills most of the images, their median is next to nothing.
             gaussians.unit.copy_(distances.mean().clamp(min=MIN_DISTANCE))

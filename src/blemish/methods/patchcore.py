@@ -36,7 +36,7 @@ class PatchCore(NormalModel):
 
     centre: Tensor  # (C, 1, 1), the mean of the candidates
     bank: Tensor  # float16 (K, C), less the centre
-    unit: Tensor  # the usual distance of nominal images
+    unit: Tensor  # mean out-of-fold distance of nominal images
 
     def __init__(self, pyramid: FeaturePyramid, config: TrainConfig) -> None:
         super().__init__(pyramid, config)

@@ -1,4 +1,4 @@
-"""One Gaussian a position, as in PaDiM (Defard et al. 2021), with some leeway for where things lie.
+"""A Gaussian for each position, as in PaDiM (Defard et al. 2021); neighbouring positions may stand in for it.
 
 A Mahalanobis distance is FCDD with a fixed linear layer: whitening makes a vector phi of covariance one, and the
 distance is its norm.
@@ -14,7 +14,7 @@ class PositionGaussians(nn.Module):
     """Mahalanobis distances of features to Gaussians with a mean and a full covariance of each position's own.
 
     A position's distance is the smallest of those to its own Gaussian and to its neighbours' up to `reach` cells off:
-    parts lie a little differently from image to image. It is in units of the usual distance of nominal images.
+    parts lie a little differently from image to image. It is in units of the mean out-of-fold distance.
 
     Args:
         channels: length C of the feature vectors.
@@ -24,7 +24,7 @@ class PositionGaussians(nn.Module):
 
     mean: Tensor  # (P, C, 1)
     whitening: Tensor  # float16 (P, C, C), W with W^T W the inverse of the covariance
-    unit: Tensor  # the usual distance of nominal images that were not fitted to
+    unit: Tensor  # mean out-of-fold distance of nominal images
     seen: Tensor  # (J * P,), for each of J neighbours the position that each Gaussian sees
     pairs: Tensor  # (P * J,), for each position its pairs of Gaussian and neighbour
 

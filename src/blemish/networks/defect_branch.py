@@ -31,7 +31,7 @@ class DefectBranch(nn.Module):
         classifier: is trained; see `CellClassifier`.
     """
 
-    logit_centre: Tensor  # the usual logit of nominal cells
+    logit_centre: Tensor  # the median logit of nominal cells
     logit_scale: Tensor  # the unit of logits
 
     def __init__(self, pyramid: FeaturePyramid, *, maps: int = MAPS, hidden: int = HIDDEN) -> None:
@@ -54,7 +54,7 @@ class DefectBranch(nn.Module):
         return torch.cat([*self.to_grid(maps), *ranges], dim=1)
 
     def standardized_logits(self, maps: Sequence[Tensor]) -> Tensor:
-        """Logits (N, h, w) above the usual one, in their unit, of the extractor's maps."""
+        """Logits (N, h, w) of the extractor's maps, less `logit_centre`, over `logit_scale`."""
         return (self.classifier(self.inputs(maps)) - self.logit_centre) / self.logit_scale
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:

@@ -14,8 +14,8 @@ BACKGROUND_WEIGHT = 0.3  # of what distances exceed 1 by beside the part, where 
 class Head(nn.Module):
     """A = sqrt(d^2 + e^2 + 1) - 1, the pseudo-Huber loss of FCDD.
 
-    d is the distance to nominal images, e >= 0 the defect branch's output. So what was learned from a few defects
-    takes nothing away from any others.
+    d is the distance to nominal images, e >= 0 the defect branch's output. What was learned from known defects can only
+    raise the map: defects of other types keep their distance.
 
     Args:
         distance: maps to d (N, h, w), 1 where images are ordinary.
@@ -34,7 +34,7 @@ class Head(nn.Module):
 
 
 class BackgroundWeight(nn.Module):
-    """Takes away most of what a distance exceeds 1 by, the value of an ordinary place, beside the part.
+    """Weights the excess of distances over 1, the usual value, beside the part.
 
     The excess and not the distance itself, or the outline of the part would show in every map.
 

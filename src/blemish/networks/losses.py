@@ -85,7 +85,7 @@ def cell_loss(logits: Tensor, coverage: Tensor, *, min_coverage: float) -> Tenso
 
 
 def detection_loss(logits: Tensor, coverage: Tensor, *, min_coverage: float, worst: float, weight: float) -> Tensor:
-    """`cell_loss`, and more of it for the cells that make a nominal image look anomalous.
+    """`cell_loss` with hard negatives: more weight for the cells that decide the score of a nominal image.
 
     An image is judged by the largest value of its map, which the mean over all nominal cells hardly notices. So the
     highest cells of each image that has no anomaly count once more, by their mean over the batch (hard negatives).

@@ -1,4 +1,4 @@
-"""How training looks at images: a backbone's maps of uint8 pixels, on the training's device, by one process or all."""
+"""The pyramid's maps of uint8 images, computed on the training's device, by one process or by all of them."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,13 +23,13 @@ Images = npt.NDArray[np.uint8]  # (N, H, W, 3)
 
 @dataclass(frozen=True)
 class FeatureExtraction:
-    """How images are looked at.
+    """Computes the maps of images.
 
     Attributes:
         pyramid: pixels to maps.
         fabric: device and precision.
         processes: the processes of the training.
-        input_mask: what is to be blind to a part of every image, on the device.
+        input_mask: hides a part of every image first; on the device.
     """
 
     pyramid: FeaturePyramid
@@ -38,23 +38,23 @@ class FeatureExtraction:
     input_mask: InputMask | None = None
 
     def local(self, images: Images) -> list[Tensor]:
-        """The backbone's maps, float32 (N, C, h, w) on the device, by this process."""
+        """The maps, each float32 (N, C, h, w) on the device, computed by this process."""
         few = CACHED if self.fabric.device.type == "cpu" else len(images)
         made = []
         with torch.inference_mode(), self.fabric.autocast():
-            for some in torch.from_numpy(np.array(images)).split(few):
-                pixels = self.fabric.to_device(some)
+            for batch in torch.from_numpy(np.array(images)).split(few):
+                pixels = self.fabric.to_device(batch)
                 made.append(self.pyramid(self.input_mask.fill_in(pixels) if self.input_mask else pixels))
         return [torch.cat(parts) for parts in zip(*made, strict=True)]
 
     def sharded(self, images: Images) -> list[Tensor]:
-        """The same, dealt to the processes; every process has to call it with the same images."""
+        """The same; each process computes a share. All of them have to call it with the same images."""
         if self.processes.world_size == 1:
             return self.local(images)
         shapes = [
             (channels, *field.grid) for channels, field in zip(self.pyramid.channels, self.pyramid.fields, strict=True)
         ]
-        packed = self.processes.sharded(lambda some: torch.cat([one.flatten(1) for one in self.local(some)], 1))(images)
+        packed = self.processes.sharded(lambda share: torch.cat([m.flatten(1) for m in self.local(share)], 1))(images)
         parts = packed.split([math.prod(shape) for shape in shapes], dim=1)
         return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -64,7 +64,7 @@ class NominalMaps:
     """The maps of nominal images, for `blemish.networks.normal_model.NormalModel.fit`.
 
     Attributes:
-        extraction: looks at images.
+        extraction: computes the maps.
         images: all training images, uint8 (N, H, W, 3).
         chosen: indices of the nominal ones to learn from.
         progress: called with the stage, the images of this process done and all there are.
@@ -102,7 +102,7 @@ class NominalMaps:
 
 @dataclass(frozen=True)
 class MapsInMemory:
-    """The same where all maps are at hand.
+    """The same for maps that are in memory already.
 
     Attributes:
         maps: of all images of this process, each (n, C_k, h_k, w_k), in batches.

@@ -1,18 +1,17 @@
-"""Features of images in the look of others, so that what is learned from few images holds for more of their kind.
+"""MixStyle: features take the style of other images ("Domain Generalization with MixStyle", Zhou et al. 2021).
 
-A texture, a lamp or an exposure shows in the mean and the spread of each channel over an image; where something is,
-in how a cell differs from them. The first are exchanged, the second stays (compare "Domain Generalization with
-MixStyle", Zhou et al. 2021).
+A texture, a lamp or an exposure shows in the mean and the standard deviation of each channel over an image. These are
+exchanged between images. What differs from them, cell by cell, stays.
 """
 
 import torch
 from torch import Tensor
 
-MIN_SPREAD = 1e-5  # so that a channel that is the same everywhere divides nothing by zero
+EPS = 1e-5  # so that a channel that is the same everywhere divides nothing by zero
 
 
 def mixstyle(features: Tensor, generator: torch.Generator, *, probability: float) -> Tensor:
-    """Features (N, C, h, w), some images with the means and spreads of another one's channels.
+    """Features (N, C, h, w), where an image may take the channels' means and standard deviations of another one.
 
     Args:
         features: of different images, on the CPU.
@@ -25,5 +24,5 @@ def mixstyle(features: Tensor, generator: torch.Generator, *, probability: float
     givers = torch.randperm(len(features), generator=generator)[taken]
     own_spread, own_mean = torch.std_mean(features[taken], (2, 3), keepdim=True)  # (n, C, 1, 1)
     spread, mean = torch.std_mean(features[givers], (2, 3), keepdim=True)
-    varied = (features[taken] - own_mean) / own_spread.clamp(min=MIN_SPREAD) * spread + mean
+    varied = (features[taken] - own_mean) / own_spread.clamp(min=EPS) * spread + mean
     return features.index_copy(0, taken, varied)

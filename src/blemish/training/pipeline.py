@@ -48,7 +48,7 @@ class TrainingData:
     Attributes:
         pixels: all training images.
         fit: indices of the good images to learn from.
-        validation: some of these, which the defect branch does not learn from: they scale it.
+        validation: those of them that scale the defect branch, which does not learn from them.
         labelled: indices of labelled defects.
         outliers: a folder for outlier exposure.
         input_mask: what it is to be blind to.

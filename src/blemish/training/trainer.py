@@ -53,7 +53,7 @@ class Training:
         output: the model file; checkpoints of every epoch lie beside it.
         key: what the training depends on, see `Checkpoint`.
         progress: called with the stage, the steps done and all there are.
-        notify: told where a resumed training goes on.
+        notify: called with a sentence where a resumed training goes on.
         processes: the processes of the training; the first one learns.
     """
 
@@ -176,7 +176,7 @@ def _batch(
 
 
 def _schedule(optimiser: torch.optim.Optimizer, *, steps: int, done: int, warm_up: float) -> LambdaLR:
-    """The learning rate over all steps, of which some are done: a line up, then half a cosine down."""
+    """The learning rate over all steps: a line up to the largest, then half a cosine down."""
 
     def factor(step: int) -> float:
         share = step / steps

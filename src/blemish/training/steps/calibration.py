@@ -1,4 +1,4 @@
-"""What trained networks make of the nominal images held back from them: all that a model file is calibrated with.
+"""Measuring trained networks on the calibration set, nominal images that they have not learned from.
 
 The graph that will be written scores the images, not the torch module: what runs is calibrated.
 """
@@ -23,16 +23,16 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class CalibrationMeasurement:
-    """What one network says of the images that it has not learned from.
+    """What is measured of one network on its calibration set.
 
     Attributes:
-        scores: of each.
-        usual: the median over them of their maps' medians.
-        regions: the largest excess of each.
+        scores: of each image.
+        typical_level: the median over the images of their maps' medians.
+        regions: the largest excess of each image.
     """
 
     scores: tuple[float, ...]
-    usual: float
+    typical_level: float
     regions: RegionCalibration
 
 
@@ -40,38 +40,38 @@ def measure_calibration(
     network: DetectorNetwork,
     pixels: Pixels,
     fit: Sequence[int],
-    held_back: Sequence[int],
+    calibration: Sequence[int],
     *,
     level_images: int,
     progress: Callable[[int, int], None],
 ) -> CalibrationMeasurement:
-    """Scores the images `held_back` of a network that learned from the images `fit`, and some of those.
+    """Scores the images `calibration` by the exported graph of a network that learned from the images `fit`.
 
     The scores of `level_images` of the latter give the level of regions.
     """
     graph = to_onnx(CalibratedNetwork(network, [0.0]), network.pyramid.size)
     session = open_graph(graph, "onnxruntime", "f32")
     known = list(every_nth(fit, level_images))
-    chosen = [*held_back, *known]
+    chosen = [*calibration, *known]
     maps: list[npt.NDArray[np.float32]] = []
     for start in range(0, len(chosen), BATCH):
-        some = chosen[start : start + BATCH]
-        of_batch, _, _ = session.run(np.array(pixels.images[some]))
-        maps += [np.where(pixels.valid_mask(index), one, 0) for index, one in zip(some, of_batch, strict=True)]
+        batch = chosen[start : start + BATCH]
+        of_batch, _, _ = session.run(np.array(pixels.images[batch]))
+        maps += [np.where(pixels.valid_mask(index), m, 0) for index, m in zip(batch, of_batch, strict=True)]
         progress(len(maps), len(chosen))
-    unseen, seen = maps[: len(held_back)], maps[len(held_back) :]
-    medians = [np.median(one[pixels.valid_mask(index)]) for index, one in zip(held_back, unseen, strict=True)]
+    unseen, seen = maps[: len(calibration)], maps[len(calibration) :]
+    medians = [np.median(m[pixels.valid_mask(index)]) for index, m in zip(calibration, unseen, strict=True)]
     return CalibrationMeasurement(
-        scores=tuple(float(one.max()) for one in unseen),
-        usual=float(np.median(medians)),
-        regions=RegionCalibration.from_maps([float(one.max()) for one in seen], unseen),
+        scores=tuple(float(m.max()) for m in unseen),
+        typical_level=float(np.median(medians)),
+        regions=RegionCalibration.from_maps([float(m.max()) for m in seen], unseen),
     )
 
 
 def calibrate(
     parts: Sequence[CalibrationMeasurement], *, false_alarm_rate: float
 ) -> tuple[Calibration, RegionCalibration, float]:
-    """One calibration of scores and of regions, and the usual value of maps.
+    """One calibration of scores, one of regions, and the typical level of maps.
 
     Of several networks, each of which left one fold out, the calibration is that of the smallest of their maps; see
     `blemish.conformal.cross`. The highest of their levels makes excesses no larger than they are at each one's own.
@@ -81,12 +81,12 @@ def calibrate(
     regions = RegionCalibration(
         max(part.regions.level for part in parts), tuple(one for part in parts for one in part.regions.largest)
     )
-    usual = float(np.median([part.usual for part in parts]))
-    return Calibration(scores, false_alarm_rate, folds=folds), regions, usual
+    typical_level = float(np.median([part.typical_level for part in parts]))
+    return Calibration(scores, false_alarm_rate, folds=folds), regions, typical_level
 
 
 def drift_reference(pixels: Pixels, good: Sequence[int], *, at_most: int) -> dict[str, tuple[float, ...]]:
-    """Brightness and sharpness of the good images, which no network has touched, for `blemish.conformal.drift`.
+    """Brightness and sharpness of the nominal images themselves, for `blemish.conformal.drift`.
 
     Of more than `at_most` images so many are taken, evenly chosen.
     """

@@ -1,8 +1,8 @@
 """Learning from labelled defects, masks and outlier exposure: one more output beside the distances.
 
-A few masks go a long way when every defect is seen turned, mirrored, relit, and set into other images, and when its
-features, and those of good images, take the looks of others. The network sees them as they are, not whitened position
-by position: a defect is one wherever it lies.
+Every defect is also shown turned, mirrored, relit and transplanted into other images, and features take the style of
+other images (MixStyle). The branch sees the maps themselves and not distances to a position's Gaussian: a defect is
+one wherever it lies.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,15 +43,15 @@ def train_defect_branch(
         nominal: indices of the nominal ones to learn from.
         anomalies: what to tell them from.
         augmentation: how copies of nominal images are altered, as those of the anomalies were.
-        extraction: looks at images.
+        extraction: computes the maps.
         training: how to train.
         config: its constants.
         mix_styles: whether images take the style of others (MixStyle).
     """
 
-    def inputs(some: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-        seen = (branch.inputs(extraction.sharded(batch)).half().cpu() for batch in stacked(some))
-        return _in_one(seen, len(some))
+    def inputs(shown: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+        batches = (branch.inputs(extraction.sharded(batch)).half().cpu() for batch in stacked(shown))
+        return _in_one(batches, len(shown))
 
     rng = np.random.default_rng(training.seed)
     good = [images[index] for index in nominal[: config.nominal_images]]
@@ -82,18 +82,20 @@ def scale_defect_branch(
     extraction: FeatureExtraction,
     relative_scale: float,
 ) -> None:
-    """Makes what the louder half of nominal images reaches a little less in the branch than in the distances.
+    """Brings the branch's outputs to the scale of the distances, by nominal images.
 
-    The objective leaves the scale of a logit open; so neither of the two drowns in the other's nominal noise. A mean of
-    many images varies less from draw to draw than a quantile of few.
+    On the half of images with the highest maps, what it reaches is `relative_scale` times what the distances reach.
+
+    The objective leaves the scale of a logit open; on one scale neither of the two hides the other. A mean over many
+    images varies less from sample to sample than a quantile.
 
     Args:
-        branch: trained; its centre and spread are set.
+        branch: trained; `logit_centre` and `logit_scale` are set.
         images: all training images, uint8 (N, H, W, 3).
         unseen: indices of nominal ones, best such that it has not learned from.
         distances: (n, h, w), of the same images, out of fold.
-        extraction: looks at images.
-        relative_scale: times what the distances reach: more would drown defects that no label shows.
+        extraction: computes the maps.
+        relative_scale: more would hide defects that no label shows.
     """
     batches = stacked(images[index] for index in unseen)
     logits = torch.cat([branch.classifier(branch.inputs(extraction.sharded(batch))) for batch in batches])
@@ -116,6 +118,6 @@ def _in_one(batches: Iterable[Tensor], rows: int) -> Tensor:
 
 
 def _top_half_mean(maps: Tensor) -> Tensor:
-    """The mean over the louder half of images of what their maps (N, h, w) reach."""
+    """The mean of the highest values of maps (N, h, w), over the half of the images where these are highest."""
     largest = maps.amax((1, 2))
     return largest.topk((len(largest) + 1) // 2).values.mean()
