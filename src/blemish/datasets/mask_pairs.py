@@ -1,4 +1,4 @@
-"""Whose mask is it: masks in folders of their own are given to images by folder and name."""
+"""Which image a mask belongs to, by folder and name, for masks in folders of their own."""
 
 import re
 from collections import defaultdict

@@ -204,10 +204,10 @@ def _nearest(folder: PurePosixPath, images: Sequence[PurePosixPath]) -> PurePosi
     return best[0] if len(best) == 1 else None
 
 
-def _common_end(one: PurePosixPath, other: PurePosixPath) -> int:
+def _common_end(first: PurePosixPath, second: PurePosixPath) -> int:
     """How many folders both paths end in alike."""
     number = 0
-    for left, right in zip(reversed(_folded(one)), reversed(_folded(other)), strict=False):
+    for left, right in zip(reversed(_folded(first)), reversed(_folded(second)), strict=False):
         if left != right:
             break
         number += 1

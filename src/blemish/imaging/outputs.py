@@ -72,10 +72,10 @@ def check_folder_name(folder: str | os.PathLike[str]) -> None:
         )
 
 
-def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+def same_file(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> bool:
     """Whether both names lead to one file; a name without a file leads to none."""
     try:
-        return os.path.samefile(one, other)
+        return os.path.samefile(first, second)
     except (OSError, ValueError):
         return False
 

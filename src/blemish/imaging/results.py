@@ -1,7 +1,7 @@
-"""What Blemish itself has written: pictures of results are no images to score, to learn from or to complain of.
+"""Recognises files that Blemish has written, so that pictures of results are not scored or trained on.
 
-A folder of pictures is known by the files beside it, and each picture by a few words near its beginning, wherever it is
-moved to. Pictures from before there were such words are known by the files alone.
+A folder of pictures is recognised by the files beside it, and each picture by a signature near its beginning, wherever
+it is moved. Pictures without a signature, of early releases, are recognised by the files alone.
 """
 
 import os
