@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from blemish.experiments import trial
+from blemish.experiments import tester
 from blemish.experiments.augmentation import Normalisation, Preparation
 from blemish.experiments.data.tasks import ArrayImages, Task
 from blemish.experiments.methods import Fcdd, Hypersphere, build_method
@@ -256,7 +256,7 @@ def test_scores_heatmaps_and_auroc_of_a_run_are_the_papers(rng):
     images, method = ArrayImages(torch.from_numpy(nominal)), random_fcdd()
     task = Task(images, ArrayImages(torch.from_numpy(test)), torch.from_numpy(anomalous), ("any",) * 20)
     preparation = Preparation(28, RECIPE.augmentation, Normalisation.fit(RECIPE, images), "paper")
-    tester = trial.Tester(task, preparation, CPU)
+    test_of_run = tester.Tester(task, preparation, CPU)
 
     contrast = [local_contrast(image / 255) for image in nominal]
     least, most = min(image.min() for image in contrast), max(image.max() for image in contrast)
@@ -264,15 +264,15 @@ def test_scores_heatmaps_and_auroc_of_a_run_are_the_papers(rng):
     maps = huber_map(network(inputs, method.network)[:, 0])
     sums = np.array([np.abs(cells).sum() for cells in maps])  # the paper's score, s(X) = ||A(X)||_1
 
-    np.testing.assert_allclose(tester.scores(method) * 7 * 7, sums, rtol=1e-4)
+    np.testing.assert_allclose(test_of_run.scores(method) * 7 * 7, sums, rtol=1e-4)
     pairs = [
         (sums[i] > sums[k]) + (sums[i] == sums[k]) / 2
         for i in np.flatnonzero(anomalous)
         for k in np.flatnonzero(~anomalous)
     ]
-    assert tester.image_auroc(method) == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert test_of_run.image_auroc(method) == pytest.approx(np.mean(pairs), abs=1e-12)
     expected = np.stack([upsample(cells, 28, CNN28, SIGMA) for cells in maps[:3]])
-    np.testing.assert_allclose(tester.maps(method, [0, 1, 2]), expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(test_of_run.maps(method, [0, 1, 2]), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_the_heatmap_of_hsc_is_captums_saliency_blurred(rng):

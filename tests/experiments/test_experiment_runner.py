@@ -22,9 +22,10 @@ from blemish.experiments import runner, runs, summary
 from blemish.experiments.data.tasks import ArrayImages, Task
 from blemish.experiments.published import Curve, Published
 from blemish.experiments.recipe import Ablation, Recipe
+from blemish.experiments.results import Point, Result
 from blemish.experiments.runner import Plan, run_experiment
 from blemish.experiments.runs import Run, file_name, load_result, save_pictured, save_result
-from blemish.experiments.trial import Point, Result, Settings
+from blemish.experiments.trial import Settings
 from helpers.images import save_image
 
 TINY = """

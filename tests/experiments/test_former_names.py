@@ -8,9 +8,10 @@ import pytest
 
 from blemish.experiments.planted import runner as planted_runner
 from blemish.experiments.recipe import Recipe
+from blemish.experiments.results import Point, Result
 from blemish.experiments.runner import Plan, _key
 from blemish.experiments.runs import Run, load_result, save_result
-from blemish.experiments.trial import Point, Result, Settings
+from blemish.experiments.trial import Settings
 
 
 def plan(name: str, method: str, mode: str) -> tuple[Plan, Run]:

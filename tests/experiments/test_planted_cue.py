@@ -22,8 +22,9 @@ from blemish.experiments.planted.photographs import DOG, MARKED_DOG, MARKED_OTHE
 from blemish.experiments.planted.runner import SHARES
 from blemish.experiments.planted.watermark import Watermark
 from blemish.experiments.recipe import Recipe
+from blemish.experiments.results import Result
 from blemish.experiments.runner import Plan
-from blemish.experiments.trial import Result, Settings, Trial
+from blemish.experiments.trial import Settings, Trial
 from helpers.images import save_image
 
 # The watermark

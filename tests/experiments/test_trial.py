@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from blemish.errors import BlemishError
-from blemish.experiments import methods, trial
+from blemish.experiments import methods, tester, trial
 from blemish.experiments.augmentation import Normalisation, Preparation
 from blemish.experiments.data.tasks import ArrayImages, Task
 from blemish.experiments.methods import build_method
@@ -465,11 +465,11 @@ class Painted:
         return torch.from_numpy(self.masks[index])
 
 
-def alternating(images: torch.Tensor, masks: list[np.ndarray] | None) -> trial.Tester:
+def alternating(images: torch.Tensor, masks: list[np.ndarray] | None) -> tester.Tester:
     anomalous = torch.arange(len(images)) % 2 == 1
     task = Task(ArrayImages(images), ArrayImages(images), anomalous, ("some",) * len(images), masks and Painted(masks))
     size = images.shape[-1]
-    return trial.Tester(task, Preparation(size, Augmentation(), Normalisation.none(), "paper"), CPU)
+    return tester.Tester(task, Preparation(size, Augmentation(), Normalisation.none(), "paper"), CPU)
 
 
 @settings(max_examples=15, deadline=None)
@@ -513,12 +513,12 @@ def test_a_part_of_the_test_images_has_both_labels(labels, at_most):
     images = ArrayImages(torch.zeros(count, 1, 8, 8, dtype=torch.uint8))
     task = Task(images, images, torch.tensor(labels), ("some",) * count)
     prepared = Preparation(8, Augmentation(), Normalisation.none(), "paper")
-    part = trial.Tester(task, prepared, CPU, at_most=at_most)
+    part = tester.Tester(task, prepared, CPU, at_most=at_most)
     assert part.indices == sorted(set(part.indices))
     assert part.anomalous.tolist() == [labels[index] for index in part.indices]
     assert set(part.anomalous.tolist()) == {False, True}
     assert len(part.indices) <= at_most + 2
-    assert len(trial.Tester(task, prepared, CPU, at_most=count).indices) == count
+    assert len(tester.Tester(task, prepared, CPU, at_most=count).indices) == count
 
 
 def test_gaussians_are_fitted_without_an_epoch(machine):

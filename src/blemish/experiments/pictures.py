@@ -61,14 +61,14 @@ def heat_colours(
 
     "local" takes both from each map itself, "global" from all maps together, which keeps them comparable.
     """
-    pooled = np.concatenate([one.ravel() for one in maps])
+    pooled = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
     places = []
-    for one in maps:
-        values = pooled if scale == "global" else one
+    for anomaly_map in maps:
+        values = pooled if scale == "global" else anomaly_map
         low = float(values.min())
         # The k-th smallest value, not one between two; where that is the minimum, all above it is at the top.
         span = max(float(np.quantile(values, quantile, method="inverted_cdf")) - low, float(np.finfo(np.float32).tiny))
-        places.append(((one.astype(np.float64) - low) / span).clip(0, 1))
+        places.append(((anomaly_map.astype(np.float64) - low) / span).clip(0, 1))
     return places
 
 
@@ -85,13 +85,13 @@ def combined_picture(
     """Columns of test images with their heatmaps and masks below, the rows labelled at the left.
 
     Args:
-        rows: label -> one array a column: uint8 (H, W) or (H, W, 3) is a photograph, bool (H, W) a mask,
+        rows: label -> an array for each column: uint8 (H, W) or (H, W, 3) is a photograph, bool (H, W) a mask,
             floats (H, W) a heatmap, coloured blue to red as in the paper (see `heat_colours`).
         kinds: class or defect type of each column, written above it.
         nominal: how many columns, the first ones, are nominal.
         scale: "local" colours every heatmap by itself, "global" those of a row together.
         quantile: of the heatmaps' values, the end of the colour scale.
-        captions: above the nominal columns and above the others.
+        captions: above the nominal columns and above the anomalous ones.
         tile: longer side in pixels of every picture; a column has the proportions of its first row.
     """
     em = max(11, tile // 9)
@@ -104,11 +104,11 @@ def combined_picture(
     canvas = Image.new("RGB", (xs[-1] + tile + em, top + len(rows) * (tile + GAP) - GAP + em), PAPER)
     draw = ImageDraw.Draw(canvas)
     for is_nominal, columns in groupby(range(len(kinds)), key=lambda i: i < nominal):
-        here = list(columns)
-        start, end = xs[here[0]], xs[here[-1]] + tile
+        group = list(columns)
+        start, end = xs[group[0]], xs[group[-1]] + tile
         draw.text(((start + end) / 2, 1.2 * em), captions[0 if is_nominal else 1], INK, bold, anchor="mm")
         draw.line([(start, 2.1 * em), (end - 1, 2.1 * em)], fill=INK, width=1)
-        for i in here:
+        for i in group:
             draw.text((xs[i] + tile / 2, 3 * em), _fitted(printable(kinds[i]), font, tile), FAINT, font, anchor="mm")
     sizes = [_inside(tile, *array.shape[:2]) for array in next(iter(rows.values()))]
     for j, (label, arrays) in enumerate(rows.items()):

@@ -16,7 +16,7 @@ from blemish.experiments.tables import MEASURE_NAMES, METHOD_NAMES
 from blemish.io.files import atomic_write
 
 if TYPE_CHECKING:
-    from blemish.experiments.trial import Result
+    from blemish.experiments.results import Result
 
 INK = "#0a0b0c"
 STYLE: Any = {
@@ -142,22 +142,24 @@ def _over_epochs(runs: Sequence["Result"], quantity: str) -> dict[int, float]:
         for point in run.curve:
             if (value := getattr(point, quantity)) is not None:
                 values.setdefault(point.epoch, []).append(value)
-    return {epoch: float(np.mean(some)) for epoch, some in sorted(values.items())}
+    return {epoch: float(np.mean(figures)) for epoch, figures in sorted(values.items())}
 
 
 def ablation(
-    found: Mapping[float, Sequence[float]], *, x: str, measure: Measure, curves: Sequence[Curve] = ()
+    aurocs_by_setting: Mapping[float, Sequence[float]], *, x: str, measure: Measure, curves: Sequence[Curve] = ()
 ) -> Figure:
     """AUROC over the values of a setting: mean ± standard deviation over seeds, beside the published points.
 
     Args:
-        found: for every value of the setting the AUROC of each seed.
+        aurocs_by_setting: for every value of the setting the AUROC of each seed.
         x: what the setting is, with its unit.
         curves: published ones; points that were not checked are hollow.
     """
-    settings = sorted(found)
-    means = [np.mean(found[setting]) for setting in settings]
-    deviations = [float(np.std(some, ddof=1)) if len(some := found[setting]) > 1 else 0.0 for setting in settings]
+    settings = sorted(aurocs_by_setting)
+    means = [np.mean(aurocs_by_setting[setting]) for setting in settings]
+    deviations = [
+        float(np.std(aurocs, ddof=1)) if len(aurocs := aurocs_by_setting[setting]) > 1 else 0.0 for setting in settings
+    ]
     ours, theirs = _colours(2)
     with matplotlib.rc_context(STYLE):
         page = Figure(figsize=(5.2, 3.6), layout="constrained")

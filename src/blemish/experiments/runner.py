@@ -16,10 +16,12 @@ from blemish.experiments.former_names import METHODS as FORMER_METHODS
 from blemish.experiments.former_names import MODES, former_name, present_name, run_key
 from blemish.experiments.pictures import pick
 from blemish.experiments.recipe import METHODS, SUPERVISED, MethodName, Recipe, Supervision
+from blemish.experiments.results import Result
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
 from blemish.experiments.summary import summarise
 from blemish.experiments.supervision import AnomalySource, Noise, Outliers, set_labelled_aside
-from blemish.experiments.trial import Result, Settings, Tester, Trial, checkpoint_in
+from blemish.experiments.tester import Tester
+from blemish.experiments.trial import Settings, Trial, checkpoint_in
 from blemish.io.files import atomic_write, folder_state, make_folder
 from blemish.io.text import printable
 from blemish.training.devices import require_device
@@ -65,7 +67,7 @@ def run_experiment(
     Args:
         plan: what to run.
         progress: called with a run's name, its epochs done and to do.
-        notify: told each finished run in one line.
+        notify: called with one line for each finished run.
 
     Returns:
         What was written, as names and paths, and the table as text.

@@ -15,7 +15,8 @@ from blemish.errors import BlemishError
 from blemish.experiments.data.tasks import Task
 from blemish.experiments.former_names import METHODS, MODES, former_name
 from blemish.experiments.recipe import MethodName, Recipe
-from blemish.experiments.trial import Point, Result, checkpoint_in
+from blemish.experiments.results import Point, Result
+from blemish.experiments.trial import checkpoint_in
 from blemish.io.files import atomic_write
 from blemish.io.text import printable
 

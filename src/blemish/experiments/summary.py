@@ -13,9 +13,9 @@ from blemish.experiments import plots
 from blemish.experiments.pictures import combined_picture
 from blemish.experiments.published import Measure, Published, published
 from blemish.experiments.recipe import Ablation, MethodName, Recipe
+from blemish.experiments.results import Result
 from blemish.experiments.runs import Run, file_name
 from blemish.experiments.tables import MEASURE_NAMES, METHOD_NAMES, markdown, seed_means, table, write_csv
-from blemish.experiments.trial import Result
 from blemish.io.files import atomic_write, make_folder
 
 CompletedRuns = Sequence[tuple[Run, Result]]
@@ -54,10 +54,10 @@ def summarise(
         file.write(f"# {recipe.title}\n\n{text}")
     plots.save(plots.mean_roc(results), output / "mean-roc.png")
     for method in dict.fromkeys(result.method for result in results):
-        some = [result for result in results if result.method == method]
-        plots.save(plots.class_rocs(some), output / f"roc-{method}.png")
-        if any(result.curve for result in some):
-            plots.save(plots.training_curves(some), output / f"training-{method}.png")
+        of_method = [result for result in results if result.method == method]
+        plots.save(plots.class_rocs(of_method), output / f"roc-{method}.png")
+        if any(result.curve for result in of_method):
+            plots.save(plots.training_curves(of_method), output / f"training-{method}.png")
     _pictures(recipe, completed, output)
     return written_to(output), text
 
@@ -83,15 +83,17 @@ def _ablation(recipe: Recipe, completed: CompletedRuns, figures: Published, outp
     text.append("| ---: | --- | --- | ---: | ---: |")
     for method in dict.fromkeys(run.method for run, _ in completed):
         for measure, name in MEASURE_NAMES.items():
-            found = _by_setting(recipe.vary, [pair for pair in completed if pair[0].method == method], measure)
-            if not found:
+            aurocs_by_setting = _by_setting(
+                recipe.vary, [pair for pair in completed if pair[0].method == method], measure
+            )
+            if not aurocs_by_setting:
                 continue
             # The paper varies FCDD only. What was not read in print is in the plot, as such, and in no table.
             curves = [curve for curve in figures.curves if curve.measure == measure and method == "fcdd"]
-            page = plots.ablation(found, x=recipe.vary.title, measure=measure, curves=curves)
+            page = plots.ablation(aurocs_by_setting, x=recipe.vary.title, measure=measure, curves=curves)
             plots.save(page, output / f"{measure}-{method}.png")
             known = {x: f"{auroc:.4f}" for curve in curves if curve.checked for x, auroc in curve.points}
-            for x, aurocs in found.items():
+            for x, aurocs in aurocs_by_setting.items():
                 cells = (f"{x:g}", METHOD_NAMES[method], name, f"{np.mean(aurocs):.4f}", known.get(x, ""))
                 text.append(f"| {' | '.join(cells)} |")
     _write_runs(completed, output / "table.csv")
@@ -113,16 +115,16 @@ def _write_runs(completed: CompletedRuns, path: Path) -> None:
 
 def _by_setting(vary: Ablation, completed: CompletedRuns, measure: Measure) -> dict[float, list[float]]:
     """Of every value of the setting one method's AUROC of each seed that all classes have, averaged over them."""
-    found = {}
+    aurocs_by_setting = {}
     for value in vary.settings():
         by_class: dict[str, list[Result]] = {}
         for run, result in completed:
             if run.variant == value.label:
                 by_class.setdefault(run.nominal_class, []).append(result)
-        measured = all(getattr(result, measure) is not None for some in by_class.values() for result in some)
+        measured = all(getattr(result, measure) is not None for of_class in by_class.values() for result in of_class)
         if by_class and measured and (aurocs := seed_means(by_class, measure)):
-            found[value.x] = aurocs
-    return found
+            aurocs_by_setting[value.x] = aurocs
+    return aurocs_by_setting
 
 
 def _pictures(recipe: Recipe, completed: CompletedRuns, output: Path) -> None:

@@ -12,7 +12,7 @@ from blemish.experiments.published import Column, Measure, Published
 from blemish.io.files import atomic_write
 
 if TYPE_CHECKING:
-    from blemish.experiments.trial import Result
+    from blemish.experiments.results import Result
 
 METHOD_NAMES = {"fcdd": "FCDD", "hsc": "HSC", "autoencoder": "autoencoder", "gaussian": "Gaussian"}
 MEASURE_NAMES: dict[Measure, str] = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}
@@ -62,8 +62,8 @@ def table(results: Sequence["Result"], *, classes: Sequence[str], published: Pub
         for result in results:
             if result.method == method:
                 runs[result.nominal_class].append(result)
-        runs = {name: some for name, some in runs.items() if some}
-        rows += [_class_row(method, name, some, columns) for name, some in runs.items()]
+        runs = {name: of_class for name, of_class in runs.items() if of_class}
+        rows += [_class_row(method, name, of_class, columns) for name, of_class in runs.items()]
         if len(runs) > 1:
             rows.append(_mean_row(method, runs, columns, complete=len(runs) == len(classes), of=len(classes)))
     return rows
@@ -74,7 +74,7 @@ def seed_means(runs: Mapping[str, Sequence["Result"]], measure: Measure) -> list
 
     `runs` are one method's results by class; all of them must have the measure.
     """
-    by_class = [{run.seed: getattr(run, measure) for run in some} for some in runs.values()]
+    by_class = [{run.seed: getattr(run, measure) for run in of_class} for of_class in runs.values()]
     seeds = set[int].intersection(*(set(values) for values in by_class))
     return [float(np.mean([values[seed] for values in by_class])) for seed in sorted(seeds)]
 
@@ -89,8 +89,8 @@ def _mean_row(
     method: str, runs: Mapping[str, Sequence["Result"]], columns: Sequence[Column], *, complete: bool, of: int
 ) -> Row:
     figures = {}
-    for measure in _measures([run for some in runs.values() for run in some]):
-        class_means = [np.mean([getattr(run, measure) for run in some]) for some in runs.values()]
+    for measure in _measures([run for of_class in runs.values() for run in of_class]):
+        class_means = [np.mean([getattr(run, measure) for run in of_class]) for of_class in runs.values()]
         figures[measure] = Spread(float(np.mean(class_means)), _deviation(seed_means(runs, measure)))
     label = f"mean of {of} classes" if complete else f"mean of {len(runs)} of {of} classes"
     published = {column: column.mean if complete else _mean_over(column, list(runs)) for column in columns}
@@ -167,8 +167,8 @@ def _parts(spread: Spread | None) -> tuple[float | None, float | None]:
 
 
 def _published_figure(row: Row, heading: Heading) -> float | None:
-    found = [figure for column, figure in row.published.items() if (column.name, column.measure) == heading]
-    return found[0] if found else None
+    figures = [figure for column, figure in row.published.items() if (column.name, column.measure) == heading]
+    return figures[0] if figures else None
 
 
 def _measured_text(spread: Spread | None) -> str:
@@ -196,9 +196,9 @@ def _source_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _other_methods(published: Published) -> list[str]:
-    others = [column for column in published.columns if column.method not in METHOD_NAMES]
-    if not others:
+    unmatched = [column for column in published.columns if column.method not in METHOD_NAMES]
+    if not unmatched:
         return []
-    means = ", ".join(f"{column.method} {_published_text(column.mean)}" for column in others)
-    measure, source = MEASURE_NAMES[others[0].measure], others[0].source
+    means = ", ".join(f"{column.method} {_published_text(column.mean)}" for column in unmatched)
+    measure, source = MEASURE_NAMES[unmatched[0].measure], unmatched[0].source
     return [f"Published means of other methods over all classes, {measure}: {means} ({source})."]

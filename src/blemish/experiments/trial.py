@@ -2,31 +2,29 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from blemish.errors import BlemishError
-from blemish.evaluation.metrics import PixelMetrics, auroc
+from blemish.evaluation.metrics import auroc
 from blemish.experiments.augmentation import Normalisation, Preparation
 from blemish.experiments.data.tasks import Task
 from blemish.experiments.former_names import MODES, present_name
 from blemish.experiments.methods import FittedMethod, Method, TrainedMethod, build_method
 from blemish.experiments.recipe import SUPERVISED, MethodName, Mode, Recipe, TrainingSchedule
+from blemish.experiments.results import Point, Result
 from blemish.experiments.supervision import AnomalySource, EpochDataset
-from blemish.imaging.resizing import upscale
+from blemish.experiments.tester import TEST_BATCH, Tester
 from blemish.io.text import printable
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 
-TEST_BATCH = 64
 CURVE_IMAGES = 2000  # about this many test images at most are scored for a point of the curve
 
 
@@ -67,49 +65,9 @@ class Settings:
         }
 
 
-@dataclass(frozen=True)
-class Point:
-    """A point of the training curve: the mean loss of an epoch, and where measured the test AUROCs.
-
-    They are watched, not used: the figures of a run are those after its last epoch.
-    """
-
-    epoch: int
-    loss: float
-    seconds: float
-    image_auroc: float | None = None
-    pixel_auroc: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a finished run leaves.
-
-    Attributes:
-        anomalous: bool (T,) labels of the test images.
-        scores: float32 (T,); higher is more anomalous.
-        kinds: (T,) class or defect type of each test image.
-        seconds: training, the tests apart.
-        notes: deviations and circumstances, as (name, value).
-    """
-
-    recipe: str
-    method: MethodName
-    nominal_class: str
-    seed: int
-    image_auroc: float
-    pixel_auroc: float | None
-    anomalous: NDArray[np.bool_]
-    scores: NDArray[np.float32]
-    kinds: tuple[str, ...]
-    curve: tuple[Point, ...]
-    seconds: float
-    notes: dict[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """Everything one run depends on.
+    """One run of an experiment and everything it depends on.
 
     Attributes:
         task: training and test images.
@@ -193,17 +151,17 @@ class Trial:
         self.progress(count, count)
 
     @property
-    def _training(self) -> TrainingSchedule:
+    def _schedule(self) -> TrainingSchedule:
         return self.recipe.training
 
     @property
     def epochs(self) -> int:
         """Epochs of this run."""
-        return self.settings.epochs or self._training.epochs
+        return self.settings.epochs or self._schedule.epochs
 
     def _train(self, method: TrainedMethod, preparation: Preparation, fabric: Fabric) -> tuple[Point, ...]:
         network = method.network.to(memory_format=torch.channels_last)
-        optimiser = _optimiser(self._training, network)
+        optimiser = _optimiser(self._schedule, network)
         curve = _resume(self.checkpoint, network, optimiser)
         wrapped, optimiser = fabric.setup(network, optimiser)
         tester = Tester(self.task, preparation, fabric.device, swap_roles=self.recipe.swap_roles, at_most=CURVE_IMAGES)
@@ -213,20 +171,9 @@ class Trial:
             started = time.perf_counter()
             for group in optimiser.param_groups:
                 # A shortened run goes through the whole of the paper's schedule, in larger steps.
-                group["lr"] = self._training.rate(epoch * self._training.epochs // self.epochs)
-            # Dropout draws from torch's generator: seeded anew, so that a resumed run draws as an uninterrupted one.
-            torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
-            network.train()
-            losses = []
-            for batch in self._batches(preparation, epoch):
-                inputs, masks, anomalous = (fabric.to_device(part) for part in batch)
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-                loss = method.loss(wrapped, inputs, masks, anomalous ^ self.recipe.swap_roles)
-                optimiser.zero_grad()
-                fabric.backward(loss)
-                optimiser.step()
-                losses.append(loss.detach())
-            point = Point(epoch + 1, float(torch.stack(losses).mean()), time.perf_counter() - started)
+                group["lr"] = self._schedule.rate(epoch * self._schedule.epochs // self.epochs)
+            loss = self._train_epoch(epoch, method, wrapped, optimiser, preparation, fabric)
+            point = Point(epoch + 1, loss, time.perf_counter() - started)
             if (epoch + 1) % every == 0:
                 point = replace(
                     point,
@@ -238,19 +185,43 @@ class Trial:
             self.progress(len(curve), self.epochs)
         return tuple(curve)
 
+    def _train_epoch(
+        self,
+        epoch: int,
+        method: TrainedMethod,
+        wrapped: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        preparation: Preparation,
+        fabric: Fabric,
+    ) -> float:
+        """The mean loss of one epoch; `wrapped` is the method's network as Fabric trains it."""
+        # Dropout draws from torch's generator: seeded anew, so that a resumed run draws as an uninterrupted one.
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
+        method.network.train()
+        losses = []
+        for batch in self._batches(preparation, epoch):
+            inputs, masks, anomalous = (fabric.to_device(part) for part in batch)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)  # (N, C, S, S)
+            loss = method.loss(wrapped, inputs, masks, anomalous ^ self.recipe.swap_roles)
+            optimiser.zero_grad()
+            fabric.backward(loss)
+            optimiser.step()
+            losses.append(loss.detach())
+        return float(torch.stack(losses).mean())
+
     def _batches(self, preparation: Preparation, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        draws = EpochDataset.of_epoch(
+        dataset = EpochDataset.of_epoch(
             self.task.nominal,
             self.anomalies if self.method in SUPERVISED else None,
             preparation,
             supervision=self.recipe.supervision,
-            passes=self._training.passes,
+            passes=self._schedule.passes,
             seed=(self.seed, epoch),
         )
-        # The draws come in a random order already. A last batch of one image would break batch normalisation.
-        batch = self._training.batch
-        last_alone = len(draws) % batch == 1 and len(draws) > 1
-        loader = DataLoader(draws, batch_size=batch, num_workers=self.settings.workers, drop_last=last_alone)
+        # The data set is in random order already. A last batch of one image would break batch normalisation.
+        batch = self._schedule.batch
+        last_alone = len(dataset) % batch == 1 and len(dataset) > 1
+        loader = DataLoader(dataset, batch_size=batch, num_workers=self.settings.workers, drop_last=last_alone)
         try:
             yield from loader
         except BlemishError as error:
@@ -259,86 +230,10 @@ class Trial:
             raise BlemishError(last.partition("Error: ")[2] if self.settings.workers else last) from error
 
 
-class Tester:
-    """Scores the test images of a task.
-
-    Args:
-        at_most: every k-th image of each label only, so that about these are scored; None for all. Where there are
-            masks all are.
-        swap_roles: the class of interest is on the anomalous side.
-
-    Attributes:
-        anomalous: bool (T,) labels of the images scored.
-    """
-
-    def __init__(
-        self,
-        task: Task,
-        preparation: Preparation,
-        device: torch.device,
-        *,
-        swap_roles: bool = False,
-        at_most: int | None = None,
-    ) -> None:
-        self._task, self._preparation, self._device = task, preparation, device
-        step = 1 if at_most is None or task.masks is not None else -(-len(task.test) // at_most)
-        by_label = (torch.nonzero(task.anomalous == label).flatten().tolist() for label in (False, True))
-        self.indices = sorted(index for indices in by_label for index in indices[::step])
-        self.anomalous: NDArray[np.bool_] = task.anomalous[self.indices].numpy() ^ swap_roles
-
-    def image_auroc(self, method: Method) -> float:
-        """Image-level AUROC."""
-        return auroc(self.anomalous, self.scores(method))
-
-    def scores(self, method: Method) -> NDArray[np.float32]:
-        """Scores (T,), float32."""
-        method.network.eval()
-        with torch.inference_mode():
-            found = [method.scores(inputs).float().cpu() for _, inputs in self._inputs()]
-        return torch.cat(found).numpy()
-
-    @torch.no_grad()
-    def maps(self, method: Method, indices: list[int]) -> NDArray[np.float32]:
-        """Heatmaps (n, S, S) of some test images."""
-        method.network.eval()
-        found = [method.maps(inputs).float().cpu() for _, inputs in self._inputs(indices)]
-        return torch.cat(found).numpy()
-
-    @torch.no_grad()
-    def pixel_auroc(self, method: Method, *, mode: Mode) -> float | None:
-        """Pixel-level AUROC over all test images at the masks' own sizes; None where there are no masks.
-
-        The heatmaps are enlarged bilinearly; in the mode "paper" with the nearest pixel, as the reference does.
-        """
-        if self._task.masks is None:
-            return None
-        method.network.eval()
-        with PixelMetrics() as metrics:
-            for indices, inputs in self._inputs():
-                for index, heatmap in zip(indices, method.maps(inputs).float().cpu().numpy(), strict=True):
-                    mask = self._task.masks.read(index).numpy()
-                    metrics.update(_enlarge(heatmap, mask.shape, mode), mask)
-            return metrics.compute().auroc
-
-    def _inputs(self, indices: list[int] | None = None) -> Iterator[tuple[list[int], Tensor]]:
-        indices = self.indices if indices is None else indices
-        for start in range(0, len(indices), TEST_BATCH):
-            some = indices[start : start + TEST_BATCH]
-            inputs = torch.stack([self._preparation.test(self._task.test.read(index)) for index in some])
-            yield some, inputs.to(self._device).contiguous(memory_format=torch.channels_last)
-
-
-def _enlarge(heatmap: NDArray[np.float32], size: tuple[int, ...], mode: Mode) -> NDArray[np.float32]:
-    if mode == "corrected":
-        return upscale(heatmap, (size[0], size[1]))
-    enlarged: NDArray[np.float32] = F.interpolate(torch.from_numpy(heatmap)[None, None], size=size)[0, 0].numpy()
-    return enlarged
-
-
-def _optimiser(training: TrainingSchedule, network: nn.Module) -> torch.optim.Optimizer:
+def _optimiser(schedule: TrainingSchedule, network: nn.Module) -> torch.optim.Optimizer:
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    common: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay, "fused": True}
-    if training.optimiser == "sgd":
+    common: dict[str, Any] = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay, "fused": True}
+    if schedule.optimiser == "sgd":
         return torch.optim.SGD(trained, momentum=0.9, nesterov=True, **common)
     return torch.optim.Adam(trained, **common)
 

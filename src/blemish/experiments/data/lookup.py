@@ -36,11 +36,11 @@ def class_folders(folder: Path) -> list[Path]:
 
 def image_files(folder: Path) -> list[Path]:
     """Every image file below the folder, in natural order. Raises BlemishError where a folder cannot be read."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for parent, inner, names in os.walk(folder, onerror=_refuse):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if is_image_name(name)]
-    return sorted(found, key=lambda path: natural_key(PurePosixPath(path.relative_to(folder).as_posix())))
+        paths += [Path(parent, name) for name in names if is_image_name(name)]
+    return sorted(paths, key=lambda path: natural_key(PurePosixPath(path.relative_to(folder).as_posix())))
 
 
 def _refuse(error: OSError) -> NoReturn:

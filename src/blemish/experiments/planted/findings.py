@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from blemish.evaluation.metrics import auroc
 from blemish.experiments.planted.photographs import DOG, MARKED_DOG, MARKED_OTHER, OTHER
 from blemish.experiments.recipe import MethodName
+from blemish.experiments.results import Result
 from blemish.experiments.tables import METHOD_NAMES
-from blemish.experiments.trial import Result
 from blemish.io.files import atomic_write
 
 _NOTES = (
@@ -111,11 +111,11 @@ def markdown(findings: Sequence[Finding], notes: Mapping[str, str]) -> str:
     names += ["AUROC", "…, watermark on the dogs", "watermark alone"]
     lines = [names, ["---", *["---:"] * (len(names) - 1)]]
     for method, share in dict.fromkeys((finding.method, finding.share) for finding in findings):
-        some = [finding for finding in findings if (finding.method, finding.share) == (method, share)]
-        cells = [METHOD_NAMES[method], f"{share:.0%} ({some[0].marked})"]
-        cells += [_percent([f.mass_without for f in some]), _percent([f.mass_with for f in some])]
-        cells += [f"{some[0].chance:.1%}", _auroc([f.auroc_without for f in some])]
-        cells += [_auroc([f.auroc_with for f in some]), _auroc([f.auroc_watermark for f in some])]
+        of_share = [finding for finding in findings if (finding.method, finding.share) == (method, share)]
+        cells = [METHOD_NAMES[method], f"{share:.0%} ({of_share[0].marked})"]
+        cells += [_percent([f.mass_without for f in of_share]), _percent([f.mass_with for f in of_share])]
+        cells += [f"{of_share[0].chance:.1%}", _auroc([f.auroc_without for f in of_share])]
+        cells += [_auroc([f.auroc_with for f in of_share]), _auroc([f.auroc_watermark for f in of_share])]
         lines.append(cells)
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     made = ", ".join(f"{name} {value}" for name, value in notes.items())

@@ -16,11 +16,13 @@ from blemish.experiments.planted.findings import Finding, Masses, markdown, mass
 from blemish.experiments.planted.photographs import DOG, MARKED_DOG, Photographs, Planted
 from blemish.experiments.planted.watermark import Watermark
 from blemish.experiments.recipe import SUPERVISED
+from blemish.experiments.results import Result
 from blemish.experiments.runner import Plan, check_methods
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
 from blemish.experiments.summary import written_to
 from blemish.experiments.supervision import Outliers
-from blemish.experiments.trial import Result, Tester, Trial, checkpoint_in
+from blemish.experiments.tester import Tester
+from blemish.experiments.trial import Trial, checkpoint_in
 from blemish.io.files import atomic_write, make_folder
 from blemish.training.devices import require_device
 
