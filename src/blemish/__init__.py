@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from blemish.model.predictions import Predictions, Scores
     from blemish.prediction.run import predict
     from blemish.report.evaluation_page import write_report
+    from blemish.training.arrays import fit
     from blemish.training.config import TrainConfig
     from blemish.training.run import train
 
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "export",
+    "fit",
     "predict",
     "read_data_set",
     "train",
@@ -47,6 +49,7 @@ _HOMES = {
     "TrainConfig": "blemish.training.config",
     "evaluate": "blemish.evaluation.run",
     "export": "blemish.conversion.run",
+    "fit": "blemish.training.arrays",
     "predict": "blemish.prediction.run",
     "read_data_set": "blemish.datasets.layouts",
     "train": "blemish.training.run",
