@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from blemish.training.config import TrainConfig
 from blemish.training.steps.alignment import fit_alignment
 from helpers.hammers import SIDE, pictures
 from helpers.images import noise, save_image
+from helpers.model_files import with_changes
 
 # The choice
 
@@ -264,8 +264,8 @@ def write_web(root: Path, size: tuple[int, int], *, good: int = 8) -> Path:
 def test_a_scored_image_of_another_shape_is_said(
     ratio: float | None, size: tuple[int, int], words: str | None, tiny_model: Path, tmp_path: Path
 ) -> None:
-    detector = Detector.load(tiny_model)
-    detector.metadata = replace(detector.metadata, settings={**detector.metadata.settings, "image_ratio": ratio})
+    model = with_changes(tiny_model, tmp_path / "m.onnx", settings={"image_ratio": ratio})
+    detector = Detector.load(model)
     (scored,) = detector.predict_iter([save_image(tmp_path / "a.png", noise(1, size=size))])
     assert len(scored.remarks) == (words is not None)
     assert words is None or f"a.png: {words}: " in scored.remarks[0]

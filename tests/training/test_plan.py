@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blemish.datasets.splits import split_nominal
+from blemish.datasets.splits import SplitSizes, split_nominal
 from blemish.errors import BlemishError
 from blemish.io.files import fingerprint
-from blemish.training.config import TrainConfig
+from blemish.training.config import SplitConfig, TrainConfig
 from blemish.training.plan import AlignmentPlan, DetectorPlan, NetworkPlan
+from blemish.training.prepare import split_sizes
 from helpers.hammers import pictures
 from helpers.images import noise, save_image, stained
 from helpers.plans import prepared
@@ -182,6 +183,15 @@ def test_sixteen_bits(tmp_path: Path) -> None:
         save_image(tmp_path / f"train/good/{index}.png", values)
     assert prepared(tmp_path).plan.bits == 12
     assert prepared(tmp_path, bits=14).plan.bits == 14
+
+
+def test_the_configuration_says_how_many_calibrate_and_validate(tmp_path: Path) -> None:
+    assert split_sizes(TrainConfig()) == SplitSizes()  # so that doctor, which has none, foretells the same
+    root = write_parts(tmp_path, labelled=1)
+    split = SplitConfig(calibration_share=0.5, validation_share=0.5, max_validation=2)
+    (network,) = prepared(root, split=split).plan.networks
+    assert (network.fit, network.validation, network.calibration) == (6, 2, 6)
+    assert prepared(root, split=SplitConfig(max_calibration=1), false_alarm_rate=0.5).plan.networks[0].calibration == 1
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:

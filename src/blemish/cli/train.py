@@ -170,7 +170,7 @@ def command(
     """Train a detector on the images in the folder DATA, calibrate it, and write one model file.
 
     \b
-    Examples:
+    Example:
       blemish train screws/ -o screws.onnx
       blemish train screws/ --plan
     """

@@ -3,7 +3,7 @@
 import numpy as np
 
 from blemish.conformal.split import Calibration
-from blemish.datasets.splits import calibration_images, fold_sizes
+from blemish.datasets.splits import DEFAULT_SIZES, SplitSizes, calibration_images, fold_sizes
 from blemish.io.text import percent
 
 MIN_ADVISED = 20  # good images: with fewer, training says what they can promise
@@ -17,20 +17,23 @@ def advised_folds(images: int) -> int:
     return next((folds for folds in range(MAX_FOLDS, 3, -1) if images % folds == 0), 5)
 
 
-def advice(images: int, *, false_alarm_rate: float = 0.01, grouped: bool = False) -> str | None:
+def advice(
+    images: int, *, false_alarm_rate: float = 0.01, grouped: bool = False, sizes: SplitSizes = DEFAULT_SIZES
+) -> str | None:
     """Advice for few good images: the rates that split and cross-conformal calibration support.
 
     Args:
         images: the number of distinct good images, or of groups of them.
         false_alarm_rate: the rate asked.
         grouped: whether `images` is a number of groups.
+        sizes: how many images calibrate.
 
     Returns:
         A sentence; None where split conformal calibration supports the rate asked, or there are enough images.
     """
     if not 2 <= images < MIN_ADVISED:
         return None
-    calibrate, folds = calibration_images(images, false_alarm_rate), advised_folds(images)
+    calibrate, folds = calibration_images(images, false_alarm_rate, sizes=sizes), advised_folds(images)
     split = _calibration(calibrate, false_alarm_rate)
     crossed = _calibration(images, false_alarm_rate, fold_sizes(images, folds))
     things = "groups" if grouped else "good images"

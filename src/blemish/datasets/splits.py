@@ -16,11 +16,25 @@ from blemish.io.text import counted
 
 Group = Sequence[int]  # indices of the images of one part
 
-CALIBRATION_SHARE = 0.2
-VALIDATION_SHARE = 0.25  # of the fit set; the defect branch is not trained on it
-MAX_VALIDATION = 250  # images; they give the scale of the defect branch to about 2 % (standard error)
-# Times the number that the asked rate needs; more calibration images hardly move the threshold.
-MAX_CALIBRATION = 10
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSizes:
+    """How many images calibrate and validate; `blemish.training.config.SplitConfig` says what chose the values.
+
+    Attributes:
+        calibration_share: share of the images, or groups, that calibrate.
+        max_calibration: they are at most so many times what the asked rate needs.
+        validation_share: share of the fit set that the defect branch is not trained on.
+        max_validation: at most so many.
+    """
+
+    calibration_share: float = 0.2
+    max_calibration: int = 10
+    validation_share: float = 0.25
+    max_validation: int = 250
+
+
+DEFAULT_SIZES = SplitSizes()
 
 
 @dataclass(frozen=True)
@@ -41,15 +55,23 @@ class Split:
     calibration: tuple[int, ...]
 
     @classmethod
-    def of(cls, fit: Sequence[Group], calibration: Sequence[int], *, validate: bool) -> Self:
-        """Splits shuffled groups; with `validate` the first quarter of `fit` validates, `MAX_VALIDATION` at most."""
-        share = min(max(round(VALIDATION_SHARE * len(fit)), 1), MAX_VALIDATION)
+    def of(
+        cls, fit: Sequence[Group], calibration: Sequence[int], *, validate: bool, sizes: SplitSizes = DEFAULT_SIZES
+    ) -> Self:
+        """Splits shuffled groups; with `validate` the first of `fit` validate."""
+        share = min(max(round(sizes.validation_share * len(fit)), 1), sizes.max_validation)
         validation = fit[:share] if validate and len(fit) > 1 else ()
         return cls(_images(fit), _images(validation), tuple(sorted(calibration)))
 
 
 def fold_nominal(
-    images: int, *, folds: int, seed: int, validate: bool, groups: Sequence[Hashable] | None = None
+    images: int,
+    *,
+    folds: int,
+    seed: int,
+    validate: bool,
+    groups: Sequence[Hashable] | None = None,
+    sizes: SplitSizes = DEFAULT_SIZES,
 ) -> list[Split]:
     """Splits nominal images for cross-conformal calibration: K random folds, each of which calibrates once.
 
@@ -59,6 +81,7 @@ def fold_nominal(
         seed: of the random order.
         validate: whether a validation subset is wanted.
         groups: the group of every image; whole groups are assigned to folds.
+        sizes: how many images validate.
 
     Returns:
         For each fold the split in which it calibrates and all others are fitted to.
@@ -76,13 +99,24 @@ def fold_nominal(
     chosen = one_of_each(members, rng)
     dealt = [(np.delete(order, np.s_[fold::folds]).tolist(), order[fold::folds].tolist()) for fold in range(folds)]
     return [
-        Split.of([members[group] for group in rest], [chosen[group] for group in held_back], validate=validate)
+        Split.of(
+            [members[group] for group in rest],
+            [chosen[group] for group in held_back],
+            validate=validate,
+            sizes=sizes,
+        )
         for rest, held_back in dealt
     ]
 
 
 def split_nominal(
-    images: int, *, false_alarm_rate: float, seed: int, validate: bool, groups: Sequence[Hashable] | None = None
+    images: int,
+    *,
+    false_alarm_rate: float,
+    seed: int,
+    validate: bool,
+    groups: Sequence[Hashable] | None = None,
+    sizes: SplitSizes = DEFAULT_SIZES,
 ) -> Split:
     """Splits nominal images at random: a fifth calibrates, the rest is fitted to.
 
@@ -92,6 +126,7 @@ def split_nominal(
         seed: of the random order.
         validate: whether a validation subset is wanted.
         groups: the group of every image; a fifth of the groups is held out.
+        sizes: how many images calibrate and validate; by default a fifth calibrates.
 
     Raises:
         BlemishError: there are fewer than two images, or groups.
@@ -109,12 +144,13 @@ def split_nominal(
         )
     rng = np.random.default_rng(seed)
     order: Sequence[int] = rng.permutation(len(members)).tolist()
-    calibration = calibration_images(len(members), false_alarm_rate)
+    calibration = calibration_images(len(members), false_alarm_rate, sizes=sizes)
     chosen = one_of_each(members, rng)
     return Split.of(
         [members[group] for group in order[calibration:]],
         [chosen[group] for group in order[:calibration]],
         validate=validate,
+        sizes=sizes,
     )
 
 
@@ -137,10 +173,10 @@ def _images(groups: Sequence[Group]) -> tuple[int, ...]:
     return tuple(sorted(image for group in groups for image in group))
 
 
-def calibration_images(images: int, false_alarm_rate: float) -> int:
+def calibration_images(images: int, false_alarm_rate: float, *, sizes: SplitSizes = DEFAULT_SIZES) -> int:
     """The number of calibration images among so many nominal images, or groups of them."""
-    most = MAX_CALIBRATION * images_needed(false_alarm_rate)
-    return max(1, min(round(CALIBRATION_SHARE * images), most))
+    most = sizes.max_calibration * images_needed(false_alarm_rate)
+    return max(1, min(round(sizes.calibration_share * images), most))
 
 
 def fold_sizes(images: int, folds: int) -> tuple[int, ...]:

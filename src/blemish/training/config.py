@@ -61,6 +61,22 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitConfig(_Section):
+    """How many nominal images are kept from the fit: docs/research.md, "Calibration"."""
+
+    section: ClassVar[str] = "split"
+
+    # Share of the nominal images, or groups, that calibrate. Not tuned.
+    calibration_share: Annotated[float, Meta(gt=0, lt=1)] = 0.2
+    # They are at most so many times what the asked rate needs: more hardly move the threshold. Not tuned.
+    max_calibration: Count = 10
+    # Share of the fit set that the defect branch is not trained on, where there is one. Not tuned.
+    validation_share: Annotated[float, Meta(gt=0, lt=1)] = 0.25
+    # At most so many: they give the scale of the defect branch to about 2 % (standard error). Not tuned.
+    max_validation: Count = 250
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureConfig(_Section):
     """What is taken from a frozen backbone."""
 
@@ -247,6 +263,7 @@ class TrainOptions(TypedDict, total=False):
     device: Device
     devices: int
     nodes: int
+    split: SplitConfig
     features: FeatureConfig
     gaussian: GaussianConfig
     map: MapConfig
@@ -290,7 +307,7 @@ class TrainConfig:
         devices: processes on this machine, a device each. They run the calling program again from its start, and each
             returns the detector; see `blemish.training.distributed`.
         nodes: machines with as many; the program is to be started on each, and the output to be seen by all.
-        features, gaussian, map, alignment, augmentation, defect_branch, calibration: the constants of each step.
+        split, features, gaussian, map, alignment, augmentation, defect_branch, calibration: the constants of each step.
 
     Raises:
         BlemishError: a value that a training cannot have.
@@ -315,6 +332,7 @@ class TrainConfig:
     device: Device = "auto"
     devices: int = 1
     nodes: int = 1
+    split: SplitConfig = field(default_factory=SplitConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     gaussian: GaussianConfig = field(default_factory=GaussianConfig)
     map: MapConfig = field(default_factory=MapConfig)
@@ -423,6 +441,7 @@ class TrainConfig:
 SECTIONS: Mapping[str, type[_Section]] = {
     kind.section: kind
     for kind in (
+        SplitConfig,
         FeatureConfig,
         GaussianConfig,
         MapConfig,

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from blemish.datasets.few_images import advice
 from blemish.datasets.groups import below
-from blemish.datasets.splits import Group, Split, fold_nominal, members_of, split_nominal
+from blemish.datasets.splits import Group, Split, SplitSizes, fold_nominal, members_of, split_nominal
 from blemish.io.text import counted
 from blemish.training.config import TrainConfig
 from blemish.training.data import Notify, TrainingImages
@@ -66,7 +67,12 @@ def prepare(images: TrainingImages, config: TrainConfig, *, notify: Notify) -> P
     splits = _splits(images, config, validate=bool(sources))
     members = members_of(images.groups, len(images.nominal))
     may_cross = config.cross_conformal is None and (images.ignore is None or images.ignore.everywhere)
-    few = advice(len(members), false_alarm_rate=config.false_alarm_rate, grouped=images.grouping is not None)
+    few = advice(
+        len(members),
+        false_alarm_rate=config.false_alarm_rate,
+        grouped=images.grouping is not None,
+        sizes=split_sizes(config),
+    )
     if few and may_cross:
         notify(f"few good images: {few}")
     if images.ignored:
@@ -92,15 +98,28 @@ def defect_sources(images: TrainingImages, config: TrainConfig) -> tuple[str, ..
     return tuple(sources)
 
 
+def split_sizes(config: TrainConfig) -> SplitSizes:
+    """How many nominal images calibrate and validate."""
+    split = config.split
+    return SplitSizes(
+        calibration_share=split.calibration_share,
+        max_calibration=split.max_calibration,
+        validation_share=split.validation_share,
+        max_validation=split.max_validation,
+    )
+
+
 def _splits(images: TrainingImages, config: TrainConfig, *, validate: bool) -> list[Split]:
-    number, groups = len(images.nominal), images.groups
+    number = len(images.nominal)
+    how: dict[str, Any] = {
+        "seed": config.seed,
+        "validate": validate,
+        "groups": images.groups,
+        "sizes": split_sizes(config),
+    }
     if config.cross_conformal is not None:
-        return fold_nominal(number, folds=config.cross_conformal, seed=config.seed, validate=validate, groups=groups)
-    return [
-        split_nominal(
-            number, false_alarm_rate=config.false_alarm_rate, seed=config.seed, validate=validate, groups=groups
-        )
-    ]
+        return fold_nominal(number, folds=config.cross_conformal, **how)
+    return [split_nominal(number, false_alarm_rate=config.false_alarm_rate, **how)]
 
 
 def _alignment(images: TrainingImages, split: Split, config: TrainConfig) -> AlignmentDecision:
