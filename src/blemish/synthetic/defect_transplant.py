@@ -23,7 +23,7 @@ def transplant(
     """Sets the defect of `image` into `target`, turned as the pose says.
 
     Of several random places it goes where its surroundings look most like the target's, and takes on the target's
-    brightness there, so that neither place nor seam gives it away.
+    brightness there, so that neither place nor seam shows that it was moved.
 
     Args:
         image: uint8 (H, W, 3).

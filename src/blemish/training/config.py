@@ -1,4 +1,4 @@
-"""What a training is told: its options, and every constant that was chosen for it, in one place.
+"""The configuration of a training: its options, and every constant that was chosen for it, in one place.
 
 A constant says in a line what it is, its unit, and what chose it: a row of docs/ablation.csv (the table "What each part
 is worth" of docs/research.md), a section of docs/research.md, or "not tuned". The whole configuration is stored in the

@@ -139,7 +139,7 @@ def read_training_images(
     if copies:
         notify(in_words(copies, [sample.path for sample in pixels.samples], data_set.root))
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
-    hidden = [index for index in labelled if pixels.fully_ignored(index)]
+    fully_ignored = [index for index in labelled if pixels.fully_ignored(index)]
     return TrainingImages(
         data_set=data_set,
         shape=shape,
@@ -147,8 +147,8 @@ def read_training_images(
         pixels=pixels,
         nominal=nominal,
         copies=sum(len(group) - 1 for group in copies),
-        labelled=[index for index in labelled if index not in hidden],
-        ignored=len(hidden),
+        labelled=[index for index in labelled if index not in fully_ignored],
+        ignored=len(fully_ignored),
         grouping=grouping,
         ignore=ignore,
     )

@@ -30,7 +30,7 @@ class AlignmentPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPlan:
-    """What becomes of the nominal images for one network, and what it does with the parts in them.
+    """The split of the nominal images for one network, and its alignment.
 
     Attributes:
         fit: how many images the distances are fitted to.

@@ -5,6 +5,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
+from blemish import __version__
 from blemish.imaging.ignore_mask import as_record
 from blemish.model.metadata import FINGERPRINT_DIGITS, ModelMetadata
 from blemish.networks.detector import DetectorNetwork
@@ -12,7 +13,7 @@ from blemish.training.prepare import Preparation
 from blemish.training.session import Session
 from blemish.training.steps.calibration import CalibrationMeasurement, calibrate
 
-VERSIONS = ("blemish", "torch", "timm", "onnxruntime", "numpy", "pillow")  # that the model file names
+PACKAGES = ("torch", "timm", "onnxruntime", "numpy", "pillow")  # whose versions the model file names
 
 
 def settings_of(session: Session, prepared: Preparation) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def metadata_of(
         bits=images.pixels.reading.bits,
         aligned=any(network.alignment for network in networks),
         networks=tuple(_made_of(network) for network in networks) if config.cross_conformal else (),
-        versions={name: version(name) for name in VERSIONS},
+        versions={"blemish": __version__} | {name: version(name) for name in PACKAGES},
         config=config.as_record(),
         plan=decided.to_dict(),
     )
