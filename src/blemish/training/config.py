@@ -193,11 +193,6 @@ class DefectBranchConfig(_Section):
     maps: Count = 3
     # Channels between its layers.
     hidden_channels: Count = 64
-    # Side in cells of its depthwise convolutions, odd, and cells from one tap to the next in each. Not tuned.
-    kernel_size: Count = 5
-    dilations: tuple[Count, ...] = (2, 4)
-    # Slope of its leaky rectifiers below zero. Not tuned.
-    negative_slope: NotNegative = 0.1
     # Nominal images whose inputs are kept, a bound on memory: up to 480 KB each at 256 px. Not tuned.
     nominal_images: Count = 500
     # Altered copies of nominal images beside them.
