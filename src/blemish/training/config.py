@@ -116,7 +116,8 @@ class MapConfig(_Section):
 
     # Pixels of the image to a cell of the anomaly map before it is enlarged; the smallest stride that is not below it.
     stride: Count = 8
-    # Standard deviation in pixels of the Gaussian that enlarges the map. Rows "sigma 3" and "sigma 8".
+    # Standard deviation in pixels of the Gaussian that enlarges a map of stride 8; in proportion for a coarser one.
+    # Rows "sigma 3" and "sigma 8".
     sigma: Positive = 5.0
     # Weight beside an aligned part of what distances exceed 1 by. docs/research.md, "Alignment".
     background_weight: Share = 0.3
