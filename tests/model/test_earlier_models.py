@@ -4,6 +4,7 @@ models/earlier_release.onnx was trained by the commit before the detector was re
 32 x 32 pixels, with a tiny backbone of random weights.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from blemish.conversion.calibration_images import find_calibration_images
 from blemish.conversion.onnx_edit import without_refit
 from blemish.datasets.layouts import read_data_set
 from blemish.model.detector import Detector
+from blemish.model.metadata import ModelMetadata
 from helpers.images import noise, save_image, stained
-from helpers.model_files import with_changes
+from helpers.model_files import values_of, with_changes
 
 MODEL = Path(__file__).parents[1] / "models/earlier_release.onnx"
 SECOND = "A second model was refit on the calibration images too; it can only lower maps."
@@ -91,3 +93,54 @@ def test_only_higher_scores_of_it_are_drift() -> None:
     assert check._martingales["score"].highest == 0
     assert set(check._martingales["score"]._directions) == {"higher"}
     assert len(set(check._martingales["brightness"]._directions)) == 4
+
+
+# Files that 0.1.0 wrote: trained on 64 x 64 pixels with timm's test_efficientnet of random weights, one on ten parts in
+# any direction (with 60 directions and 12 circles in alignment, for a small file), one on twelve images of noise, three
+# of them with a spot and two of these with a mask. What they scored then is stored beside them.
+RELEASED = [MODEL.with_name(f"release_0_1_0_{name}.onnx") for name in ("aligned", "labelled")]
+
+
+@pytest.mark.parametrize("model", RELEASED, ids=lambda path: path.stem)
+def test_a_file_of_0_1_0_scores_as_it_did(model: Path) -> None:
+    then = json.loads(model.with_suffix(".json").read_text())
+    detector = Detector.load(model)
+    now = detector.predict([noise(100), noise(101), stained(102)])
+    np.testing.assert_allclose(now.scores, then["scores"], rtol=1e-4)
+    assert now.p_values.tolist() == then["p_values"]
+    assert now.verdicts == then["verdicts"]
+    for anomaly_map, (highest, mean) in zip(now.maps, then["maps"], strict=True):
+        assert anomaly_map.shape == (64, 64)
+        assert anomaly_map.max() == pytest.approx(highest, rel=1e-4)
+        assert anomaly_map.mean() == pytest.approx(mean, rel=1e-4)
+    assert detector.calibration.threshold == then["threshold"]
+    assert (detector.metadata.aligned, detector.metadata.supervision) == (then["aligned"], then["supervision"])
+    assert detector.metadata.drift_reference.keys() == {"brightness", "sharpness"}
+
+
+@pytest.mark.parametrize("model", RELEASED, ids=lambda path: path.stem)
+def test_a_file_of_0_1_0_has_a_card_and_metadata_that_stay(model: Path, run: Callable) -> None:
+    assert run("info", model, "--json").json["versions"]["blemish"] == "0.1.0"
+    metadata = Detector.load(model).metadata
+    assert ModelMetadata.from_json(metadata.to_json()) == metadata
+    written, read = json.loads(metadata.to_json()), values_of(model)
+    assert {name: written[name] for name in read} == read
+
+
+def test_a_file_of_0_1_0_is_exported(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    from blemish.conversion.run import export
+
+    for number in range(12):
+        save_image(tmp_path / f"labelled/train/good/{number:02}.png", noise(number))
+    for number in range(3):
+        pixels, mask = noise(50 + number), np.zeros((64, 64), np.uint8)
+        mask[8 + 8 * number : 24 + 8 * number, 20:40] = 255
+        pixels[mask > 0] = 20
+        save_image(tmp_path / f"labelled/train/spot/{number}.png", pixels)
+        if number < 2:
+            save_image(tmp_path / f"labelled/ground_truth/spot/{number}_mask.png", mask)
+    model = next(path for path in RELEASED if "labelled" in path.name)
+    made = export(model, tmp_path / "labelled", tmp_path / "m.onnx", target="openvino")
+    here, there = Detector.load(model), Detector.load(made.file)
+    np.testing.assert_allclose(there.calibration.scores, here.calibration.scores, rtol=1e-2)
