@@ -34,12 +34,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import blemish
-from blemish.audit.appearance import measure
-from blemish.audit.association import find_associations
-from blemish.audit.data import COMPARED_SIDE
-from blemish.audit.findings import SHARED_LEVEL
-from blemish.audit.run import audit
-from blemish.audit.search import find_shared_cues
+from blemish.auditing.appearance import measure
+from blemish.auditing.association import find_associations
+from blemish.auditing.data import COMPARED_SIDE
+from blemish.auditing.findings import SHARED_LEVEL
+from blemish.auditing.run import audit
+from blemish.auditing.search import find_shared_cues
 from blemish.datasets.demo import build_demo_set
 from blemish.datasets.layouts import read_data_set
 from blemish.evaluation.metrics import auroc

@@ -13,6 +13,7 @@ from blemish.process.privacy import keep_quiet
 keep_quiet()  # before any library that would send something is imported
 
 if TYPE_CHECKING:
+    from blemish.auditing.run import audit
     from blemish.conversion.run import export
     from blemish.datasets.layouts import read_data_set
     from blemish.evaluation.run import evaluate
@@ -32,6 +33,7 @@ __all__ = [
     "Scores",
     "TrainConfig",
     "__version__",
+    "audit",
     "evaluate",
     "export",
     "fit",
@@ -47,6 +49,7 @@ _HOMES = {
     "Predictions": "blemish.model.predictions",
     "Scores": "blemish.model.predictions",
     "TrainConfig": "blemish.training.config",
+    "audit": "blemish.auditing.run",
     "evaluate": "blemish.evaluation.run",
     "export": "blemish.conversion.run",
     "fit": "blemish.training.arrays",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from blemish.audit.data import gather
+from blemish.auditing.data import gather
 from blemish.conversion.onnx_edit import with_metadata
 from blemish.datasets.layouts import Sample, read_data_set
 from blemish.datasets.pixels import read_pixels

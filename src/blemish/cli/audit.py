@@ -29,8 +29,8 @@ from blemish.model.detector import Detector
 from blemish.model.records import save_record
 
 if TYPE_CHECKING:
-    from blemish.audit.findings import Finding
-    from blemish.audit.run import Audit
+    from blemish.auditing.findings import Finding
+    from blemish.auditing.run import Audit
 
 
 @click.command("audit")
@@ -68,7 +68,7 @@ def command(
     Example:
       blemish audit screws.onnx screws/ -o audit.html
     """
-    from blemish.audit.run import audit  # after --help: scipy's statistics take a moment to import
+    from blemish.auditing.run import audit  # after --help: scipy's statistics take a moment to import
     from blemish.report.audit_page import write_audit
 
     started = time.perf_counter()

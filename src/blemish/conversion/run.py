@@ -102,8 +102,8 @@ def export(
     """Writes the model for another runtime or precision, calibrates it, and measures it beside the model.
 
     Example:
-        made = export("screws.onnx", "screws/", "screws.int8.onnx", target="onnx-int8")
-        print(made.ms_after, made.agreement.statement())
+        >>> made = export("screws.onnx", "screws/", "screws.int8.onnx", target="onnx-int8")  # doctest: +SKIP
+        >>> print(made.ms_after, made.agreement.statement())  # doctest: +SKIP
 
     Args:
         model: a file that `blemish train` wrote.

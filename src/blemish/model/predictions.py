@@ -62,6 +62,11 @@ class Predictions:
         verdicts: N times "ok", "unsure" or "anomalous", see `Calibration.verdict`.
         maps: N anomaly maps, float32 (height, width) at each image's own size, enlarged when they are asked for.
         scored_images: N times all that is known of an image, for `Detector.regions` and `Detector.explain`.
+
+    Example:
+        >>> predictions = detector.predict(["part.png", "scratched.png"])
+        >>> predictions.scores.shape, predictions.maps
+        ((2,), <2 anomaly maps, 0.0 MB at network size>)
     """
 
     scores: npt.NDArray[np.float64]

@@ -96,9 +96,10 @@ def predict(  # noqa: PLR0913  (an option of a run each)
     the number of images.
 
     Example:
-        detector = Detector.load("screws.onnx")
-        prediction = predict(detector, "line3/", "out/", save_maps="npy")
-        print(prediction.anomalous, "of", prediction.images, "are anomalous")
+        >>> detector = Detector.load("screws.onnx")
+        >>> prediction = predict(detector, "screws/test/", "out/", save_maps="npy")
+        >>> prediction.images
+        5
 
     Args:
         detector: the model.

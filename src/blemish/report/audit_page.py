@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from blemish.audit.counterfactuals import Change
-from blemish.audit.data import Mask
-from blemish.audit.findings import LOCATION_LEVEL, SHARED_LEVEL, Finding
-from blemish.audit.run import Audit
+from blemish.auditing.counterfactuals import Change
+from blemish.auditing.data import Mask
+from blemish.auditing.findings import LOCATION_LEVEL, SHARED_LEVEL, Finding
+from blemish.auditing.run import Audit
 from blemish.imaging.heatmaps import LEGEND, HeatmapScale, overlay
 from blemish.imaging.outputs import PAGE, check_overwriting
 from blemish.io.files import atomic_write

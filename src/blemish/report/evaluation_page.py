@@ -42,7 +42,9 @@ def write_report(evaluation: Evaluation, path: Path, *, faithfulness: "Study | N
             input, or has a name that is not that of a page.
 
     Example:
-        >>> write_report(evaluate(detector, data), Path("report.html"))  # doctest: +SKIP
+        >>> from blemish import Detector, evaluate, read_data_set
+        >>> evaluation = evaluate(Detector.load("screws.onnx"), read_data_set("screws/"))
+        >>> write_report(evaluation, Path("report.html"))
     """
     if not evaluation.images:
         raise BlemishError(f"there is nothing to report: no image of {evaluation.data} could be evaluated")

@@ -41,8 +41,11 @@ def fit(
     """Trains a detector on images that need not lie in a folder, the same way as `blemish.train`.
 
     Example:
-        detector = fit(np.stack(good_images), size=256)
-        detector = fit(paths, "screws.onnx", labels=[path.parent.name for path in paths])
+        >>> images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
+        >>> detector = fit(images, size=64)
+        >>> detector.predict(images[:2]).scores.shape
+        (2,)
+        >>> fit(paths, "screws.onnx", labels=[path.parent.name for path in paths])  # doctest: +SKIP
 
     Args:
         images: paths, PIL images or arrays, uint8 or uint16, (H, W) or (H, W, C), of any sizes, in one list; or one

@@ -273,6 +273,10 @@ class TrainOptions(TypedDict, total=False):
 class TrainConfig:
     """Every option of a training. It is checked as a whole as soon as it is made.
 
+    Example:
+        >>> TrainConfig(size=256, seed=1).false_alarm_rate
+        0.01
+
     Args:
         size: network size (height, width) in pixels, or one number for both sides, in multiples of what the backbone
             takes (32 for convolutional ones); "auto" has the shape of the nominal images and as many pixels as

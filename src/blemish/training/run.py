@@ -68,7 +68,9 @@ def train(
     Labelled defects and masks in the folder's training split are used by themselves.
 
     Example:
-        detector = train("screws/", "screws.onnx", false_alarm_rate=0.02, seed=1)
+        >>> detector = train("screws/", "new.onnx", size=64, false_alarm_rate=0.02, seed=1)
+        >>> detector.metadata.supervision
+        'good images only'
 
     Args:
         data: a folder in any layout of `blemish.datasets.layouts`; it may be None where folders are named by hand.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from blemish.audit import locations
-from blemish.audit.locations import fixed_frame, shared_locations
+from blemish.auditing import locations
+from blemish.auditing.locations import fixed_frame, shared_locations
 from helpers.audit_images import spots
 
 

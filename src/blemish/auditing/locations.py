@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.stats import poisson
 
-from blemish.audit.data import Images, Maps, Mask
-from blemish.audit.patterns import edges, moved
+from blemish.auditing.data import Images, Maps, Mask
+from blemish.auditing.patterns import edges, moved
 from blemish.imaging.regions import EIGHT_CONNECTED
 
 GRID = 32  # cells along either side of the frame

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact, kstest
 
-from blemish.audit import association
-from blemish.audit.association import SharedCue, find_associations, weigh
+from blemish.auditing import association
+from blemish.auditing.association import SharedCue, find_associations, weigh
 
 
 class TestAssociation:

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_propagation, gaussian_filter
 
-from blemish.audit.association import SharedCue, distinct
-from blemish.audit.data import COMPARED_SIDE as SIDE
-from blemish.audit.data import Images, Indices, Mask
+from blemish.auditing.association import SharedCue, distinct
+from blemish.auditing.data import COMPARED_SIDE as SIDE
+from blemish.auditing.data import Images, Indices, Mask
 from blemish.datasets.sampling import evenly
 
 BLOCK = 16  # pixels

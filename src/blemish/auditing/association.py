@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import hypergeom
 
-from blemish.audit.data import Mask
+from blemish.auditing.data import Mask
 
 PERMUTATIONS = 1999
 MIN_FREQUENCY_RATIO = 4  # times as frequent on one side as on the other

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.audit.run import audit
+from blemish.auditing.run import audit
 from blemish.datasets.layouts import read_data_set
 from blemish.model.detector import Detector
 from helpers.images import noise, save_image

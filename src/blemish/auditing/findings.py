@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from scipy.stats import fisher_exact
 
-from blemish.audit.counterfactuals import Change
-from blemish.audit.data import Indices, Mask
+from blemish.auditing.counterfactuals import Change
+from blemish.auditing.data import Indices, Mask
 from blemish.io.text import whole_percent
 
 SHARED_LEVEL, LOCATION_LEVEL = 0.045, 0.005  # 5 % in all

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from blemish.audit.appearance import find_appearances, measure, relight
-from blemish.audit.association import Association, find_associations
+from blemish.auditing.appearance import find_appearances, measure, relight
+from blemish.auditing.association import Association, find_associations
 from helpers.audit_images import first_of_side
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from blemish.audit.association import find_associations
-from blemish.audit.borders import border_depths, find_borders
+from blemish.auditing.association import find_associations
+from blemish.auditing.borders import border_depths, find_borders
 from helpers.audit_images import clouds, first_of_side, nothing_unseen
 
 

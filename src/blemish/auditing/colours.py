@@ -11,9 +11,9 @@ import numpy.typing as npt
 from scipy.ndimage import binary_dilation, label, median_filter
 from scipy.stats import poisson
 
-from blemish.audit.association import SharedCue
-from blemish.audit.data import Images, Indices, Mask
-from blemish.audit.patterns import BLOCK, BLOCKS, MAX_UNSEEN, REPEATS, moved
+from blemish.auditing.association import SharedCue
+from blemish.auditing.data import Images, Indices, Mask
+from blemish.auditing.patterns import BLOCK, BLOCKS, MAX_UNSEEN, REPEATS, moved
 
 STEP = 8  # grey levels that count as one colour
 MIN_PIXELS = 12  # of the 256 of a block

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from blemish.audit.association import SharedCue
-from blemish.audit.data import Images, Mask
+from blemish.auditing.association import SharedCue
+from blemish.auditing.data import Images, Mask
 
 MAX_DIFFERENCE = 8  # grey levels between a pixel of the border and the border's colour
 MIN_SHARE_OF_LINE = 0.95  # of a line's pixels within that difference

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.audit import counterfactuals
-from blemish.audit.counterfactuals import insert_cue, remove_cue
-from blemish.audit.data import AuditData
-from blemish.audit.search import Searches
+from blemish.auditing import counterfactuals
+from blemish.auditing.counterfactuals import insert_cue, remove_cue
+from blemish.auditing.data import AuditData
+from blemish.auditing.search import Searches
 from blemish.datasets.layouts import Sample
 from helpers.images import SIDE
 

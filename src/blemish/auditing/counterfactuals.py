@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from blemish.audit.data import AuditData, Images, Indices, Maps, Mask, rescore
+from blemish.auditing.data import AuditData, Images, Indices, Maps, Mask, rescore
 from blemish.datasets.sampling import evenly
 from blemish.faithfulness.inpainting import inpaint
 from blemish.model.detector import Detector

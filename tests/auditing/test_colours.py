@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from blemish.audit import colours
-from blemish.audit.association import find_associations
-from blemish.audit.colours import find_colours
+from blemish.auditing import colours
+from blemish.auditing.association import find_associations
+from blemish.auditing.colours import find_colours
 from helpers.audit_images import clouds, first_of_side, nothing_unseen
 
 

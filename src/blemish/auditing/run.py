@@ -12,11 +12,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from blemish.audit.appearance import Floats, measure
-from blemish.audit.clusters import Clusters, cluster
-from blemish.audit.data import AuditData, Indices, Mask, gather
-from blemish.audit.findings import Finding
-from blemish.audit.search import Searches
+from blemish.auditing.appearance import Floats, measure
+from blemish.auditing.clusters import Clusters, cluster
+from blemish.auditing.data import AuditData, Indices, Mask, gather
+from blemish.auditing.findings import Finding
+from blemish.auditing.search import Searches
 from blemish.datasets.layouts import DataSet
 from blemish.faithfulness.measures import mass_inside
 from blemish.imaging.resizing import resize_mask
@@ -127,6 +127,7 @@ def audit(
         BlemishError: fewer than ten good images can be read.
 
     Example:
+        >>> from blemish import read_data_set
         >>> found = audit(detector, read_data_set("screws/"))  # doctest: +SKIP
         >>> found.headline  # doctest: +SKIP
         'No spurious cue found.'

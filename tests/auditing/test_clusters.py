@@ -5,7 +5,7 @@ import pytest
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
-from blemish.audit.clusters import affinity, cluster, cut, shapes
+from blemish.auditing.clusters import affinity, cluster, cut, shapes
 from helpers.audit_images import spots
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from blemish.audit.association import SharedCue, distinct
-from blemish.audit.data import Images, Mask
+from blemish.auditing.association import SharedCue, distinct
+from blemish.auditing.data import Images, Mask
 
 RADII = (1.5, 3.0, 6.0)  # of a neighbourhood, in grey levels
 SHELLS = (3, 4, 6, 9, 14, 20)  # outer radii of shells, in radii of the neighbourhood

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blemish.audit.findings import probability, sides, where
+from blemish.auditing.findings import probability, sides, where
 from blemish.io.text import whole_percent
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from blemish.audit import patterns
-from blemish.audit.association import Association, find_associations
-from blemish.audit.patterns import find_patterns
+from blemish.auditing import patterns
+from blemish.auditing.association import Association, find_associations
+from blemish.auditing.patterns import find_patterns
 from helpers.audit_images import clouds, first_of_side, nothing_unseen
 
 

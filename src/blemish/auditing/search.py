@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from scipy.stats import binom
 
-from blemish.audit.appearance import Floats, find_appearances, relight
-from blemish.audit.association import Association, SharedCue, find_associations
-from blemish.audit.borders import find_borders
-from blemish.audit.colours import find_colours
-from blemish.audit.counterfactuals import insert_cue, remove_cue, replace_images
-from blemish.audit.data import AuditData, Images, Indices, Mask
-from blemish.audit.findings import LOCATION_LEVEL, SHARED_LEVEL, USE_LEVEL, Effect, Finding, sides, where
-from blemish.audit.locations import Location, fixed_frame, shared_locations, with_fringe
-from blemish.audit.patterns import find_patterns
+from blemish.auditing.appearance import Floats, find_appearances, relight
+from blemish.auditing.association import Association, SharedCue, find_associations
+from blemish.auditing.borders import find_borders
+from blemish.auditing.colours import find_colours
+from blemish.auditing.counterfactuals import insert_cue, remove_cue, replace_images
+from blemish.auditing.data import AuditData, Images, Indices, Mask
+from blemish.auditing.findings import LOCATION_LEVEL, SHARED_LEVEL, USE_LEVEL, Effect, Finding, sides, where
+from blemish.auditing.locations import Location, fixed_frame, shared_locations, with_fringe
+from blemish.auditing.patterns import find_patterns
 from blemish.imaging.resizing import resize_mask
 from blemish.io.text import capitalized
 from blemish.model.detector import Detector

@@ -15,7 +15,7 @@ from scipy.linalg import eigh
 from scipy.sparse.csgraph import laplacian
 from scipy.spatial.distance import cdist
 
-from blemish.audit.data import Maps
+from blemish.auditing.data import Maps
 
 CELLS = 16  # a side of the heatmaps that are compared
 NEIGHBOURS = 10
