@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from blemish.experiments import tester
 from blemish.experiments.augmentation import Normalisation, Preparation
 from blemish.experiments.data.tasks import ArrayImages, Task
 from blemish.experiments.recipe import Augmentation
-from blemish.experiments.tester import Tester
 
 CPU = torch.device("cpu")
 
@@ -40,11 +40,11 @@ class Painted:
         return torch.from_numpy(self.masks[index])
 
 
-def alternating(images: torch.Tensor, masks: list[np.ndarray] | None) -> Tester:
+def alternating(images: torch.Tensor, masks: list[np.ndarray] | None) -> tester.Tester:
     anomalous = torch.arange(len(images)) % 2 == 1
     task = Task(ArrayImages(images), ArrayImages(images), anomalous, ("some",) * len(images), masks and Painted(masks))
     size = images.shape[-1]
-    return Tester(task, Preparation(size, Augmentation(), Normalisation.none(), "paper"), CPU)
+    return tester.Tester(task, Preparation(size, Augmentation(), Normalisation.none(), "paper"), CPU)
 
 
 @settings(max_examples=15, deadline=None)
@@ -88,9 +88,9 @@ def test_a_part_of_the_test_images_has_both_labels(labels, at_most):
     images = ArrayImages(torch.zeros(count, 1, 8, 8, dtype=torch.uint8))
     task = Task(images, images, torch.tensor(labels), ("some",) * count)
     prepared = Preparation(8, Augmentation(), Normalisation.none(), "paper")
-    part = Tester(task, prepared, CPU, at_most=at_most)
+    part = tester.Tester(task, prepared, CPU, at_most=at_most)
     assert part.indices == sorted(set(part.indices))
     assert part.anomalous.tolist() == [labels[index] for index in part.indices]
     assert set(part.anomalous.tolist()) == {False, True}
     assert len(part.indices) <= at_most + 2
-    assert len(Tester(task, prepared, CPU, at_most=count).indices) == count
+    assert len(tester.Tester(task, prepared, CPU, at_most=count).indices) == count
