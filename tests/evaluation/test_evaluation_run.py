@@ -33,5 +33,5 @@ def test_the_settings_of_the_model_hold_no_list_of_images(tiny_model: Path, part
     assert shown["settings"] == {"backbone": "random", "seed": 0}
     assert all(len(json.dumps(value, default=str)) < 2000 for value in shown.values())
     assert {field.name for field in fields(detector.metadata)} - shown.keys() == {
-        "used_images", "roles", "calibration", "regions", "drift_reference", "ignored"
+        "used_images", "roles", "calibration", "regions", "drift_reference", "config", "plan", "ignored"
     }  # fmt: skip

@@ -17,7 +17,8 @@ from blemish.model.metadata import FINGERPRINT_DIGITS
 from blemish.model.scored_image import FailedImage, ScoredImage
 from blemish.process.progress import Progress, no_progress
 
-_LISTS = ("used_images", "roles", "calibration", "regions", "drift_reference")  # of the metadata
+# Of the metadata: lists with an entry for each image, and tables of which `settings` says the essence.
+_LEFT_OUT = ("used_images", "roles", "calibration", "regions", "drift_reference", "config", "plan")
 
 
 def evaluate(detector: Detector, data: DataSet, *, progress: Progress = no_progress) -> Evaluation:
@@ -107,9 +108,9 @@ def _anomalous_only_where_ignored(sample: Sample, scored: ScoredImage) -> bool:
 
 
 def _summary(detector: Detector) -> dict[str, Any]:
-    """The metadata of the model file, without its lists of images, scores and other numbers of images."""
+    """The metadata of the model file as far as a page shows it."""
     metadata = asdict(detector.metadata)
-    for name in _LISTS:
+    for name in _LEFT_OUT:
         del metadata[name]
     if metadata["ignored"] is None:
         del metadata["ignored"]
