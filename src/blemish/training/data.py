@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from blemish.datasets.duplicates import distinct, in_words
@@ -65,7 +65,7 @@ class TrainingImages:
         """Depth of the values in 16-bit images; None where there is none."""
         return self.pixels.reading.bits if self.pixels.reading.seen else None
 
-    @property
+    @cached_property  # every mask is read
     def masks(self) -> int:
         """How many of the labelled defects have a mask that marks something."""
         found = (self.pixels.mask(index) for index in self.labelled)
