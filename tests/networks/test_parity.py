@@ -1,5 +1,6 @@
 """One scoring path: the torch module, the graph, its exports, and an environment without torch agree."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -259,14 +260,18 @@ def test_an_environment_without_torch_scores_the_same(tmp_path: Path) -> None:
     here = Detector.load(tmp_path / "m.onnx").score(images)
 
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", ROOT], check=True)
-    assert subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # only what is installed
+    run = functools.partial(subprocess.run, env=environment, capture_output=True)
+    run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    if run([python, "-m", "pip", "install", "--quiet", "markupsafe"]).returncode != 0:
+        pytest.skip("no package index can be reached")
+    run([python, "-m", "pip", "install", "--quiet", ROOT], check=True)
+    assert run([python, "-c", "import torch"]).returncode != 0
     script = (
         "import json, sys; from blemish import Detector; s = Detector.load(sys.argv[1]).score(sys.argv[2:]);"
         "print(json.dumps([s.scores.tolist(), s.p_values.tolist(), s.verdicts, [m.tolist() for m in s.maps]]))"
     )
-    out = subprocess.run([python, "-c", script, tmp_path / "m.onnx", *images], check=True, capture_output=True).stdout
+    out = run([python, "-c", script, tmp_path / "m.onnx", *images], check=True).stdout
     scores, p_values, verdicts, maps = json.loads(out)
     tolerance = TOLERANCE * np.ptp(here.scores)
     np.testing.assert_allclose(scores, here.scores, atol=tolerance, rtol=0)
