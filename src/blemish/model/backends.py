@@ -33,7 +33,7 @@ Outputs = tuple[Floats, Floats, Floats]
 
 # Each of ONNX Runtime's exceptions stands for itself, and on damaged files its parsers raise others besides.
 _FAULTS: tuple[type[Exception], ...] = (
-    *(one for one in vars(failures).values() if isinstance(one, type) and issubclass(one, Exception)),
+    *(value for value in vars(failures).values() if isinstance(value, type) and issubclass(value, Exception)),
     RuntimeError,
     ValueError,
     TypeError,
@@ -97,7 +97,7 @@ def _opened(model: bytes, *, threads: int | None, arena: bool) -> tuple[Graph, M
             f"ONNX Runtime {onnxruntime.__version__} cannot open its graph ({_reason(error)}): copy the file or train "
             "it again, or update ONNX Runtime if it is older than the one that made the file"
         ) from error
-    _refuse_other_ends(session, metadata.size)
+    _check_ends(session, metadata.size)
     if metadata.runtime == "onnxruntime":
         return _OnnxRuntime(session), metadata
     del session  # has done its part, and would hold the weights a second time
@@ -168,11 +168,11 @@ def _reason(error: Exception) -> str:
     return printable(lines[0].strip()[:200].rstrip(".")) or type(error).__name__
 
 
-def _refuse_other_ends(session: onnxruntime.InferenceSession, size: tuple[int, int]) -> None:
+def _check_ends(session: onnxruntime.InferenceSession, size: tuple[int, int]) -> None:
     """Raises BlemishError where a graph takes or gives anything else than a detector of this network size."""
     found = {
-        "input": {one.name: (one.type, one.shape) for one in session.get_inputs()},
-        "output": {one.name: (one.type, one.shape) for one in session.get_outputs()},
+        "input": {tensor.name: (tensor.type, tensor.shape) for tensor in session.get_inputs()},
+        "output": {tensor.name: (tensor.type, tensor.shape) for tensor in session.get_outputs()},
     }
     wanted: dict[str, dict[str, tuple[str, list[int | None]]]] = {
         "input": {INPUT: ("tensor(uint8)", [None, *size, 3])},
@@ -192,10 +192,12 @@ def _refuse_other_ends(session: onnxruntime.InferenceSession, size: tuple[int, i
 
 
 def _fits(found: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:
-    """Whether the first side is free and each other one is the wanted one, or cannot be known beforehand."""
+    """Whether the first side is free, and each of the others is as wanted or cannot be known beforehand."""
     if len(found) != len(wanted) or isinstance(found[0], int):
         return False
-    return all(one == other or not isinstance(one, int) for one, other in zip(found[1:], wanted[1:], strict=True))
+    return all(
+        side == expected or not isinstance(side, int) for side, expected in zip(found[1:], wanted[1:], strict=True)
+    )
 
 
 def _session(model: bytes, *, threads: int | None, arena: bool) -> onnxruntime.InferenceSession:

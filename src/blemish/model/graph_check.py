@@ -83,13 +83,13 @@ def check_graph(model: bytes) -> None:
         for graph in bodies(view, _Number.MODEL_GRAPH):
             outer |= {text(value, _Number.VALUE_NAME) for value in bodies(graph, _Number.GRAPH_OUTPUT)}
             inner += _outputs_of_nodes(graph)
-            _refuse_unfit_nodes(graph)
+            _check_nodes(graph)
         free = list(_free_sides(view))
     except ProtobufError as error:
         raise BlemishError(_DAMAGED) from error
     except RecursionError as error:
         raise BlemishError("its graph is nested too deeply: copy the file or train it again") from error
-    _refuse_large_tensors(model, [name for name in dict.fromkeys(inner) if name not in outer], free)
+    _check_sizes(model, [name for name in dict.fromkeys(inner) if name not in outer], free)
 
 
 def _outputs_of_nodes(graph: memoryview) -> Iterator[str]:
@@ -99,12 +99,12 @@ def _outputs_of_nodes(graph: memoryview) -> Iterator[str]:
                 yield bytes(name).decode(errors="replace")
 
 
-def _refuse_unfit_nodes(graph: memoryview) -> None:
+def _check_nodes(graph: memoryview) -> None:
     """Looks at all nodes and constants of a graph and of the branches inside it."""
     for constant in bodies(graph, _Number.GRAPH_INITIALIZER):
-        _refuse_external(constant)
+        _check_inside(constant)
     for constant in bodies(graph, _Number.GRAPH_SPARSE_INITIALIZER):
-        _refuse_external_sparse(constant)
+        _check_inside_sparse(constant)
     for node in bodies(graph, _Number.GRAPH_NODE):
         operator, domain = text(node, _Number.NODE_OPERATOR), text(node, _Number.NODE_DOMAIN)
         if operator in REFUSED or domain not in _DOMAINS:
@@ -113,29 +113,29 @@ def _refuse_unfit_nodes(graph: memoryview) -> None:
                 f"its graph holds the operator {ascii(name)[1:-1]}, which no Blemish writes: train it again"
             )
         for attribute in bodies(node, _Number.NODE_ATTRIBUTE):
-            _refuse_unfit_attribute(attribute)
+            _check_attribute(attribute)
 
 
-def _refuse_unfit_attribute(attribute: memoryview) -> None:
+def _check_attribute(attribute: memoryview) -> None:
     for tag, _, start, end in fields(attribute):
         number, body = tag >> 3, attribute[start:end]
         if tag != tag_of(number):
             continue
         if number in _Number.ATTRIBUTE_TENSORS:
-            _refuse_external(body)
+            _check_inside(body)
         elif number in _Number.ATTRIBUTE_SPARSE_TENSORS:
-            _refuse_external_sparse(body)
+            _check_inside_sparse(body)
         elif number in _Number.ATTRIBUTE_GRAPHS:
-            _refuse_unfit_nodes(body)
+            _check_nodes(body)
 
 
-def _refuse_external_sparse(tensor: memoryview) -> None:
+def _check_inside_sparse(tensor: memoryview) -> None:
     for number in _Number.SPARSE_TENSOR_PARTS:
         for part in bodies(tensor, number):
-            _refuse_external(part)
+            _check_inside(part)
 
 
-def _refuse_external(tensor: memoryview) -> None:
+def _check_inside(tensor: memoryview) -> None:
     external = any(True for _ in bodies(tensor, _Number.TENSOR_EXTERNAL_DATA))
     if external or _EXTERNAL in numbers(tensor, _Number.TENSOR_LOCATION):
         raise BlemishError(
@@ -154,7 +154,7 @@ def _free_sides(model: memoryview) -> Iterator[str]:
                         yield from (text(side, _Number.SIDE_NAME) for side in bodies(shape, _Number.SHAPE_SIDE))
 
 
-def _refuse_large_tensors(model: bytes, names: list[str], free: list[str]) -> None:
+def _check_sizes(model: bytes, names: list[str], free: list[str]) -> None:
     """Refuses a graph one of whose tensors is too large for one image, as far as sizes can be known beforehand.
 
     Every tensor is made an output of the graph: messages that occur twice are merged, so it is enough to append another

@@ -1,7 +1,7 @@
 """What a model file says about itself: JSON in the ONNX file's metadata, read back without running any code.
 
 The dataclass is the schema: a field added to it is written, read and checked by its type without another word. What a
-type cannot say (a size is positive, a colour scale rises) is in `_refuse_impossible`.
+type cannot say (a size is positive, a colour scale rises) is in `_check_possible`.
 """
 
 import json
@@ -133,17 +133,17 @@ class ModelMetadata:
         values of the wrong type or that no training gives.
         """
         values = _parsed(text)
-        _refuse_other_format(values)
+        _check_format(values)
         try:
             for name in ("runtime", "precision"):
-                _refuse_unknown(values, name)
+                _check_known(values, name)
             fields = {_FIELD_NAMES.get(name, name): value for name, value in values.items()}
             metadata = msgspec.convert(fields, cls)
             known = {name: row for name, row in metadata.drift_reference.items() if name in IMAGE_STATISTICS}
             metadata = replace(metadata, drift_reference=known)
             msgspec.convert(metadata.data, DataSummary)
             msgspec.convert(metadata.settings, Settings)
-            _refuse_impossible(metadata)
+            _check_possible(metadata)
         except msgspec.ValidationError as error:
             raise BlemishError(_damaged(_words(str(error)), values)) from error
         except _ImpossibleError as error:
@@ -164,14 +164,14 @@ def _parsed(text: str) -> dict[str, Any]:
         raise BlemishError(_damaged("it is not a JSON object", {}))
     level: list[Any] = [values]
     for _ in range(DEEPEST):
-        below = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        level = [one for row in below for one in row]
+        containers = [value for value in level if isinstance(value, dict | list)]
+        level = [item for held in containers for item in (held.values() if isinstance(held, dict) else held)]
     if level:
         raise BlemishError(_damaged(f"it is nested more than {DEEPEST} levels deep", {}))
     return values
 
 
-def _refuse_other_format(values: Mapping[str, Any]) -> None:
+def _check_format(values: Mapping[str, Any]) -> None:
     found = values.get("format")
     if not isinstance(found, int) or isinstance(found, bool):
         raise BlemishError(_damaged("it does not say its format", values))
@@ -182,14 +182,14 @@ def _refuse_other_format(values: Mapping[str, Any]) -> None:
         raise BlemishError(f"made by an older Blemish ({maker}), which this one ({own}) does not read: train it again")
 
 
-def _refuse_unknown(values: Mapping[str, Any], name: Literal["runtime", "precision"]) -> None:
-    """A word that is not known may be a newer one."""
+def _check_known(values: Mapping[str, Any], name: Literal["runtime", "precision"]) -> None:
+    """Raises _ImpossibleError for a word that is not known; it may be one of a newer release."""
     known, found = get_args({"runtime": Runtime, "precision": Precision}[name]), values.get(name)
     if isinstance(found, str) and found not in known:
         raise _ImpossibleError(f"its {name} is {found!a}, and known are {', '.join(known)}")
 
 
-def _refuse_impossible(metadata: ModelMetadata) -> None:
+def _check_possible(metadata: ModelMetadata) -> None:
     """Raises _ImpossibleError for values of the right type that no training gives."""
     low, high = metadata.heatmap_low, metadata.heatmap_high
     if min(metadata.size) < 1:
