@@ -35,7 +35,7 @@ def test_an_old_name_does_as_the_new_one_and_says_so_once(
     result = CliRunner().invoke(example, arguments)
     assert result.exit_code == 0
     assert result.stdout == values + "\n"
-    said = [f"warning: {old} is now called {new}; the old name goes with the next release" for old, new in warned]
+    said = [f"warning: {old} is now called {new}; the next release removes the old name" for old, new in warned]
     assert sorted(result.stderr.splitlines()) == sorted(said)
 
 

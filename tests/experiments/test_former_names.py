@@ -103,6 +103,6 @@ def test_former_options_are_taken_with_one_sentence_and_not_in_the_help(run, tmp
     outcome = run("experiment", "fashion-mnist", "--data", tmp_path / "no", "--classes", "cat", *former)
     assert outcome.status == 2  # there are no data; nothing is said against the option
     notice, fault = outcome.err.splitlines()
-    assert notice == f"warning: {' '.join(former)} is now called {present}; the old name goes with the next release"
+    assert notice == f"warning: {' '.join(former)} is now called {present}; the next release removes the old name"
     assert "--" not in fault
     assert former[-1] not in run("experiment", "--help").out

@@ -286,7 +286,7 @@ def test_predict_and_evaluate_with_masks(parts: Path, tiny_model: Path, tmp_path
     assert float(first["score"]) == pytest.approx(scored.score)
     assert isinstance(failed, FailedImage)
     assert second["verdict"] == "unreadable"
-    assert "leaves nothing to look at" in outcome.err
+    assert "leaves nothing to score" in outcome.err
 
     result = run("evaluate", tiny_model, parts, "--ignore-mask", tmp_path / "masks", "--json").json
     assert (result["hidden"], result["failed"], result["images"]) == (1, 1, 3)

@@ -125,7 +125,7 @@ def test_old_names_of_options_still_work_and_say_so(run, tiny_model, photos, tmp
     assert (outcome.status, outcome.json["images"]) == (0, 5)
     assert len(names(tmp_path / "out/maps")) == 5
     assert sorted(outcome.err.splitlines()) == [
-        f"warning: {before} is now called {now}; the old name goes with the next release"
+        f"warning: {before} is now called {now}; the next release removes the old name"
         for before, now in (("--fresh", "--restart"), ("--list", "--from-file"), ("--raw", "--save-maps"))
     ]
 
@@ -192,7 +192,7 @@ def test_progress_counts_every_image_and_notify_names_the_unreadable(detector, p
         detector,
         [photos],
         tmp_path / "out",
-        progress=lambda done, total: steps.append((done, total)),
+        progress=lambda stage, done, total: steps.append((done, total)),
         notify=messages.append,
     )
     assert steps[-1] == (6, 6)

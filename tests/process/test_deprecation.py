@@ -25,8 +25,8 @@ def test_an_old_name_does_as_the_new_one_and_warns_the_caller() -> None:
     with pytest.warns(DeprecationWarning, match="is now called") as caught:
         assert example("a", fresh=True, raw="npy") == ("a", True, "npy")
     assert [str(warning.message) for warning in caught] == [
-        "example(fresh=...) is now called example(restart=...); the old name goes with the next release",
-        "example(raw=...) is now called example(save_maps=...); the old name goes with the next release",
+        "example(fresh=...) is now called example(restart=...); the next release removes the old name",
+        "example(raw=...) is now called example(save_maps=...); the next release removes the old name",
     ]
     assert {warning.filename for warning in caught} == {__file__}
 

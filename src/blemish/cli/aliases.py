@@ -31,7 +31,7 @@ def renamed_option(*declarations: str, old: str, **attributes: Any) -> Callable[
             if context.get_parameter_source(old_name) is ParameterSource.COMMANDLINE:
                 if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                     raise click.UsageError(f"{old} is the old name of {new}: give {new} alone", context)
-                click.echo(f"warning: {old} is now called {new}; the old name goes with the next release", err=True)
+                click.echo(f"warning: {old} is now called {new}; the next release removes the old name", err=True)
                 given[name] = value
             return command(**given)
 

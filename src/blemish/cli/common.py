@@ -188,7 +188,8 @@ def cautions(detector: "Detector") -> list[str]:
     if record is None or record["everywhere"] or detector.ignore_mask is not None:
         return []
     return [
-        f"the model was trained with a mask an image ({printable(record['mask'])}): give --ignore-mask DIR here too"
+        f"the model was trained with a mask for each image ({printable(record['mask'])}): "
+        "give --ignore-mask DIR here too"
     ]
 
 

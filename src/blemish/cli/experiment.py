@@ -56,7 +56,7 @@ class ModeChoice(click.Choice[str]):
 
 
 def _notify_of_new_name(former: str, present: str) -> None:
-    click.echo(f"warning: {former} is now called {present}; the old name goes with the next release", err=True)
+    click.echo(f"warning: {former} is now called {present}; the next release removes the old name", err=True)
 
 
 @click.command("experiment")

@@ -65,7 +65,7 @@ def _ignored(ignored: dict[str, Any] | None) -> list[str]:
         return []
     if ignored["everywhere"]:
         return [f"  ignores {percent(ignored['share'])} of every image ({ignored['mask']})"]
-    return [f"  trained with a mask an image ({ignored['mask']})"]
+    return [f"  trained with a mask for each image ({ignored['mask']})"]
 
 
 def _evaluation(saved: dict[str, Any] | None) -> list[str]:

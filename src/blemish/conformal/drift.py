@@ -136,12 +136,12 @@ class DriftMonitor:
         images = f"{self.images:,} image{'s' * (self.images != 1)}"
         rate = f"{100 * self.false_alarm_rate:g} %"
         if self.drift is None:
-            return f"no drift in {images} (a false alarm would come with probability {rate} at most)"
+            return f"no drift in {images} (without drift an alarm has a probability of {rate} at most)"
         of_all = f" of {self.images:,}" if self.images > self.drift.image else ""
         return (
             f"drift at image {self.drift.image:,}{of_all}: {self.drift.statistic} {self.drift.direction} "
             "than in calibration, so the promised false-alarm rate may no longer hold "
-            f"(such an alarm comes without cause with probability {rate} at most)"
+            f"(without drift such an alarm has a probability of {rate} at most)"
         )
 
     def state(self) -> dict[str, Any]:

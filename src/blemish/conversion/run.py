@@ -181,7 +181,7 @@ def _convert(
         agreed = agreement(before, after, false_alarm_rate=calibration.false_alarm_rate, tolerance=tolerance)
         if agreed.holds:
             return candidate, agreed, after
-    raise BlemishError(f"{target} decides otherwise: {agreed.statement()}; keep {printable(model)} as it is")
+    raise BlemishError(f"{target} decides differently: {agreed.statement()}; keep {printable(model)} as it is")
 
 
 def calibration_scores(

@@ -53,12 +53,12 @@ class IgnoreMask:
         self.everywhere = not self.path.is_dir()
         self._resized: dict[Size, Mask | None] = {}
         if self.everywhere and not 0 < self._mask.mean() < 1:
-            fault = (
-                "white everywhere, which leaves nothing to look at" if self._mask.all() else "nothing in it is white"
-            )
+            fault = "white everywhere, which leaves nothing to score" if self._mask.all() else "nothing in it is white"
             raise BlemishError(f"{printable(self.path)}: {fault}; paint white what does not count, and the rest black")
         if not self.everywhere and not self._files:
-            raise BlemishError(f"{printable(self.path)}: no mask in it; give a picture, or a folder with one an image")
+            raise BlemishError(
+                f"{printable(self.path)}: no mask in it; give a picture, or a folder with a mask for each image"
+            )
 
     def mask(self, image: str | os.PathLike[str] | None, size: Size) -> Mask | None:
         """The ignored pixels of one image at network size.
@@ -133,7 +133,7 @@ def fill_image(
         total[valid] += images[index][valid]
         count += valid
     if not count.any():
-        raise BlemishError("the masks leave nothing to look at: let some part of the images count")
+        raise BlemishError("the masks leave nothing to score: let some part of the images count")
     nearest = distance_transform_edt(count == 0, return_distances=False, return_indices=True)
     mean = total / np.maximum(count, 1)[..., None]
     return np.rint(mean[tuple(nearest)]).astype(np.uint8)

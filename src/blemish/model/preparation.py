@@ -83,7 +83,7 @@ class ImagePreparation:
         metadata = self._metadata
         ignored = None if self._ignore_mask is None else self._ignore_mask.mask(path, metadata.size)
         if ignored is not None and ignored.all():
-            return FailedImage(source, f"{printable(source)}: its mask leaves nothing to look at")
+            return FailedImage(source, f"{printable(source)}: its mask leaves nothing to score")
         pixels = to_network_size(picture.image, metadata.size)
         ratio = metadata.settings.get("image_ratio")
         shape = other_shape(picture.size, ratio) if ratio else None

@@ -197,8 +197,8 @@ def _discover(calibration: Calibration, journal: Journal, rate: float, notify: N
     least = min_rejections(len(p_values), calibration_images=calibration.images, false_discovery_rate=rate)
     if least > 1:
         notify(
-            f"{calibration.images:,} calibration images support discoveries among {len(p_values):,} images from "
-            f"{least:,} at a time on: fewer would not be told from chance"
+            f"{calibration.images:,} calibration images support {least:,} discoveries or more among "
+            f"{len(p_values):,} images: fewer could be chance"
         )
     return control_fdr(p_values, false_discovery_rate=rate)
 

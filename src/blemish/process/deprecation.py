@@ -19,7 +19,7 @@ def warn_renamed(old: str, new: str, *, stacklevel: int = 2) -> None:
         new: what to write instead.
         stacklevel: how many calls lie between this function and the user's line, itself included.
     """
-    message = f"{old} is now called {new}; the old name goes with the next release"
+    message = f"{old} is now called {new}; the next release removes the old name"
     warnings.warn(message, DeprecationWarning, stacklevel=stacklevel + 1)
 
 

@@ -291,7 +291,7 @@ class TrainConfig:
         synthetic: a synthetic anomaly to learn from; a name in `blemish.plugins.SYNTHETIC`. On the panel of
             docs/research.md no synthetic anomaly paid ("Tried and lost"): the default is "none".
         ignore_mask: a mask, white where images do not count, for all of them, which then stays in the model file; or
-            a folder with a mask an image, see `blemish.imaging.ignore_mask`.
+            a folder with a mask for each image, see `blemish.imaging.ignore_mask`.
         bits: depth of the values in 16-bit images, 8 to 16; None takes it from the largest value of all training
             images together, see `blemish.imaging.bit_depth`. The model file keeps it for every later image.
         cross_conformal: a number of folds: every nominal image trains and calibrates, at the price of as many networks

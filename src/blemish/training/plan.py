@@ -62,7 +62,7 @@ class DetectorPlan:
         masks: how many of these have a mask.
         ignored_defects: how many labelled defects are left out, since the ignore mask covers all of each.
         groups: by what nominal images are grouped, into how many groups, and a digest; None where they are not.
-        ignore_mask: "one mask for all images", "a mask an image", or None.
+        ignore_mask: "one mask for all images", "a mask for each image", or None.
         defect_branch: what the defect branch learns from; empty where there is none.
         supervision: in one line, what the detector learns from.
         advice: what few images can promise and what helps, in a sentence; None where there are enough.
@@ -108,11 +108,12 @@ class DetectorPlan:
     def as_text(self) -> str:
         """A line for each decision."""
         height, width = self.size
-        shape = "several shapes" if self.image_ratio is None else f"height over width {self.image_ratio:.3g}"
+        ratio = self.image_ratio
+        shape = "images of several shapes" if ratio is None else f"height / width of the images {ratio:.3g}"
         defects = ", ".join(f"{number:,} {kind}" for kind, number in self.defects.items()) or "none"
         rows = [
             ("method", f"{self.method} on {self.backbone}"),
-            ("network size", f"{height} x {width} px (height x width); images of {shape}"),
+            ("network size", f"{height} x {width} px (height x width); {shape}"),
             ("bit depth", "8 bits" if self.bits is None else f"16-bit images read as {self.bits} bits"),
             ("good images", f"{self.nominal:,} distinct" + (f", {self.copies:,} copies left out" * (self.copies > 0))),
             ("groups", None if self.groups is None else f"{self.groups['number']:,} by {self.groups['by']}"),

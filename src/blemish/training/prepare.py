@@ -8,6 +8,7 @@ from typing import Any
 from blemish.datasets.few_images import advice
 from blemish.datasets.groups import below
 from blemish.datasets.splits import Group, Split, SplitSizes, fold_nominal, members_of, split_nominal
+from blemish.imaging.ignore_mask import IgnoreMask
 from blemish.io.text import counted
 from blemish.training.config import TrainConfig
 from blemish.training.data import Notify, TrainingImages
@@ -155,7 +156,7 @@ def _plan(
         masks=images.masks,
         ignored_defects=images.ignored,
         groups=grouping.as_record(images.files, images.data_set.root) if grouping else None,
-        ignore_mask=None if ignore is None else "one mask for all images" if ignore.everywhere else "a mask an image",
+        ignore_mask=None if ignore is None else _masks_in_words(ignore),
         defect_branch=sources,
         supervision=" + ".join(["good images" if sources else "good images only", *sources]),
         advice=advice,
@@ -171,3 +172,7 @@ def _plan(
             for split, alignment in zip(splits, alignments, strict=True)
         ),
     )
+
+
+def _masks_in_words(ignore: IgnoreMask) -> str:
+    return "one mask for all images" if ignore.everywhere else "a mask for each image"
