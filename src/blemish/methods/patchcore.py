@@ -18,16 +18,16 @@ from blemish.networks.normal_model import MIN_DISTANCE, FirstImages, NominalImag
 from blemish.training.config import TrainConfig
 
 DIMENSIONS = 64  # of the random projection
-FEWEST = 40_000  # candidates
-TIMES = 3  # so many candidates for each vector taken
+MIN_CANDIDATES = 40_000  # vectors that the coreset is chosen among, or all of fewer
+CANDIDATES_PER_VECTOR = 3  # where that makes more of them
 CHUNK = 2048  # vectors of the bank that are compared at once, which bounds memory
 
 
 class PatchCore(NormalModel):
     """Euclidean distance to the nearest vector of the bank, exactly, wherever in the image that one lay.
 
-    In units of the mean out-of-fold distance: that of an image to the vectors of other folds' images. The image's score
-    is not weighted by the neighbours' neighbours, as PatchCore does: it is the map's maximum.
+    In units of the mean out-of-fold distance: that of an image to the vectors of other folds' images. PatchCore also
+    weights the image's score by the neighbours of the nearest vector; here it is the maximum of the map.
 
     Args:
         pyramid: makes the maps.
@@ -117,7 +117,7 @@ def nearest(features: Tensor, bank: Tensor) -> Tensor:
 
 def candidates(total: int, number: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
     """Indices of the vectors that a coreset is chosen among, in random order."""
-    return generator.permutation(total)[: max(FEWEST, TIMES * number)]
+    return generator.permutation(total)[: max(MIN_CANDIDATES, CANDIDATES_PER_VECTOR * number)]
 
 
 def projected(points: npt.NDArray[np.float32], generator: np.random.Generator) -> npt.NDArray[np.float32]:
