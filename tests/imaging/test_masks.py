@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from blemish.datasets.inspection import examine
 from blemish.datasets.layouts import read_data_set
 from blemish.datasets.mask_warnings import MaskCensus
+from blemish.datasets.network_size import Shape
 from blemish.datasets.pixels import read_pixels
 from blemish.imaging.errors import ImageError
 from blemish.imaging.ignore_mask import IgnoreMask
@@ -429,11 +430,21 @@ def test_an_empty_mask_is_no_mask_to_learn_from(parts: Path) -> None:
     assert diagnosis.masks == {"train": 2, "test": 2}
 
 
-def test_the_card_counts_masks_that_mark_something(parts: Path) -> None:
-    from blemish.training.run import _supervision  # torch is imported here
+def test_training_counts_masks_that_mark_something(parts: Path) -> None:
+    from blemish.training.data import TrainingImages  # torch may be imported here
 
     empty(parts)
     data = read_data_set(parts)
     pixels = read_pixels(data.test, (32, 32), progress=lambda *_: None, notify=lambda _: None)
     labelled = [index for index, sample in enumerate(pixels.samples) if sample.anomalous]
-    assert "2 labelled defects (1 mask)" in _supervision(pixels, labelled, None)
+    images = TrainingImages(
+        data_set=data,
+        shape=Shape(),
+        size=(32, 32),
+        pixels=pixels,
+        nominal=[],
+        copies=0,
+        labelled=labelled,
+        ignored=0,
+    )
+    assert (len(labelled), images.masks) == (2, 1)
