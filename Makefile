@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 RUNS ?= 20
 CODE := src tests benchmarks examples docs
 # The tests whose figures a processor's arithmetic can move.
-ARITHMETIC := tests/networks tests/model tests/conversion
+ARITHMETIC := tests/networks tests/methods tests/model tests/conversion
 
 .PHONY: demo test test-properties test-processors test-slow lint docs build results benchmark clean
 

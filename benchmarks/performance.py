@@ -2,8 +2,8 @@
 
 python benchmarks/performance.py [--sizes 224 256 384 512] [--runs 60]
     Milliseconds an image and images a second. Speed does not depend on what was learned, so the networks are not
-    trained; the plain trunk in the same runtime stands beside them. Then the way from a JPEG file of that size to its
-    verdict, as a multiple of the plain trunk.
+    trained; the plain backbone in the same runtime stands beside them. Then the way from a JPEG file of that size to
+    its verdict, as a multiple of the plain backbone.
 python benchmarks/performance.py --model MODEL.onnx --data DATA
     Accuracy and speed of every export of a trained model on its test split, also of those that would be refused.
 
@@ -59,7 +59,7 @@ RUNTIMES = {"ONNX Runtime f32": ("onnxruntime", "f32")} | {
 }
 
 
-class Trunk(nn.Module):
+class PlainBackbone(nn.Module):
     """The plain backbone with a detector's input and outputs: the mean of its deepest map, everywhere."""
 
     def __init__(self) -> None:
@@ -72,16 +72,16 @@ class Trunk(nn.Module):
         return scores[:, None, None].expand(-1, *pixels.shape[1:3]), scores, scores.clone()
 
 
-def trunk_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
-    """The trunk as ONNX, its padding worked out beforehand as in a detector, or for every image as timm exports it."""
+def backbone_model(size: tuple[int, int], *, fixed_padding: bool = True) -> bytes:
+    """The backbone as ONNX, with fixed padding as in a detector, or with padding computed as timm exports it."""
     buffer = io.BytesIO()
     names = ["anomaly_map", "score", "p_value"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pixels = torch.zeros(2, *size, 3, dtype=torch.uint8)
-        trunk = Trunk().eval()
+        backbone = PlainBackbone().eval()
         torch.onnx.export(
-            with_fixed_padding(trunk, pixels) if fixed_padding else trunk,
+            with_fixed_padding(backbone, pixels) if fixed_padding else backbone,
             (pixels,),
             buffer,
             input_names=["pixels"],
@@ -139,7 +139,7 @@ def timed(
 def print_speed(side: int, runs: int) -> None:
     size = (side, side)
     images = np.random.default_rng(0).integers(0, 256, (BATCH, *size, 3), np.uint8)
-    for network, model in (("trunk", trunk_model(size)), ("detector", detector_model(size))):
+    for network, model in (("backbone", backbone_model(size)), ("detector", detector_model(size))):
         convolutions = backbone_convolutions(model)
         int8 = quantise(model, convolutions[len(convolutions) // 2 :], images[:2])
         graphs = {
@@ -154,7 +154,7 @@ def print_speed(side: int, runs: int) -> None:
 
 
 def print_way(side: int, runs: int) -> None:
-    """From a JPEG file to its verdict, on one thread, beside the plain trunk: medians of processor time."""
+    """From a JPEG file to its verdict, on one thread, beside the plain backbone: medians of processor time."""
     size, model = (side, side), detector_model((side, side))
     metadata = ModelMetadata(size, "nothing", {}, {}, (), Calibration(CALIBRATION), 0.0, 2.0)
     with tempfile.TemporaryDirectory() as folder:
@@ -163,24 +163,24 @@ def print_way(side: int, runs: int) -> None:
         picture = Image.fromarray(brick()).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
         picture.save(photograph, quality=90)
         detector = Detector.load(file, threads=1)
-        trunk, plain = (
-            open_graph(trunk_model(size, fixed_padding=fixed), "onnxruntime", "f32", threads=1)
+        backbone, plain = (
+            open_graph(backbone_model(size, fixed_padding=fixed), "onnxruntime", "f32", threads=1)
             for fixed in (True, False)
         )
         pixels = load(photograph, size)[0][None]
         times = timed(
             {
                 "plain": running(plain, pixels),
-                "trunk": running(trunk, pixels),
+                "backbone": running(backbone, pixels),
                 "graph": lambda: detector.forward(pixels),
                 "way": lambda: list(detector.predict_iter([photograph])),
             },
             runs,
             percentile=50,
         )
-    plain_ms, trunk_ms, graph_ms, way_ms = times.values()
-    ratios = f"{way_ms / plain_ms:.2f} | {way_ms / trunk_ms:.2f}"
-    print(f"| {side} | {plain_ms:.1f} | {trunk_ms:.1f} | {graph_ms:.1f} | {way_ms:.1f} | {ratios} |", flush=True)
+    plain_ms, backbone_ms, graph_ms, way_ms = times.values()
+    ratios = f"{way_ms / plain_ms:.2f} | {way_ms / backbone_ms:.2f}"
+    print(f"| {side} | {plain_ms:.1f} | {backbone_ms:.1f} | {graph_ms:.1f} | {way_ms:.1f} | {ratios} |", flush=True)
 
 
 def running(graph: Graph, images: np.ndarray) -> Callable[[], object]:
@@ -244,7 +244,8 @@ def main() -> None:
     print("| px | network | runtime | ms an image | images/s | images/s, 8 at a time |\n|---:|---|---|---:|---:|---:|")
     for side in options.sizes:
         print_speed(side, options.runs)
-    print("\n| px | trunk as timm exports it | trunk | detector | JPEG to verdict | times the first | the second |")
+    columns = "backbone as timm exports it | backbone | detector | JPEG to verdict | ratio to the first | to the second"
+    print(f"\n| px | {columns} |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     for side in options.sizes:
         print_way(side, options.runs)

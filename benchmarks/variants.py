@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from blemish.model.backends import open_graph
-from performance import detector_model, running, timed, trunk_model
+from performance import backbone_model, detector_model, running, timed
 
 
 def variants() -> Iterator[tuple[str, int, bytes]]:
     """Name, side in pixels and graph of each."""
-    yield "trunk alone", 256, trunk_model((256, 256))
+    yield "backbone alone", 256, backbone_model((256, 256))
     for where, upright in {"as they lie": False, "parts turned upright": True}.items():
         yield f"{where}, good images only", 256, detector_model((256, 256), upright=upright)
         yield f"{where}, labels", 256, detector_model((256, 256), labels=True, upright=upright)
