@@ -20,7 +20,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages and examples, with their links as they lead on the site."""
     root = Path(config.config_file_path).parent
     for name, address in PAGES.items():
-        files.append(File.generated(config, address, content=_relinked((root / name).read_text(encoding="utf-8"))))
+        files.append(File.generated(config, address, content=_for_site((root / name).read_text(encoding="utf-8"))))
     for path in [
         root / "CITATION.cff",
         *sorted((root / "examples").glob("*.py")),
@@ -32,10 +32,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """A page of docs/ with its links as they lead on the site."""
-    return _relinked(markdown)
+    return _for_site(markdown)
 
 
-def _relinked(markdown: str) -> str:
-    """Links to docs/guide.md, ../README.md and ../examples/a.py made relative to the top of the site."""
+def _for_site(markdown: str) -> str:
+    """Links made relative to the top of the site; | in code needs no escape in its tables, as it does elsewhere."""
     text = re.sub(r"\]\((?:docs|\.\.)/", "](", markdown)
+    text = re.sub(r"`[^`\n]*`", lambda found: found[0].replace("\\|", "|"), text)
     return re.sub(rf"\]\(({'|'.join(map(re.escape, PAGES))})", lambda found: f"]({PAGES[found[1]]}", text)
