@@ -70,7 +70,7 @@ def test_every_verb_works_on_its_model_files(method: str, tmp_path: Path, run: C
     for verb, *rest in (
         ("info", model, "--json"),
         ("report", model, parts, "-o", tmp_path / "report.html", "--json"),
-        ("audit", model, parts, "--json"),
+        ("audit", model, parts, "-o", tmp_path / "audit.html", "--json"),
         *(
             ("export", model, "--format", kind, "--data", parts, "-o", tmp_path / f"{kind}.onnx", "--json")
             for kind in ("onnx-int8", "openvino")
