@@ -1,4 +1,4 @@
-"""Whether an export decides as the model it was made from does, on the calibration images of both."""
+"""Compares the decisions of an export with those of its model, on the calibration images of both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The folders of images: which of them say something, which are splits, and which hold masks."""
+"""The tree of folders with images: which names carry a meaning, which are splits, which hold masks."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence

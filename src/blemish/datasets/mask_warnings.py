@@ -1,4 +1,4 @@
-"""What is suspicious about the masks of a folder, in sentences, gathered while they are read, for all verbs alike."""
+"""Warnings about the masks of a folder, gathered while they are read: empty, inverted or lossy masks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the names of folders and mask files mean, in whatever case and with whatever between their words."""
+"""What the names of folders and mask files mean, regardless of case and of what separates their words."""
 
 import re
 import unicodedata

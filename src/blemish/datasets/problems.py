@@ -1,4 +1,4 @@
-"""Problems of a data set: each function looks for one kind among its images."""
+"""Problems of a data set: each function finds one kind."""
 
 import shlex
 from collections import defaultdict

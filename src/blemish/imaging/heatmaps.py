@@ -1,4 +1,4 @@
-"""From an anomaly map to a picture: one fixed colour scale a detector, calm on good parts."""
+"""Heatmaps: an anomaly map drawn over its image, on one fixed colour scale for each detector."""
 
 import struct
 import zlib

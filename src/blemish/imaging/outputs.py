@@ -1,4 +1,4 @@
-"""Which file an output may replace: one of its own kind, and none that the same command reads."""
+"""Which file an output may replace: a file of its own kind that the same command does not read."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""How a model reads images: what has to be the same for every image, in training and ever after."""
+"""How a model reads images: settings that are the same in training and for every later image."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""One image where several may stand: a path, a picture or an array is one image, and is not taken apart."""
+"""One image or several: a path, a picture or an array is one image, and is never split into its rows."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""One vector a place: maps of several depths beside each other on one grid, as PaDiM and PatchCore compare them."""
+"""Maps of several strides concatenated on one grid, the patch features of PaDiM and PatchCore."""
 
 from collections.abc import Sequence
 

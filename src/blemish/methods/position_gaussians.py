@@ -1,4 +1,4 @@
-"""A Gaussian for each position, as in PaDiM (Defard et al. 2021); neighbouring positions may stand in for it.
+"""A Gaussian for each position (PaDiM, Defard et al. 2021), with the smallest distance over its neighbours.
 
 A Mahalanobis distance is FCDD with a fixed linear layer: whitening makes a vector phi of covariance one, and the
 distance is its norm.

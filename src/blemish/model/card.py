@@ -1,4 +1,4 @@
-"""What a model file says of itself: what it learned from, what it promises, how it did, what was looked for in it."""
+"""The model card: what a model was trained on, what it guarantees, its figures, and what an audit found."""
 
 import os
 from collections.abc import Mapping

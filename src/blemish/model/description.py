@@ -1,4 +1,4 @@
-"""What a model file says to whoever runs it without Blemish: the pixels it takes, what it gives, how to decide.
+"""The description in a model file for programs without Blemish: its input, its outputs and how to decide.
 
 It is written beside the metadata, as text and as JSON, and never read back: the metadata and the graph are what counts.
 """

@@ -1,4 +1,4 @@
-"""What is known of a model beside what it learned: figures on a test set and findings of an audit, in the file itself.
+"""Figures of an evaluation and findings of an audit, stored in the model file beside the graph.
 
 They are one JSON object under a metadata key of their own. An ONNX file is a protocol-buffer message, in which an entry
 of metadata is a field at the top: entries can be added and taken out while every other byte stays, so a file with a

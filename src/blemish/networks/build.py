@@ -1,4 +1,4 @@
-"""The one place that puts networks together."""
+"""Builds a detector's network from its parts; no other module does."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

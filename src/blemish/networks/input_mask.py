@@ -1,4 +1,4 @@
-"""A detector that is blind to a part of the image, for good: the mask is a part of the graph."""
+"""The ignore mask as a part of the graph: pixels under it are replaced, and the map is 0 there."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Normal models: what learns from nominal images how far a new one is from them.
+"""Normal models: they are fitted to the feature maps of nominal images and give distances to them.
 
 A new one is a subclass of `NormalModel` and an entry of `blemish.plugins.METHODS`. Everything else, from alignment over
 labels and calibration to the model file, is the same for all of them.

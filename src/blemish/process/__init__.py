@@ -1,1 +1,1 @@
-"""What a process is allowed: threads, cores, and nothing sent to anybody."""
+"""Settings of the process: threads and cores, no usage statistics, progress, former names."""

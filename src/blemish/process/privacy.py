@@ -1,4 +1,4 @@
-"""Keeps the libraries that Blemish uses from sending anything: no usage statistics, no look-up of a host, no device id.
+"""Switches off what libraries would send: usage statistics, host look-ups, device identifiers.
 
 Each reads its switch when it is imported, so `blemish` imports this first. What the user has set stays. Processes that
 are started from this one inherit the switches.

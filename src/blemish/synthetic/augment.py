@@ -1,4 +1,4 @@
-"""Copies of an image as it would look turned, mirrored, nearer or farther, brighter or darker."""
+"""Augmentation: copies of an image turned, mirrored, scaled, shifted, brighter or darker."""
 
 from dataclasses import dataclass
 

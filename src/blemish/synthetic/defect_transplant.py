@@ -1,4 +1,4 @@
-"""Transplants: the defect of one image, cut out by its mask, set into another image where it fits."""
+"""Defect transplants: the defect of one image, cut out by its mask and pasted into another where it fits."""
 
 import numpy as np
 from numpy.typing import NDArray

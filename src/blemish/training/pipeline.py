@@ -1,4 +1,4 @@
-"""Learning one network from images that calibration knows nothing of, top to bottom.
+"""Fits one network to the images that are not held out for calibration, from top to bottom.
 
 1. Parts that lie in any direction on a plain background are turned upright: `blemish.training.steps.alignment`.
 2. A normal model, by default a Gaussian a position at several depths of a frozen backbone, is fitted to the features
