@@ -61,7 +61,7 @@ def test_training_refuses_what_its_options_do_not_know(option, value, tmp_path, 
     [
         *(("false_alarm_rate", value) for value in (0, 1, -1, "0.1", True, float("nan"))),
         *(("threads", value) for value in (0, -1, 1.5, "2", True, 10**9)),
-        *(("ignore", value) for value in (3, "", np.zeros((4, 4), np.uint8), ["a.png"])),
+        *(("ignore_mask", value) for value in (3, "", np.zeros((4, 4), np.uint8), ["a.png"])),
     ],
 )
 def test_loading_refuses_what_its_options_do_not_know(option, value, tiny_model):

@@ -17,7 +17,7 @@ from blemish.training.steps.alignment import AlignmentDecision, decide_alignment
 
 ALIGNED = (
     "parts lie in any direction on a plain background: each is turned upright, and what lies in the background "
-    "counts for less; --no-align takes images as they are"
+    "counts for less; align=False (--no-align) takes images as they are"
 )
 
 
