@@ -306,4 +306,4 @@ def test_a_few_groups_promise_what_as_many_images_would(photographs: Path) -> No
 def test_the_option_is_in_the_help(run: Callable) -> None:
     said = " ".join(run("train", "--help").out.split())
     assert "--groups PATTERN|FILE.csv" in said
-    assert "held back together" in said
+    assert "held out together" in said
