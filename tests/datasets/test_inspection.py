@@ -299,6 +299,7 @@ def test_progress_counts_every_image_once(parts):
     assert calls == [(done, 25) for done in range(1, 26)]
 
 
+@pytest.mark.slow
 def test_real_screws():
     if not (DATA / "screw").is_dir():
         pytest.skip("no screw in ../shared/data or $BLEMISH_DATA")

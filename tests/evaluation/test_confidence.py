@@ -79,6 +79,7 @@ def test_rates_have_the_exact_interval(images: list[EvaluatedImage]) -> None:
         assert found[name] == pytest.approx((low, high))
 
 
+@pytest.mark.slow
 def test_ninety_five_in_a_hundred_intervals_hold_the_truth() -> None:
     """Scores of two normal distributions one apart: the true AUROC is the normal distribution's value at 1 / sqrt 2."""
     rng, covered = np.random.default_rng(1), 0

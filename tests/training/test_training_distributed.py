@@ -176,6 +176,7 @@ def assert_same_model(model: Path, expected: Path, folder: Path, *, within: floa
         np.testing.assert_allclose(one, other, rtol=0, atol=within * other.max())
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
     """Of good images alone: rounding is all that may differ, and the ridge lets little of it through."""
     folder = write_parts(tmp_path / "parts", good=15)
