@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from blemish.datasets.by_hand import Folders
 from blemish.datasets.families import Layout
+from blemish.datasets.network_size import SIDE
 from blemish.io.text import counted, one_line, printable
 
 Severity = Literal["error", "warning", "note"]
@@ -84,7 +85,7 @@ class Diagnosis:
     problems: tuple[Problem, ...]
     supervision: str
     folders: Folders = field(default_factory=Folders)
-    network_size: tuple[int, int] = (256, 256)
+    network_size: tuple[int, int] = (SIDE, SIDE)
 
     @property
     def masks(self) -> dict[str, int]:
@@ -142,7 +143,7 @@ class Diagnosis:
         test = replace(self.test, description="") if alike else self.test
         width = max(len(f"{split.nominal:,}") for split in (self.train, test))
         at_size = (
-            "" if self.network_size == (256, 256) else ", at {} x {} px (height x width)".format(*self.network_size)
+            "" if self.network_size == (SIDE, SIDE) else ", at {} x {} px (height x width)".format(*self.network_size)
         )
         verdict = ("not ready:", f"mend the {counted(self._errors, 'error')} first")
         rows = [

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from blemish.datasets.groups import below
 from blemish.io.text import counted, list_some
 
 
@@ -37,5 +38,5 @@ def in_words(groups: Sequence[Sequence[int]], paths: Sequence[Path], root: Path)
     """In a sentence, which images are left out as copies of others; `paths` has the file of every number."""
     copies = [number for group in groups for number in group[1:]]
     files = (paths[number] for number in copies)
-    names = list_some([(file.relative_to(root) if file.is_relative_to(root) else file).as_posix() for file in files])
+    names = list_some([below(file, root) for file in files])
     return f"{counted(len(copies), 'good image')} left out as identical to another one, which counts once: {names}"

@@ -52,14 +52,15 @@ def examine(data: DataSet, *, progress: Progress = no_progress) -> Diagnosis:
         *(Problem("warning", warning.message, warning.paths) for warning in data.warnings),
         *(Problem("note", note) for note in data.notes),
     ]
+    train = _summary(image for image in images if image.split == "train")
     return Diagnosis(
         root=data.root,
         layout=data.layout,
         nominal_class=data.nominal_class,
-        train=_summary(image for image in images if image.split == "train"),
+        train=train,
         test=_summary(image for image in images if image.split == "test"),
         problems=tuple(sorted(problems, key=lambda problem: SEVERITIES.index(problem.severity))),
-        supervision=_supervision(_summary(image for image in images if image.split == "train")),
+        supervision=_supervision(train),
         folders=data.folders,
         network_size=problems_of.shape_of([image for image in images if image.nominal_training]).network_size(),
     )

@@ -19,11 +19,12 @@ from blemish.datasets.names import SAME, names_a_mask, stems_of_image, stems_of_
 from blemish.imaging.errors import ImageError
 from blemish.imaging.headers import Header, read_header
 from blemish.imaging.images import read_upright
+from blemish.imaging.resizing import same_shape
 from blemish.process.threads import readers
 
 MAX_MASK_VALUES = 32  # distinct values: more than masks of classes have, fewer than photographs
 _SAMPLE = 4096  # pixels that show that a 16-bit picture has more
-_TOLERANCE = 0.02  # share of the pixels of a JPEG mask that are neither nearly black nor nearly white; of a side
+_TOLERANCE = 0.02  # share of the pixels of a JPEG mask that are neither nearly black nor nearly white
 _DARK, _BRIGHT = 24, 231
 _SAME_LEVEL = 16  # grey levels by which a copy of a picture may differ from it
 _PHOTOGRAPHS = "JPEG"  # the one format in which nobody keeps a mask that no word of its name calls one
@@ -139,7 +140,7 @@ class _Judge:
         if one.named:
             if its is None or not self._mask_like(one.mask):
                 return "image"
-            return "mask" if own is None or _same_size(its, own) or _same_shape(its, own) else "shape"
+            return "mask" if own is None or _same_size(its, own) or same_shape(its.size, own.size) else "shape"
         if its is None or own is None or its.format == _PHOTOGRAPHS or not _same_size(its, own):
             return "image"
         look = self._look(one.mask)
@@ -184,11 +185,6 @@ class _Judge:
 def _same_size(one: Header, two: Header) -> bool:
     # A mask may have been painted on the picture as it is shown or as it is stored.
     return one.size in (two.size, two.stored_size)
-
-
-def _same_shape(one: Header, two: Header) -> bool:
-    stretch = (one.size[0] * two.size[1]) / (one.size[1] * two.size[0])
-    return max(stretch, 1 / stretch) <= 1 + _TOLERANCE
 
 
 def _look(file: Path) -> _Look | None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from blemish.datasets.diagnosis import Problem, Severity
 from blemish.datasets.duplicates import first_of_each
 from blemish.datasets.few_images import MIN_ADVISED, advice
-from blemish.datasets.groups import suggest
+from blemish.datasets.groups import below, suggest
 from blemish.datasets.inspected_image import FLAT_RANGE, InspectedImage
 from blemish.datasets.layouts import DataSet, Split
 from blemish.datasets.mask_warnings import MaskCensus
 from blemish.datasets.near_duplicates import find
-from blemish.datasets.network_size import DISTORTED, Shape
+from blemish.datasets.network_size import Shape, other_shape
 from blemish.imaging.masks import mask_files
 from blemish.imaging.survey import DepthSurvey
 from blemish.io.text import counted, list_some
@@ -157,10 +157,7 @@ def _distinct(images: Sequence[InspectedImage]) -> tuple[int, int]:
 
 
 def _distorted(image: InspectedImage, ratio: float) -> bool:
-    if image.size is None:
-        return False
-    own = image.size[1] / image.size[0]
-    return max(own / ratio, ratio / own) > DISTORTED
+    return image.size is not None and other_shape((image.size[1], image.size[0]), ratio) is not None
 
 
 def blank_images(images: Sequence[InspectedImage], root: Path) -> Iterator[Problem]:
@@ -216,7 +213,7 @@ def _members(groups: Iterable[Sequence[InspectedImage]]) -> tuple[Path, ...]:
 
 
 def _names(paths: Sequence[Path], root: Path) -> str:
-    return list_some([(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in paths])
+    return list_some([below(path, root) for path in paths])
 
 
 def shape_of(images: Sequence[InspectedImage]) -> Shape:

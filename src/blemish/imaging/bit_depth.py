@@ -121,7 +121,7 @@ def read_wide_colour(image: Image.Image) -> WideColour | None:
 
 # Pillow unpacks 16-bit channels into 8 bits by taking the upper byte. Unpacked by the other byte order, the same
 # pixels give the lower one.
-_HERE, _THERE = ("L", "B") if sys.byteorder == "little" else ("B", "L")
+_THERE = "B" if sys.byteorder == "little" else "L"
 _OTHER_BYTES = {
     f"{channels};16{order}": f"{channels};16{other}"
     for channels in ("RGB", "RGBA", "RGBX", "CMYK")

@@ -7,11 +7,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from blemish.imaging.containers import jpeg
+from blemish.imaging.containers import jpeg, tiff
 from blemish.imaging.formats import TITLES, format_of
 from blemish.imaging.limits import MAX_PIXELS, UnfitError, check_pixels
 from blemish.imaging.plain_maps import decode_plain
-from blemish.imaging.tiff_pages import Pages, page_to_correct
+from blemish.imaging.tiff_pages import Pages, needs_correction
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +120,10 @@ def recheck(image: Image.Image, *, most_pixels: int = MAX_PIXELS) -> Opened:
             contents = form.examine(file, most_pixels)
         frames = contents.frames if contents.index is None else _pictures(image, file, contents.index)
         chosen: Image.Image = image
-        if form.name == "TIFF" and page_to_correct(file, number, most_pixels, contents.offsets) is not None:
-            chosen = Pages(file, contents.offsets, most_pixels).open(number)
+        if form.name == "TIFF":
+            page = tiff.check_frame(file, number, most_pixels, contents.offsets)
+            if page is not None and needs_correction(page):
+                chosen = Pages(file, contents.offsets, most_pixels).open(number)
         elif form.name == "PPM":
             chosen = _portable_map(image, file)
     finally:

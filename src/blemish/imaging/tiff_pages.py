@@ -44,11 +44,11 @@ class Pages:
         head = file.read(4)
         if head == b"MM\0+":
             raise UnfitError("a BigTIFF with big-endian numbers is not read; save it as a usual TIFF")
-        wrong = page_to_correct(file, number, self._most_pixels, self._offsets)
-        page = wrong or tiff.check_frame(file, number, self._most_pixels, self._offsets) or Page(little=True)
+        page = tiff.check_frame(file, number, self._most_pixels, self._offsets) or Page(little=True)
+        wrong = needs_correction(page)
         try:
-            if wrong is not None:
-                image = _corrected(file, wrong)
+            if wrong:
+                image = _corrected(file, page)
                 image.format = "TIFF"
                 return image
             image = self._by_pillow(number)
@@ -79,23 +79,21 @@ class Pages:
         return image
 
 
-def page_to_correct(file: BinaryIO, number: int, most_pixels: int, offsets: Sequence[int] = ()) -> Page | None:
-    """The page where Pillow's pixels would be wrong; None where they are right, or where there are none.
+def needs_correction(page: Page) -> bool:
+    """Whether Pillow's pixels of a page that `tiff.check_frame` gave would be wrong; False where there are none.
 
-    The arguments are those of `tiff.check_frame`. Raises UnfitError where the page is not to be decoded, or cannot be
-    corrected.
+    Raises UnfitError where the page is not to be decoded, or cannot be corrected.
     """
-    page = tiff.check_frame(file, number, most_pixels, offsets)
-    if page is None or not page.values:
-        return None
-    bits, unsigned = set(page.bits), page.formats == {1}
-    if page.formats == {2} and bits == {8}:
+    if not page.values:
+        return False
+    bits, unsigned = set(page.bits), page.formats == {tiff_tags.UNSIGNED}
+    if page.formats == {tiff_tags.SIGNED} and bits == {8}:
         raise UnfitError(f"its values are signed, 8 bits; {tiff_support.WAY_OUT}")
     if page.in_planes and page.photometric in (tiff_tags.WHITE_IS_ZERO, tiff_tags.BLACK_IS_ZERO) and page.samples > 2:
         raise UnfitError(tiff_support.bands(page))  # of planes of grey Pillow takes the first and drops the others
     if page.in_planes and unsigned and bits <= {8, 16}:
         if page.compression in _LOSSLESS and _colours(page) is not None:
-            return page
+            return True
         if bits != {8}:
             raise UnfitError("its bands are stored one after another (planar) with 16 bits; save it interleaved")
     grey = page.samples == 1 and unsigned and page.photometric in (tiff_tags.WHITE_IS_ZERO, tiff_tags.BLACK_IS_ZERO)
@@ -104,10 +102,10 @@ def page_to_correct(file: BinaryIO, number: int, most_pixels: int, offsets: Sequ
             raise UnfitError(
                 f"a negative (WhiteIsZero) of 16 bits in this compression is not read; {tiff_support.WAY_OUT}"
             )
-        return None
+        return False
     if bits == {16} and page.photometric == tiff_tags.WHITE_IS_ZERO:
-        return page
-    return page if bits == {12} and (page.photometric == tiff_tags.WHITE_IS_ZERO or not page.little) else None
+        return True
+    return bits == {12} and (page.photometric == tiff_tags.WHITE_IS_ZERO or not page.little)
 
 
 def _colours(page: Page) -> int | None:

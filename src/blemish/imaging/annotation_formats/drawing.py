@@ -23,8 +23,10 @@ def draw(annotation: Annotation, *, size: Size | None) -> Drawn:
     with annotation_faults(name):
         if annotation.file.suffix.lower() == ".txt":
             return draw_yolo(read_text(annotation.file), size)
+        if annotation.key:  # of COCO alone, whose file is kept from image to image
+            return draw_coco(load_coco(annotation.file), annotation.key, size)
         content = common.read_json(annotation.file)
-        if annotation.key or kind_of(content) == "COCO":
+        if kind_of(content) == "COCO":
             return draw_coco(load_coco(annotation.file), annotation.key, size)
         if kind_of(content) != "labelme":
             raise AnnotationError("neither labelme's nor COCO's fields are in it")
