@@ -1,6 +1,6 @@
 """Benchmarks as modules."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 from types import ModuleType
 

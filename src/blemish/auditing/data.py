@@ -1,6 +1,7 @@
 """What an audit works on: the images of a folder, training images included, with their anomaly maps."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -63,17 +64,17 @@ class AuditData:
         """Network size (height, width)."""
         return self.maps.shape[1], self.maps.shape[2]
 
-    @property
+    @cached_property
     def scores(self) -> npt.NDArray[np.float64]:
         """(N,), the maxima of the maps."""
         return self.maps.max(axis=(1, 2)).astype(np.float64)
 
-    @property
+    @cached_property
     def alarmed(self) -> Mask:
         """(N,), whether an image is called anomalous."""
         return np.asarray(self.scores >= self.threshold)
 
-    @property
+    @cached_property
     def anomalous(self) -> Mask:
         """(N,), whether the folder calls an image anomalous."""
         return np.array([sample.anomalous for sample in self.samples])

@@ -7,6 +7,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from blemish.process.deprecation import renamed
+
 
 def renamed_option(*declarations: str, old: str, **attributes: Any) -> Callable[[Any], Any]:
     """An option as of `click.option`, which is also found under its old name.
@@ -31,7 +33,7 @@ def renamed_option(*declarations: str, old: str, **attributes: Any) -> Callable[
             if context.get_parameter_source(old_name) is ParameterSource.COMMANDLINE:
                 if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                     raise click.UsageError(f"{old} is the old name of {new}: give {new} alone", context)
-                click.echo(f"warning: {old} is now called {new}; the next release removes the old name", err=True)
+                click.echo(f"warning: {renamed(old, new)}", err=True)
                 given[name] = value
             return command(**given)
 

@@ -11,6 +11,7 @@ from blemish.errors import BlemishError
 from blemish.experiments.former_names import METHODS as FORMER_METHODS
 from blemish.experiments.former_names import MODES as FORMER_MODES
 from blemish.imaging.outputs import check_folder_name
+from blemish.process.deprecation import renamed
 
 if TYPE_CHECKING:
     from blemish.experiments.recipe import Recipe
@@ -56,7 +57,7 @@ class ModeChoice(click.Choice[str]):
 
 
 def _notify_of_new_name(former: str, present: str) -> None:
-    click.echo(f"warning: {former} is now called {present}; the next release removes the old name", err=True)
+    click.echo(f"warning: {renamed(former, present)}", err=True)
 
 
 @click.command("experiment")

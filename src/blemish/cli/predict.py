@@ -19,12 +19,12 @@ from blemish.cli.common import (
     open_screen,
     threads_option,
 )
-from blemish.imaging.results import check_own_table
+from blemish.imaging.results import HEATMAPS, MAPS, REGIONS, check_own_table
 from blemish.io.text import printable
 from blemish.model.detector import Detector
 from blemish.prediction import Frames, MapFormat, Prediction, TableFormat, predict, read_list
 from blemish.prediction.tables import table_name
-from blemish.process.threads import cores
+from blemish.process.threads import cores, for_each_image
 
 NAME = click.Path()  # a str: as a Path, s3://bucket would lose a slash
 
@@ -109,7 +109,8 @@ def command(  # noqa: PLR0913  (an option of the command line each)
     """
     if not paths and from_file is None:
         raise click.UsageError("no images: give PATHS or --from-file FILE", click.get_current_context())
-    threads = max(1, cores() // (workers or cores()))  # of the network, for each of the images scored at a time
+    at_a_time = workers or cores()
+    threads = for_each_image(at_a_time)
     detector = Detector.load(model, false_alarm_rate=false_alarm_rate, threads=threads, ignore_mask=ignore_mask)
     images: Iterable[str] = chain(paths, read_list(from_file) if from_file is not None else ())
     check_own_table(output, [model] if from_file is None else [model, from_file])
@@ -132,13 +133,13 @@ def command(  # noqa: PLR0913  (an option of the command line each)
             table=table,
             false_discovery_rate=false_discovery_rate,
             frames=frames,
-            workers=workers or cores(),
+            workers=at_a_time,
             engine=engine,
             restart=restart,
             progress=screen.progress,
             notify=screen.notify,
         )
-    outputs = [table_name(table), "regions.json"] + ["heatmaps/"] * (not no_heatmaps) + ["maps/"] * bool(save_maps)
+    outputs = [table_name(table), REGIONS] + [f"{HEATMAPS}/"] * (not no_heatmaps) + [f"{MAPS}/"] * bool(save_maps)
     emit({"images": prediction.images} | asdict(prediction), _as_text(prediction, output, outputs), as_json=as_json)
 
 

@@ -16,7 +16,7 @@ from blemish.errors import BlemishError
 from blemish.io.files import read_fault
 from blemish.io.text import printable
 from blemish.model.detector import Detector
-from blemish.process.threads import cores
+from blemish.process.threads import cores, for_each_image
 
 if TYPE_CHECKING:
     from blemish.serving.service import Service
@@ -117,9 +117,10 @@ def command(  # noqa: PLR0913  (an option of the command line each)
         receive_seconds=timeout,
         answer_seconds=timeout,
     )
-    threads = max(1, cores() // (workers or cores()))  # of the network, for each of the images scored at a time
+    at_a_time = workers or cores()
+    threads = for_each_image(at_a_time)
     detectors = [Detector.load(model, false_alarm_rate=false_alarm_rate, threads=threads) for model in models]
-    service = Service(detectors, limits=limits, workers=workers or cores(), api_key=key)
+    service = Service(detectors, limits=limits, workers=at_a_time, api_key=key)
     service.warm_up()
     log_own_failures_only()
     with listen(host, port) as listener:

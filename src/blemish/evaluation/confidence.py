@@ -17,14 +17,13 @@ from scipy import ndimage
 from scipy.stats import binomtest
 
 from blemish.evaluation.figures import Interval, all_figures
-from blemish.evaluation.metrics import area_under
+from blemish.evaluation.metrics import FPR_LIMIT, area_under
 from blemish.evaluation.results import EvaluatedImage, ScoredSplit
 from blemish.imaging.regions import EIGHT_CONNECTED
 
 DRAWS = 1000
 LEVEL = 0.95
 BINS = 1000  # of the values of good images, and as many of those of anomalous ones
-FPR_LIMIT = 0.3  # of AUPRO
 
 Floats = npt.NDArray[np.float64]
 

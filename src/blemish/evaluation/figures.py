@@ -45,7 +45,6 @@ class Figure:
         compute: its value, None where the images cannot say.
         format: its value as text; it has to take None.
         interval: its 95 % confidence interval; None for a figure that has none.
-        higher_is_better: whether a higher value is better; None for a figure that says nothing of quality.
         places: where it is shown, beside the JSON, where all are: in the text of `blemish evaluate`; as a big number on
             the page of a report, or beside the table of defects ("aside"); on the model card, if the file was measured
             with `--save`; as a comparison of an export with its model; and in the tables by type of defect.
@@ -60,7 +59,6 @@ class Figure:
     compute: Callable[[ScoredSplit], Any]
     format: Callable[[Any], str] = three_decimals
     interval: "Callable[[Resamples], Interval | None] | None" = None
-    higher_is_better: bool | None = True
     places: frozenset[Place] = frozenset({"text", "page", "card"})
     heading: str | None = None
     sentence: str = "{}"

@@ -19,6 +19,7 @@ from scipy import ndimage
 from blemish.errors import BlemishError
 from blemish.imaging.regions import EIGHT_CONNECTED
 
+FPR_LIMIT = 0.3  # false positive rate up to which AUPRO is integrated
 _MIN_CHUNK = 1 << 20
 
 
@@ -130,7 +131,7 @@ class PixelMetrics:
     are held in memory.
     """
 
-    def __init__(self, *, fpr_limit: float = 0.3) -> None:
+    def __init__(self, *, fpr_limit: float = FPR_LIMIT) -> None:
         """Start with no images; AUPRO is integrated up to the false positive rate `fpr_limit`, in (0, 1]."""
         if not 0 < fpr_limit <= 1:
             raise MetricError(f"fpr_limit is {fpr_limit}: choose a false positive rate above 0 and up to 1.")

@@ -150,7 +150,6 @@ FALSE_ALARM_RATE = Figure(
     compute=_false_alarm_rate,
     format=percent,
     interval=confidence.false_alarm_rate,
-    higher_is_better=False,
     places=frozenset({"text", "page", "card", "export"}),
     heading="false alarms",
     sentence="{} of the good images",
@@ -161,7 +160,6 @@ UNSURE = Figure(
     label="unsure",
     compute=_unsure,
     format=lambda number: counted(number, "image"),
-    higher_is_better=None,
     places=frozenset({"text"}),
 )
 IMAGES = Figure(
@@ -169,7 +167,6 @@ IMAGES = Figure(
     label="images",
     compute=lambda split: len(split.images),
     format=lambda number: f"{number:,}",
-    higher_is_better=None,
     places=frozenset({"page"}),
     note=_good_and_defective,
 )
@@ -185,6 +182,5 @@ IGNORED = Figure(
     label="ignored",
     compute=_ignored,
     format=percent,
-    higher_is_better=None,
     places=frozenset(),
 )

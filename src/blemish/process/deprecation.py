@@ -11,6 +11,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def renamed(old: str, new: str) -> str:
+    """The sentence about an old name, for Python and the command line."""
+    return f"{old} is now called {new}; the next release removes the old name"
+
+
 def warn_renamed(old: str, new: str, *, stacklevel: int = 2) -> None:
     """Warns that a name is deprecated; Python shows it once for each line that uses it.
 
@@ -19,8 +24,7 @@ def warn_renamed(old: str, new: str, *, stacklevel: int = 2) -> None:
         new: what to write instead.
         stacklevel: how many calls lie between this function and the user's line, itself included.
     """
-    message = f"{old} is now called {new}; the next release removes the old name"
-    warnings.warn(message, DeprecationWarning, stacklevel=stacklevel + 1)
+    warnings.warn(renamed(old, new), DeprecationWarning, stacklevel=stacklevel + 1)
 
 
 def renamed_attribute(old: str, new: str) -> Any:

@@ -44,6 +44,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def for_each_image(at_a_time: int) -> int:
+    """Threads of the network for each image, where so many are scored at a time."""
+    return max(1, cores() // at_a_time)
+
+
 def readers() -> int:
     """Threads that read images at a time."""
     return min(8, cores())

@@ -13,12 +13,11 @@ from blemish.auditing.counterfactuals import Change
 from blemish.auditing.data import Mask
 from blemish.auditing.findings import LOCATION_LEVEL, SHARED_LEVEL, Finding
 from blemish.auditing.run import Audit
-from blemish.imaging.heatmaps import LEGEND, HeatmapScale, overlay
+from blemish.imaging.heatmaps import HeatmapScale, overlay
 from blemish.imaging.outputs import PAGE, check_overwriting
-from blemish.io.files import atomic_write
 from blemish.io.text import printable
 from blemish.report.data_uris import jpeg_uri
-from blemish.report.environment import page_environment
+from blemish.report.environment import write_page
 
 MAX_EXAMPLES = 4  # images beside a finding
 MAX_INSERTED = 2  # images beside it that the cue was inserted into
@@ -70,9 +69,7 @@ def write_audit(found: Audit, path: Path) -> None:
         BlemishError: the file cannot be written, is an input, or has a name that is not that of a page.
     """
     check_overwriting(path, (sample.path for sample in found.data.samples), kind=PAGE)
-    page = page_environment().get_template("audit.html.j2").render(_content(found))
-    with atomic_write(path, mode="w") as file:
-        file.write(page)
+    write_page(path, "audit.html.j2", **_content(found))
 
 
 def image_name(found: Audit, index: int) -> str:
@@ -85,6 +82,7 @@ def image_name(found: Audit, index: int) -> str:
 def _content(found: Audit) -> dict[str, Any]:
     """What the template refers to by name."""
     data, flagged = found.data, found.flagged
+    ground = data.pixels[~data.anomalous].mean(axis=0).round().astype(np.uint8)  # the mean good image (H, W, 3)
     return {
         "found": found,
         "model": printable(found.detector.name),
@@ -97,8 +95,8 @@ def _content(found: Audit) -> dict[str, Any]:
         "ignored": float(data.ignored.mean()),
         "flags": [_flag(found, finding, number) for number, finding in enumerate(flagged, start=1)],
         "observed": [finding for finding in found.findings if not finding.flagged],
-        "evidence": [(group, _mean_picture(found, group.mean)) for group in found.evidence],
-        "sheets": _sheets(found),
+        "evidence": [(group, _mean_picture(found, ground, group.mean)) for group in found.evidence],
+        "sheets": _sheets(found, ground),
         "dependent": [
             (image_name(found, index), flagged.index(finding) + 1) for index, finding in found.dependent[:MAX_DEPENDENT]
         ],
@@ -106,7 +104,6 @@ def _content(found: Audit) -> dict[str, Any]:
         "statistics": _statistics(found),
         "levels": (SHARED_LEVEL, LOCATION_LEVEL),
         "scale": found.detector.scale,
-        "legend": ", ".join(f"rgb({r} {g} {b})" for r, g, b in LEGEND[::15].tolist()),
     }
 
 
@@ -147,7 +144,7 @@ def _changed(found: Audit, change: Change, place: int, region: Mask | None) -> E
     )
 
 
-def _sheets(found: Audit) -> list[ClusterSheet]:
+def _sheets(found: Audit, ground: npt.NDArray[np.uint8]) -> list[ClusterSheet]:
     data = found.data
     sheets = []
     for number in range(found.clusters.number):
@@ -161,7 +158,7 @@ def _sheets(found: Audit) -> list[ClusterSheet]:
             (image_name(found, int(image)), _heatmap(found, data.pixels[image], data.maps[image], None))
             for image in members[:MAX_OF_CLUSTER]
         ]
-        mean = _mean_picture(found, data.maps[members].mean(axis=0))
+        mean = _mean_picture(found, ground, data.maps[members].mean(axis=0))
         sheets.append(ClusterSheet(title, mean, heatmaps, left_out=max(0, len(members) - MAX_OF_CLUSTER)))
     return sheets
 
@@ -183,12 +180,10 @@ def _statistics(found: Audit) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _mean_picture(found: Audit, mean: npt.NDArray[np.float32] | None) -> str:
+def _mean_picture(found: Audit, ground: npt.NDArray[np.uint8], mean: npt.NDArray[np.float32] | None) -> str:
     """A mean map over the mean good image, coloured from its own lowest to its own highest value."""
     if mean is None:
         return ""
-    data = found.data
-    ground = data.pixels[~data.anomalous].mean(axis=0).round().astype(np.uint8)
     low, high = float(np.median(mean)), float(mean.max())
     span = max(high - low, 1e-9)
     scale = HeatmapScale(low=low, threshold=low + 0.5 * span, high=high + 0.01 * span)

@@ -4,21 +4,15 @@ from pathlib import Path
 
 from blemish.evaluation.figures import defect_columns, saved_figures
 from blemish.imaging.outputs import PAGE, check_overwriting
-from blemish.io.files import atomic_write
 from blemish.model.card import ModelCard
-from blemish.report.environment import KeyFigure, page_environment
+from blemish.report.environment import KeyFigure, write_page
 
 
 def write_card(card: ModelCard, path: Path) -> None:
     """Writes the page. Raises BlemishError when the file cannot be written, or its name is not that of a page."""
     check_overwriting(path, kind=PAGE)
-    page = (
-        page_environment()
-        .get_template("card.html.j2")
-        .render(card=card, values=card.as_json(), figures=_figures(card), defect_columns=defect_columns())
-    )
-    with atomic_write(path, mode="w") as file:
-        file.write(page)
+    content = {"card": card, "values": card.as_json(), "figures": _figures(card), "defect_columns": defect_columns()}
+    write_page(path, "card.html.j2", **content)
 
 
 def _figures(card: ModelCard) -> list[KeyFigure]:

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from blemish.imaging.heatmaps import short
+from blemish.imaging.heatmaps import LEGEND, short
+from blemish.io.files import atomic_write
 from blemish.io.text import counted, figure, percent, printable
 
 
@@ -19,8 +22,24 @@ class KeyFigure:
     note: str
 
 
-def page_environment() -> Environment:
-    """Jinja with the templates of this package and the filters that they use."""
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Writes a page, whole or not at all.
+
+    Args:
+        path: the file to write.
+        template: the file name of the template in this package.
+        content: what the template refers to by name.
+
+    Raises:
+        BlemishError: the file cannot be written.
+    """
+    page = _environment().get_template(template).render(**content)
+    with atomic_write(path, mode="w") as file:
+        file.write(page)
+
+
+def _environment() -> Environment:
+    """Jinja with the templates of this package, the filters that they use, and the colours of heatmaps."""
     environment = Environment(
         loader=PackageLoader("blemish", "report"),
         autoescape=True,
@@ -36,6 +55,7 @@ def page_environment() -> Environment:
         "setting": setting,
         "short": short,
     }
+    environment.globals["legend"] = ", ".join(f"rgb({r} {g} {b})" for r, g, b in LEGEND[::15].tolist())
     return environment
 
 

@@ -13,11 +13,9 @@ from blemish.errors import BlemishError
 from blemish.evaluation.figures import defect_columns, figures_in
 from blemish.evaluation.results import Evaluation
 from blemish.evaluation.standard_figures import missing_kind
-from blemish.imaging.heatmaps import LEGEND
 from blemish.imaging.masks import mask_files
 from blemish.imaging.outputs import PAGE, check_overwriting
-from blemish.io.files import atomic_write
-from blemish.report.environment import KeyFigure, page_environment
+from blemish.report.environment import KeyFigure, write_page
 from blemish.report.gallery import Outcome, make_cards
 from blemish.report.plots import roc_curve, score_histogram
 
@@ -49,9 +47,7 @@ def write_report(evaluation: Evaluation, path: Path, *, faithfulness: "Study | N
     if not evaluation.images:
         raise BlemishError(f"there is nothing to report: no image of {evaluation.data} could be evaluated")
     check_overwriting(path, _files(evaluation), kind=PAGE)
-    page = page_environment().get_template("evaluation.html.j2").render(_content(evaluation), faithfulness=faithfulness)
-    with atomic_write(path, mode="w") as file:
-        file.write(page)
+    write_page(path, "evaluation.html.j2", **_content(evaluation), faithfulness=faithfulness)
 
 
 def _files(evaluation: Evaluation) -> Iterator[Path]:
@@ -83,7 +79,6 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
             "false-alarm": sum(card.outcome is Outcome.FALSE_ALARM for card in cards),
             "unsure": sum(card.verdict == "unsure" for card in cards),
         },
-        "legend": ", ".join(f"rgb({r} {g} {b})" for r, g, b in LEGEND[::15].tolist()),
         "versions": {name: version(name) for name in PACKAGES} | {"Python": platform.python_version()},
     }
 
