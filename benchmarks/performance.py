@@ -105,7 +105,9 @@ def detector_model(
     rows, _ = pyramid.field.grid
     foreground = torch.ones(pyramid.field.grid, dtype=torch.bool)
     foreground[rows // 4 :] = not upright
-    model = build_normal_model("gaussian", pyramid, TrainConfig())
+    config = TrainConfig()
+    branch = config.defect_branch
+    model = build_normal_model(config.method, pyramid, config)
     for level in model.gaussians:
         for numbers in (level.mean, level.whitening):
             numbers.normal_()
@@ -113,8 +115,8 @@ def detector_model(
     network = build_detector(
         pyramid,
         model,
-        background=BackgroundWeight(foreground),
-        defect_branch=DefectBranch(pyramid) if labels else None,
+        background=BackgroundWeight(foreground, config.map.background_weight),
+        defect_branch=DefectBranch(pyramid, maps=branch.maps, hidden=branch.hidden_channels) if labels else None,
         alignment=Alignment(Silhouettes(size, 30.0), template, radius=min(size) / 2, size=size) if upright else None,
     )
     return to_onnx(CalibratedNetwork(network, CALIBRATION), size)

@@ -20,7 +20,7 @@ from blemish.model.detector import Detector
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
 from blemish.synthetic.augment import Invariances
 from blemish.training.config import TrainConfig
-from blemish.training.steps.alignment import fit_alignment
+from blemish.training.steps.alignment import decide_alignment
 from helpers.hammers import SIDE, pictures
 from helpers.images import noise, save_image
 from helpers.model_files import with_changes
@@ -170,7 +170,7 @@ def squashed(images: np.ndarray, width: int) -> np.ndarray:
 
 def errors(aspect: float, width: int) -> np.ndarray:
     """Degrees by which directions of squashed parts are off, but for what all have in common; none where none turn."""
-    found = fit_alignment(squashed(pictures(24)[0], width), range(24), aspect=aspect)
+    found = decide_alignment(squashed(pictures(24)[0], width), range(24), aspect=aspect).fitted
     if found is None:
         return np.array([180.0])
     new, angles, _ = pictures(40, seed=1)
@@ -191,7 +191,7 @@ def test_what_is_upright_is_alike_although_it_is_squashed() -> None:
     images = squashed(pictures(24)[0], 64)
     spread = {}
     for aspect in (0.5, 1.0):
-        found = fit_alignment(images, range(24), aspect=aspect)
+        found = decide_alignment(images, range(24), aspect=aspect).fitted
         if found is not None:
             pixels = torch.from_numpy(images)
             spread[aspect] = float(found.alignment.to_canonical(pixels, found.alignment.poses(pixels)).std(0).mean())

@@ -13,7 +13,7 @@ from blemish.networks.extractor import load_extractor
 from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.input_mask import InputMask
 from blemish.networks.normal_model import NormalModel
-from blemish.training.config import TrainConfig
+from blemish.training.config import DefectBranchConfig, TrainConfig
 from blemish.training.feature_extraction import MapsInMemory
 
 SMALL = "test_resnet"  # half a million weights; one of its maps has more channels than a level takes
@@ -55,7 +55,7 @@ def gaussians_of(module: torch.nn.Module) -> list[PositionGaussians]:
 def random_branch(pyramid: FeaturePyramid, maps: Sequence[torch.Tensor], *, unit: float, seed: int = 0) -> DefectBranch:
     """A defect branch of random weights, its logits of these maps spread about 0 as wide as `1 / unit`."""
     torch.manual_seed(seed)
-    branch = DefectBranch(pyramid, hidden=8).eval()
+    branch = DefectBranch(pyramid, maps=DefectBranchConfig().maps, hidden=8).eval()
     inputs = branch.inputs(maps)
     branch.classifier.standardise_by(inputs)
     logits = branch.classifier(inputs)

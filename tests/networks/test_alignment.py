@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from blemish.datasets.layouts import Sample
 from blemish.datasets.pixels import Pixels
 from blemish.networks.alignment import Alignment, Frame, Silhouettes
-from blemish.training.steps.alignment import FittedAlignment, align_images, fit_alignment
+from blemish.training.steps.alignment import FittedAlignment, align_images, decide_alignment
 from helpers.hammers import GROUND, PART, SIDE, picture, pictures
 
 
@@ -24,7 +24,7 @@ def disc(down: np.ndarray, right: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def fitted() -> FittedAlignment:
     images, _, _ = pictures(24)
-    found = fit_alignment(images, range(24))
+    found = decide_alignment(images, range(24)).fitted
     assert found is not None
     return found
 
@@ -40,7 +40,7 @@ def poses_of(fitted: FittedAlignment, images: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("count", [3, 24])
 def test_new_parts_are_found_as_they_lie(count: int) -> None:
     images, _, _ = pictures(count)
-    found = fit_alignment(images, range(count))
+    found = decide_alignment(images, range(count)).fitted
     assert found is not None
     new, angles, centres = pictures(40, seed=1)
     poses = poses_of(found, new)
@@ -111,13 +111,13 @@ def several_shapes(count: int) -> np.ndarray:
     ids=["all lie alike", "round", "texture", "no contrast", "at the border", "all differ", "a single image"],
 )
 def test_nothing_is_turned_where_that_is_no_use(images: np.ndarray) -> None:
-    assert fit_alignment(images, range(len(images))) is None
+    assert decide_alignment(images, range(len(images))).fitted is None
 
 
 def test_only_the_images_to_fit_to_are_looked_at() -> None:
     images, _, _ = pictures(16)
     images[::2] = noise(8)
-    alone, among = fit_alignment(images[1::2], range(8)), fit_alignment(images, range(1, 16, 2))
+    alone, among = decide_alignment(images[1::2], range(8)).fitted, decide_alignment(images, range(1, 16, 2)).fitted
     assert alone is not None
     assert among is not None
     np.testing.assert_array_equal(alone.foreground, among.foreground)

@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from blemish.networks.defect_branch import DefectBranch, Dilated, Standardised
+from blemish.training.config import DefectBranchConfig
 from helpers.images import noise
 from helpers.small_networks import random_branch, random_pyramid
 
@@ -18,7 +19,7 @@ SIZE = (64, 96)
 def seen_by(backbone: str) -> tuple[DefectBranch, list[torch.Tensor], torch.Tensor]:
     """A network, the backbone's maps of two images, and what it sees of them."""
     pyramid = random_pyramid(SIZE, backbone=backbone)
-    branch = DefectBranch(pyramid, hidden=8).eval()
+    branch = DefectBranch(pyramid, maps=DefectBranchConfig().maps, hidden=8).eval()
     with torch.inference_mode():
         maps = pyramid(torch.from_numpy(np.stack([noise(seed, size=SIZE) for seed in range(2)])))
         return branch, maps, branch.inputs(maps)

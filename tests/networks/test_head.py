@@ -6,8 +6,9 @@ import torch
 
 from blemish.networks.build import build_detector
 from blemish.networks.feature_pyramid import FeaturePyramid
-from blemish.networks.head import BACKGROUND_WEIGHT, BackgroundWeight, Head
+from blemish.networks.head import BackgroundWeight, Head
 from blemish.networks.normal_model import NormalModel
+from blemish.training.config import MapConfig
 from helpers.images import noise, stained
 from helpers.small_networks import fit, new_model, random_branch, random_pyramid
 
@@ -44,11 +45,13 @@ def test_the_map_is_the_pseudo_huber_loss_of_the_distance(pyramid: FeaturePyrami
 def test_beside_the_part_what_exceeds_the_usual_counts_less(pyramid: FeaturePyramid, model: NormalModel) -> None:
     foreground = torch.zeros(pyramid.field.grid, dtype=torch.bool)
     foreground[2:5, 1:9] = True
-    weighted = build_detector(pyramid, model, background=BackgroundWeight(foreground)).head
+    weighted = build_detector(
+        pyramid, model, background=BackgroundWeight(foreground, MapConfig().background_weight)
+    ).head
     maps = seen(pyramid, stained(101, size=SIZE))
     whole, found = model(maps)[0], weighted.distance(maps)[0]
     torch.testing.assert_close(found[foreground], whole[foreground], rtol=1e-6, atol=0)
-    expected = 1 + BACKGROUND_WEIGHT * (whole[~foreground] - 1)
+    expected = 1 + MapConfig().background_weight * (whole[~foreground] - 1)
     torch.testing.assert_close(found[~foreground], expected, rtol=1e-6, atol=0)
 
 
@@ -77,7 +80,7 @@ def test_the_defect_branch_is_one_more_element_of_the_norm(pyramid: FeaturePyram
 def test_the_defect_branch_in_the_background_counts_whole(pyramid: FeaturePyramid, model: NormalModel) -> None:
     maps = seen(pyramid, stained(101, size=SIZE))
     branch = random_branch(pyramid, maps, unit=0.5)
-    background = BackgroundWeight(torch.zeros(pyramid.field.grid, dtype=torch.bool))
+    background = BackgroundWeight(torch.zeros(pyramid.field.grid, dtype=torch.bool), MapConfig().background_weight)
     head = build_detector(pyramid, model, background=background, defect_branch=branch).head
     assert (head(maps) >= (branch(maps).square() + 1).sqrt() - 1 - 1e-5).all()
 

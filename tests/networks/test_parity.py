@@ -30,6 +30,7 @@ from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.head import BackgroundWeight
 from blemish.networks.input_mask import InputMask
 from blemish.networks.timm_cnn import DEFAULT_BACKBONE
+from blemish.training.config import MapConfig
 from blemish.training.onnx_export import export_onnx
 from blemish.training.run import train
 from helpers.images import noise
@@ -98,7 +99,7 @@ def fitted_network(*parts: str) -> DetectorNetwork:
     return build_detector(
         pyramid,
         model,
-        background=BackgroundWeight(foreground),
+        background=BackgroundWeight(foreground, MapConfig().background_weight),
         defect_branch=branch,
         input_mask=InputMask(ignored, images[0]) if "input mask" in parts else None,
         alignment=turning() if "alignment" in parts else None,

@@ -55,7 +55,7 @@ def learned(
     images: np.ndarray, extraction: FeatureExtraction, training: Training, *, epochs: int = 12, **constants: int
 ) -> DefectBranch:
     torch.manual_seed(0)
-    network = DefectBranch(extraction.pyramid, hidden=16)
+    network = DefectBranch(extraction.pyramid, maps=DefectBranchConfig().maps, hidden=16)
     train_defect_branch(
         network,
         images,
@@ -101,7 +101,7 @@ def test_it_reaches_on_the_louder_good_images_a_little_less_than_the_distances(
 
 
 def test_distances_of_zero_leave_a_unit(images: np.ndarray, extraction: FeatureExtraction) -> None:
-    network = DefectBranch(extraction.pyramid, hidden=8).eval()
+    network = DefectBranch(extraction.pyramid, maps=DefectBranchConfig().maps, hidden=8).eval()
     scale_defect_branch(
         network, images, UNSEEN, torch.zeros(len(UNSEEN), 8, 8), extraction=extraction, relative_scale=RELATIVE_SCALE
     )
@@ -125,7 +125,13 @@ def test_it_learns_from_good_images_their_copies_and_no_others(
         nominal = given["nominal"]
         assert nominal.shape[0] == 20 + 10
         assert nominal.dtype == torch.float16
-        expected = DefectBranch(extraction.pyramid).inputs(extraction.local(images[:20])).half()
+        expected = (
+            DefectBranch(
+                extraction.pyramid, maps=DefectBranchConfig().maps, hidden=DefectBranchConfig().hidden_channels
+            )
+            .inputs(extraction.local(images[:20]))
+            .half()
+        )
         torch.testing.assert_close(nominal[:20], expected)
     assert given["anomalies"].features.shape[0] == len(GOOD)
     assert given["anomalies"].coverage.amax((1, 2)).tolist() == [1.0] * len(GOOD)

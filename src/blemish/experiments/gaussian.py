@@ -62,20 +62,18 @@ class Gaussian:
         # It shares its tensors with the detector, in whose weights they are saved.
         self._normal_model = build_normal_model(config.method, pyramid, config)
         detector = build_detector(pyramid, self._normal_model)
-        self._frozen = FrozenNetwork(detector)
-        self.network: nn.Module = self._frozen
+        self.network = FrozenNetwork(detector)
         self.upsample = detector.upsample
 
     def to(self, device: torch.device) -> None:
         """Moves the network and its upsampling to a device."""
-        self.network.to(device)
-        self.upsample.to(device)
+        self.network.to(device)  # of which the upsampling is a part
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits the head to batches of nominal images (N, C, S, S), pixels in 0..1."""
         self.network.eval()
         with torch.inference_mode():
-            maps = [self._frozen.extract(images) for images in batches]  # each (N, C, h, w) a stride
+            maps = [self.network.extract(images) for images in batches]  # each (N, C, h, w) a stride
             self._normal_model.fit(MapsInMemory(maps))
 
     def scores(self, inputs: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from blemish.experiments.tester import Tester
 from blemish.experiments.trial import Settings, Trial, checkpoint_in
 from blemish.io.files import atomic_write, folder_state, make_folder
 from blemish.io.text import printable
+from blemish.process.progress import Progress
 from blemish.training.devices import require_device
 
 PICTURED_NOMINAL, PICTURED_ANOMALOUS = 4, 8
@@ -59,9 +60,7 @@ class Plan:
         object.__setattr__(self, "methods", tuple(dict.fromkeys(methods)))
 
 
-def run_experiment(
-    plan: Plan, *, progress: Callable[[str, int, int], None], notify: Callable[[str], None]
-) -> tuple[dict[str, str], str]:
+def run_experiment(plan: Plan, *, progress: Progress, notify: Callable[[str], None]) -> tuple[dict[str, str], str]:
     """Makes the runs that are not there yet and writes table.csv, table.md and the plots.
 
     Args:

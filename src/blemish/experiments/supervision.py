@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from blemish.experiments.noise import NOISES
 from blemish.experiments.recipe import Supervision
 from blemish.io.text import printable
 from blemish.synthetic.confetti import add_noise, confetti_noise
-from blemish.synthetic.registry import synthetic_anomaly
+from blemish.synthetic.registry import SyntheticAnomaly, synthetic_anomaly
 
 
 class AnomalySource(Protocol):
@@ -55,6 +56,10 @@ class Noise:
         noisy = torch.from_numpy(self._noisy(nominal.permute(1, 2, 0).numpy(), rng)).permute(2, 0, 1)
         return (noisy, (noisy != nominal).any(0)) if self.changed else everywhere(noisy)
 
+    @cached_property
+    def _synthetic(self) -> SyntheticAnomaly:
+        return synthetic_anomaly(self.name)
+
     def _noisy(self, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Pixels (H, W, C) with the noise on them."""
         height, width, channels = pixels.shape
@@ -63,7 +68,7 @@ class Noise:
         if self.name in NOISES:
             return add_noise(pixels, NOISES[self.name]((height, width), rng, channels))
         colour = np.broadcast_to(pixels, (height, width, 3)) if channels == 1 else pixels
-        return synthetic_anomaly(self.name)(np.ascontiguousarray(colour), rng).image[..., :channels]
+        return self._synthetic(np.ascontiguousarray(colour), rng).image[..., :channels]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from blemish.errors import BlemishError
 
 # Options of `train` that earlier releases had, and why they do nothing any more; the next release refuses them.
 GONE = {
-    "anomalies": "no synthetic anomalies are learned from",
-    "cells": "images are compared at three depths, whatever they show",
+    "anomalies": "a synthetic anomaly is asked for by name (synthetic, --synthetic)",
+    "cells": "the default method compares images at three depths, whatever they show",
 }
 
 

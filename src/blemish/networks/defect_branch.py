@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.upsampling import ToGrid
 
-HIDDEN = 64  # channels between its layers
 DILATIONS = (2, 4)  # of the layers that look around
 KERNEL_SIZE = 5  # cells a side of what a cell's surroundings consist of
 NEGATIVE_SLOPE = 0.1  # of the leaky units
-MAPS = 3  # of the extractor that it sees, the finest first
 
 
 class DefectBranch(nn.Module):
@@ -34,7 +32,7 @@ class DefectBranch(nn.Module):
     logit_centre: Tensor  # the median logit of nominal cells
     logit_scale: Tensor  # the unit of logits
 
-    def __init__(self, pyramid: FeaturePyramid, *, maps: int = MAPS, hidden: int = HIDDEN) -> None:
+    def __init__(self, pyramid: FeaturePyramid, *, maps: int, hidden: int) -> None:
         super().__init__()
         self.register_buffer("logit_centre", torch.tensor(0.0))
         self.register_buffer("logit_scale", torch.tensor(1.0))
@@ -70,7 +68,7 @@ class CellClassifier(nn.Module):
         hidden: channels between the layers.
     """
 
-    def __init__(self, channels: int, *, hidden: int = HIDDEN) -> None:
+    def __init__(self, channels: int, *, hidden: int) -> None:
         super().__init__()
         self.first = Standardised(channels, hidden)
         self.layers = nn.Sequential(

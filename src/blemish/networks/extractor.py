@@ -104,7 +104,7 @@ def load_extractor(
     if rest and kind in EXTRACTORS:
         name, found = rest, EXTRACTORS.load(kind)
     else:
-        registered = [EXTRACTORS.load(one) for one in EXTRACTORS]
+        registered = list(EXTRACTORS.load_all().values())
         found = next((one for one in registered if one.handles(name)), None)
         if found is None:
             close = [similar for one in registered for similar in one.similar(name)]

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from blemish.networks.losses import pseudo_huber
 
-BACKGROUND_WEIGHT = 0.3  # of what distances exceed 1 by beside the part, where parts are aligned
-
 
 class Head(nn.Module):
     """A = sqrt(d^2 + e^2 + 1) - 1, the pseudo-Huber loss of FCDD.
@@ -45,7 +43,7 @@ class BackgroundWeight(nn.Module):
 
     weight: Tensor  # (h, w)
 
-    def __init__(self, foreground: Tensor, weight: float = BACKGROUND_WEIGHT) -> None:
+    def __init__(self, foreground: Tensor, weight: float) -> None:
         super().__init__()
         self.register_buffer("weight", torch.where(foreground, 1.0, weight))
 

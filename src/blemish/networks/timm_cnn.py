@@ -102,7 +102,7 @@ class TimmCNN(FeatureExtractor):
 
 def _check_name(name: str) -> None:
     if not timm.is_model(name):
-        close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
+        close = ", ".join(TimmCNN.similar(name))
         raise BlemishError(f"there is no timm backbone called {name!r}" + (f"; close to it: {close}" if close else ""))
 
 

@@ -1,7 +1,7 @@
 """The pyramid's maps of uint8 images, computed on the training's device, by one process or by all of them."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from blemish.datasets.sampling import evenly
 from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.input_mask import InputMask
+from blemish.process.progress import Progress
 from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 BATCH = 16  # images
@@ -73,7 +74,7 @@ class NominalMaps:
     extraction: FeatureExtraction
     images: Images
     chosen: Sequence[int]
-    progress: Callable[[str, int, int], None]
+    progress: Progress
 
     @property
     def processes(self) -> ProcessGroup:

@@ -97,12 +97,11 @@ def fit_detector(
     build = partial(
         build_detector, pyramid, normal_model, background=background, input_mask=input_mask, sigma=config.map.sigma
     )
-    network = build().to(device)
 
     # 3. Defect branch
     branch = None
     if data.labelled or data.outliers is not None or config.synthetic != "none":
-        branch = _train_defect_branch(network, distances, data, extraction, training, config)
+        branch = _train_defect_branch(build().to(device), distances, data, extraction, training, config)
     return build(defect_branch=branch, alignment=None if fitted is None else fitted.alignment).to(device)
 
 

@@ -36,7 +36,7 @@ from blemish.process.deprecation import renamed_arguments
 from blemish.process.progress import Progress
 from blemish.training.checkpoint import fault_of_left, remove_checkpoints
 from blemish.training.config import TrainConfig, TrainOptions
-from blemish.training.data import Notify, read_grouping, read_training_images
+from blemish.training.data import Notify, read_training_images
 from blemish.training.onnx_export import export_onnx
 from blemish.training.pipeline import TrainingData, fit_detector
 from blemish.training.plan import DetectorPlan
@@ -188,7 +188,7 @@ def _prepared(session: Session) -> Preparation:
     images = read_training_images(
         session.data_set,
         session.config,
-        grouping=read_grouping(session.data_set, session.config),
+        grouping=session.grouping,
         ignore=session.ignore,
         multiple=session.extractor.multiple,
         progress=session.progress,

@@ -7,11 +7,12 @@ from functools import partial
 
 from lightning_fabric import Fabric, seed_everything
 
+from blemish.datasets.groups import Grouping
 from blemish.datasets.layouts import DataSet
 from blemish.errors import BlemishError
 from blemish.imaging.ignore_mask import IgnoreMask
 from blemish.networks.extractor import FeatureExtractor, load_extractor
-from blemish.process.progress import Progress
+from blemish.process.progress import Progress, no_progress
 from blemish.synthetic.outlier_exposure import OutlierFolder
 from blemish.synthetic.registry import synthetic_anomaly
 from blemish.training.config import TrainConfig
@@ -30,6 +31,7 @@ class Session:
 
     config: TrainConfig
     data_set: DataSet
+    grouping: Grouping | None
     extractor: FeatureExtractor
     ignore: IgnoreMask | None
     fabric: Fabric
@@ -59,16 +61,17 @@ def open_session(read: ReadData, config: TrainConfig, progress: Progress | None,
     )
     _check_size(config, multiple=extractor.multiple)
     data_set = read()
-    read_grouping(data_set, config)
+    grouping = read_grouping(data_set, config)
     fabric, processes = launch(config.device, devices=config.devices, nodes=config.nodes)
     session = Session(
         config=config,
         data_set=data_set,
+        grouping=grouping,
         extractor=extractor,
         ignore=ignore,
         fabric=fabric,
         processes=processes,
-        progress=progress if progress is not None and processes.is_main else lambda stage, done, total: None,
+        progress=progress if progress is not None and processes.is_main else no_progress,
         notify=partial(_say, notify) if processes.is_main else lambda sentence: None,
     )
     for warning in data_set.warnings:

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from blemish.networks.defect_branch import CellClassifier
 from blemish.networks.losses import detection_loss
+from blemish.process.progress import Progress
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 from blemish.training.config import DefectBranchConfig
 from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -62,7 +63,7 @@ class Training:
     seed: int
     output: Path
     key: str
-    progress: Callable[[str, int, int], None]
+    progress: Progress
     notify: Callable[[str], None]
     processes: ProcessGroup = SINGLE_PROCESS
 

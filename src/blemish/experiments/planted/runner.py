@@ -24,6 +24,7 @@ from blemish.experiments.supervision import Outliers
 from blemish.experiments.tester import Tester
 from blemish.experiments.trial import Trial, checkpoint_in
 from blemish.io.files import atomic_write, make_folder
+from blemish.process.progress import Progress
 from blemish.training.devices import require_device
 
 SHARES = (0.0, 0.2, 0.5, 1.0)  # about a fifth in Pascal VOC
@@ -31,9 +32,7 @@ CLASS = "dog"
 PICTURED = 8
 
 
-def run_planted(
-    plan: Plan, *, progress: Callable[[str, int, int], None], notify: Callable[[str], None]
-) -> tuple[dict[str, str], str]:
+def run_planted(plan: Plan, *, progress: Progress, notify: Callable[[str], None]) -> tuple[dict[str, str], str]:
     """Makes the runs that are not there yet and writes table.csv, table.md and the pictures.
 
     Args, Returns and Raises: as `blemish.experiments.runner.run_experiment`; `plan.data` is a folder of ImageNet

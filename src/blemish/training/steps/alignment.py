@@ -100,13 +100,6 @@ def decide_alignment(
     )
 
 
-def fit_alignment(
-    images: npt.NDArray[np.uint8], fit: Sequence[int], *, aspect: float = 1.0, config: AlignmentConfig = DEFAULTS
-) -> FittedAlignment | None:
-    """How to turn the parts upright; None where `decide_alignment`, which takes the same arguments, is against it."""
-    return decide_alignment(images, fit, aspect=aspect, config=config).fitted
-
-
 def align_images(pixels: Pixels, fitted: FittedAlignment, *, progress: Callable[[int, int], None]) -> Pixels:
     """The images with their parts upright, in a file on disk of their own; their masks are turned with them.
 
