@@ -94,7 +94,10 @@ def _notify_of_new_name(former: str, present: str) -> None:
     help="All outliers and all nominal images every epoch, instead of half of the draws replaced.",
 )
 @click.option(
-    "--masks", type=click.IntRange(1), metavar="N", help="Masks of each defect type to learn from, in mvtec-semi."
+    "--masks",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Masks of each defect type to learn from, in mvtec-semi and custom.",
 )
 @click.option("--network", metavar="NAME", help="Network instead of the paper's.")
 @click.option("--weights", type=FILE, metavar="FILE", help="torchvision's weights of vgg11_bn.")
@@ -128,15 +131,18 @@ def command(name: str, as_json: bool, **options: Any) -> None:
     """Rerun the experiment NAME of the FCDD paper, and compare its figures with the paper's.
 
     Finished runs are kept: the same command continues an interrupted experiment. NAME is one
-    of cifar10, fashion-mnist, imagenet30, mvtec, mvtec-semi, pascal-voc, their ablations, or planted-cue.
+    of cifar10, fashion-mnist, imagenet30, mvtec, mvtec-semi, pascal-voc, their ablations, planted-cue, or
+    custom for any folder: good images and defects, or train/CLASS and test/CLASS. It learns from confetti, from
+    --outliers, or from --masks.
 
     \b
-    Example:
+    Examples:
       blemish experiment fashion-mnist --data fashion/ --outliers cifar100 --classes trouser --seeds 3
+      blemish experiment custom --data parts/ --method fcdd,hsc,autoencoder,gaussian
     """
     from blemish.experiments.recipe import Recipe
 
-    recipe = _adapted(Recipe.load(name), options)
+    recipe = _adapted(_with_own_supervision(Recipe.load(name), options), options)
     if options["output"] is not None:
         check_folder_name(options["output"])
     try:  # after the quick checks: torch takes seconds to import
@@ -164,6 +170,18 @@ def command(name: str, as_json: bool, **options: Any) -> None:
         run = run_planted if recipe.source == "planted-cue" else run_experiment
         written, text = run(plan, progress=screen.progress, notify=screen.notify)
     emit(written, text, as_json=as_json)
+
+
+def _with_own_supervision(recipe: "Recipe", options: dict[str, Any]) -> "Recipe":
+    """The recipe for a folder of one's own with what the options give to learn from; any other recipe as it is."""
+    if recipe.source != "custom":
+        return recipe
+    if options["outliers"] and options["masks"]:
+        raise BlemishError("--outliers and --masks are two ways to learn from anomalies; give one of them")
+    for option in ("outliers", "masks"):
+        if options[option]:
+            recipe = recipe.with_setting("supervision.kind", option)
+    return recipe.with_network(options["network"]) if options["network"] else recipe
 
 
 def _adapted(recipe: "Recipe", options: dict[str, Any]) -> "Recipe":

@@ -16,6 +16,14 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 Mode = Literal["paper", "corrected"]
 KINDS = ("none", "outliers", "masks")  # of supervision, beside noises and synthetic anomalies by their names
 
+READ_SIZE = 240 / 224  # of images that are cropped at random, over the size of the network's input
+# Side in pixels, channels and sigma of the paper's networks, by how their names begin.
+_MADE_FOR: dict[str, tuple[int, int, float]] = {
+    "cnn28": (28, 1, 1.2),
+    "cnn32": (32, 3, 1.2),
+    "vark32": (32, 3, 1.2),
+    "": (224, 3, 12.0),
+}
 _FOLDER = files("blemish.experiments") / "recipes"
 
 
@@ -205,6 +213,17 @@ class Recipe:
         except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError, BlemishError) as error:
             raise BlemishError(f"the recipe {name} cannot be read: {error}") from error
         return recipe
+
+    def with_network(self, network: str) -> Self:
+        """A copy with another network, at the size and channels that this network was made for.
+
+        Images are read a little larger than the network's input, so that random crops differ.
+        """
+        side, channels, sigma = next(
+            (made_for for prefix, made_for in _MADE_FOR.items() if network.startswith(prefix)), _MADE_FOR[""]
+        )
+        reading = replace(self.reading, size=round(side * READ_SIZE), channels=channels)
+        return replace(self, network=network, size=side, sigma=sigma, reading=reading)
 
     def variants(self) -> list[tuple[str, Self]]:
         """The recipes of an ablation by name; a recipe that varies nothing is its own only variant."""

@@ -98,6 +98,7 @@ class _Experiment:
         self._source = open_source(
             plan.recipe.source,
             plan.data,
+            channels=reading.channels if plan.recipe.source == "custom" else None,
             size=reading.size,
             square=reading.square,
             antialias=plan.settings.mode == "corrected",

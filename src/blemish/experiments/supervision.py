@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from blemish.errors import BlemishError
 from blemish.experiments.augmentation import Preparation
-from blemish.experiments.data.tasks import Images, Masks, Selected, Task
+from blemish.experiments.data.tasks import Images, LabelledImages, Masks, Selected, Task
 from blemish.experiments.noise import NOISES
 from blemish.experiments.recipe import Supervision
 from blemish.io.text import printable
@@ -92,11 +92,15 @@ def everywhere(image: Tensor) -> tuple[Tensor, Tensor]:
 def set_labelled_aside(task: Task, *, per_kind: int, seed: int) -> tuple[Task, Labelled]:
     """Moves random anomalous test images, `per_kind` of each defect type, to training: they leave the test set.
 
+    Where the training split has labelled images of its own, these are taken, and the test set stays whole.
+
     Raises BlemishError where the data set has no masks, or a defect type no image more than that.
     """
+    rng = np.random.default_rng(seed)
+    if task.labelled is not None:
+        return task, _labelled_training_images(task.labelled, per_kind=per_kind, rng=rng)
     if task.masks is None:
         raise BlemishError("this data set has no masks to learn from; choose another supervision")
-    rng = np.random.default_rng(seed)
     chosen: list[int] = []
     anomalous = [(kind, index) for index, kind in enumerate(task.kinds) if task.anomalous[index]]
     for kind in sorted({kind for kind, _ in anomalous}):
@@ -117,6 +121,16 @@ def set_labelled_aside(task: Task, *, per_kind: int, seed: int) -> tuple[Task, L
         masks=_SelectedMasks(task.masks, left),
     )
     return rest, Labelled(Selected(task.test, chosen), masks)
+
+
+def _labelled_training_images(labelled: LabelledImages, *, per_kind: int, rng: np.random.Generator) -> Labelled:
+    """At most `per_kind` random images of each defect type."""
+    chosen: list[int] = []
+    for kind in sorted(set(labelled.kinds)):
+        members = [index for index, name in enumerate(labelled.kinds) if name == kind]
+        chosen += rng.choice(members, min(per_kind, len(members)), replace=False).tolist()
+    masks = [_at_size_of(labelled.masks.read(index), labelled.images.read(index)) for index in chosen]
+    return Labelled(Selected(labelled.images, chosen), masks)
 
 
 @dataclass(frozen=True, eq=False)

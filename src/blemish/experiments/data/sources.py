@@ -10,6 +10,7 @@ imagenet30              train/<class>/<image>, val/<class>/<image>
 imagenet                imagenet/train/<class>/<image>, or train/<class>/<image>
 mvtec                   <class>/train/good, <class>/test/<defect>, <class>/ground_truth; or one class's folder
 pascal-voc              VOCdevkit
+custom                  any layout of `blemish.datasets.layouts`, or train/<class>, test/<class>
 class-folders           train/<class>/<image>, test/<class>/<image>; taken for fashion-mnist and cifar10 as well
 folder                  images, to any depth
 ======================  ===================================================================================
@@ -22,6 +23,7 @@ from typing import Protocol
 from blemish.errors import BlemishError
 from blemish.experiments.data.cifar import open_cifar10, open_cifar100_outliers
 from blemish.experiments.data.class_folders import open_class_folder_outliers, open_class_folders
+from blemish.experiments.data.custom import open_custom
 from blemish.experiments.data.emnist import open_emnist_outliers
 from blemish.experiments.data.fashion_mnist import open_fashion_mnist
 from blemish.experiments.data.imagenet import open_imagenet30, open_imagenet_outliers
@@ -50,6 +52,7 @@ _SOURCES: dict[str, Callable[[Path, ResizeSpec], Source]] = {
     "imagenet30": open_imagenet30,
     "mvtec": open_mvtec,
     "pascal-voc": open_pascal_voc,
+    "custom": open_custom,
     "class-folders": open_class_folders,
 }
 SMALL_SETS = ("fashion-mnist", "cifar10")  # which come as image files in class folders too
@@ -63,20 +66,27 @@ _OUTLIERS: dict[str, Callable[..., Images]] = {
 
 
 def open_source(
-    name: str, root: Path, *, size: int | None = None, square: bool = False, antialias: bool = True
+    name: str,
+    root: Path,
+    *,
+    channels: int | None = None,
+    size: int | None = None,
+    square: bool = False,
+    antialias: bool = True,
 ) -> Source:
     """A data set of the paper, or one's own in class folders, from the files in `root`.
 
     Both sides of an image become `size` pixels where `square`, otherwise the short one; None keeps its size. With
-    `antialias` off the nearest pixel is taken, as in the paper's implementation. Images are grey in Fashion-MNIST and
-    colour elsewhere. Raises BlemishError where a file is missing, damaged or not as published.
+    `antialias` off the nearest pixel is taken, as in the paper's implementation. Images have 1 (grey) or 3 `channels`;
+    None is grey for Fashion-MNIST and colour for all others. Raises BlemishError where a file is missing, damaged or
+    not as published.
     """
     if name not in _SOURCES:
         raise BlemishError(f"there is no data set {name}; there are {', '.join(_SOURCES)}")
     read = _SOURCES[name]
     if name in SMALL_SETS and all((root / split).is_dir() for split in ("train", "test")):
         read = open_class_folders
-    return read(root, ResizeSpec(1 if name == "fashion-mnist" else 3, size, square, antialias))
+    return read(root, ResizeSpec(channels or (1 if name == "fashion-mnist" else 3), size, square, antialias))
 
 
 def open_outliers(

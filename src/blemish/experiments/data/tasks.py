@@ -94,6 +94,7 @@ class FileImages:
 
     paths: Sequence[Path]
     spec: ResizeSpec
+    reading: Reading | None = None
 
     def __len__(self) -> int:
         """The number of files."""
@@ -101,7 +102,7 @@ class FileImages:
 
     def read(self, index: int) -> Tensor:
         """One image, uint8 (C, H, W). Raises ImageError where the file cannot be read."""
-        return torch.from_numpy(self.spec.pixels(read_image(self.paths[index])))
+        return torch.from_numpy(self.spec.pixels(read_image(self.paths[index], self.reading)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,21 @@ class Selected:
 
 
 @dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Anomalous training images.
+
+    Attributes:
+        images: N images.
+        kinds: their defect types, (N,).
+        masks: where their anomalies are.
+    """
+
+    images: Images
+    kinds: tuple[str, ...]
+    masks: Masks
+
+
+@dataclass(frozen=True, eq=False)
 class Task:
     """One detection task: nominal images to learn from and labelled images to be tested on.
 
@@ -130,6 +146,7 @@ class Task:
         anomalous: their labels, bool (T,).
         kinds: their classes or defect types, (T,).
         masks: where the anomalies are; None where nobody has painted them.
+        labelled: anomalous training images with masks; None where there are none.
     """
 
     nominal: Images
@@ -137,6 +154,7 @@ class Task:
     anomalous: Tensor
     kinds: tuple[str, ...]
     masks: Masks | None = None
+    labelled: LabelledImages | None = None
 
 
 def select(images: Images, indices: Sequence[int]) -> Images:
