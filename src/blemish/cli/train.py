@@ -3,52 +3,29 @@
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from blemish.cli.aliases import renamed_option
 from blemish.cli.common import (
     FILE,
     DataChoice,
     check_writable,
     data_options,
-    device_option,
     duration,
     emit,
-    false_alarm_rate_option,
-    ignore_mask_option,
     in_megabytes,
     json_option,
     open_screen,
     seed_option,
     threads_option,
 )
+from blemish.cli.training_options import DEFAULTS, configured, training_options
 from blemish.imaging.outputs import MODEL
 from blemish.io.arguments import GONE
 from blemish.io.text import printable
-from blemish.plugins import METHODS, SYNTHETIC
+from blemish.plugins import METHODS
 from blemish.training.config import TrainConfig
-
-DEFAULTS = TrainConfig()
-
-
-class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
-    """N or HxW as (height, width), or "auto"; whether a network can have it is for training to say."""
-
-    name = "size"
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> tuple[int, int] | Literal["auto"]:
-        """Both sides in pixels."""
-        if str(value).lower() == "auto":
-            return "auto"
-        sides = str(value).lower().split("x")
-        if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-            self.fail(f"{value} is no size: give auto, N or HxW, such as 256 or 256x384", parameter, context)
-        return int(sides[0]), int(sides[-1])
 
 
 @click.command("train")
@@ -60,24 +37,7 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     is_flag=True,
     help="Print what would be decided from the images, and stop: nothing is trained or written.",
 )
-@click.option(
-    "--config",
-    "config_file",
-    type=FILE,
-    metavar="FILE.toml",
-    help="Options and constants by the names of blemish.TrainConfig; options given here take precedence.",
-)
-@click.option(
-    "--size",
-    type=NetworkSize(),
-    metavar="auto|N|HxW",
-    default=DEFAULTS.size,
-    show_default=True,
-    help="Network size in pixels, multiples of 32, or of a transformer's patch; auto: the shape of the good images, "
-    "about 256 x 256 pixels.",
-)
 @seed_option
-@false_alarm_rate_option(default=DEFAULTS.false_alarm_rate, note=f"default: {DEFAULTS.false_alarm_rate}")
 @click.option(
     "--method",
     metavar="NAME",
@@ -85,67 +45,9 @@ class NetworkSize(click.ParamType["tuple[int, int] | Literal['auto']"]):
     show_default=True,
     help=f"How images are compared with good ones: {', '.join(METHODS)}.",
 )
-@click.option(
-    "--memory",
-    type=click.IntRange(1),
-    metavar="N",
-    default=DEFAULTS.memory,
-    show_default=True,
-    help="Largest number of vectors in the memory bank of patchcore.",
-)
-@click.option("--backbone", metavar="NAME", default=DEFAULTS.backbone, show_default=True, help="A timm model.")
-@click.option("--weights", type=FILE, help="A local file with the backbone's weights.")
-@click.option("--download", is_flag=True, help="Let timm fetch the backbone's weights.")
-@renamed_option(
-    "--outlier-exposure",
-    old="--outliers",
-    type=FILE,
-    metavar="DIR",
-    help="A folder of unrelated images to learn from as anomalies.",
-)
-@click.option(
-    "--synthetic",
-    metavar="NAME",
-    default=DEFAULTS.synthetic,
-    show_default=True,
-    help=f"Learn from copies of good images with a synthetic anomaly: {', '.join(SYNTHETIC)}. None of them made "
-    "detectors better where it was measured (docs/research.md, Tried and lost).",
-)
-@ignore_mask_option
-@click.option(
-    "--bits",
-    type=click.IntRange(8, 16),
-    metavar="N",
-    help="Bits of the values in 16-bit images, 8 to 16 (default: by the largest value of all training images).",
-)
-@click.option(
-    "--cross-conformal",
-    type=click.IntRange(2),
-    metavar="K",
-    help="Let all good images train and calibrate, in K folds: for small sets, with a weaker guarantee.",
-)
-@click.option(
-    "--groups",
-    metavar="PATTERN|FILE.csv",
-    help="Which good images show the same part and are held out together: a regular expression on paths below DATA, "
-    "whose first group names the part, or a table of columns path and group.",
-)
-@click.option(
-    "--align/--no-align",
-    default=DEFAULTS.align,
-    help="Turn parts upright if they lie in any direction on a plain background (default: on).",
-)
-@click.option(
-    "--epochs",
-    type=click.IntRange(1),
-    metavar="N",
-    default=DEFAULTS.epochs,
-    show_default=True,
-    help="Passes over known anomalies: labelled defects, outliers and synthetic ones.",
-)
+@training_options
 @click.option("--anomalies", hidden=True)
 @click.option("--cells", hidden=True)
-@device_option
 @click.option(
     "--devices",
     type=click.IntRange(1),
@@ -175,7 +77,7 @@ def command(
       blemish train screws/ --plan
     """
     gone = [name for name in GONE if options.pop(name) is not None]
-    config = _configured(config_file, options)
+    config = configured(config_file, options)
     if only_plan:
         _print_plan(data, config, as_json=as_json)
         return
@@ -211,18 +113,6 @@ def command(
         f"  {detector.calibration.statement()}",
     ]
     emit(result, "\n".join(lines), as_json=as_json)
-
-
-def _configured(file: Path | None, options: dict[str, Any]) -> TrainConfig:
-    """The configuration of the file, or the defaults, with the options that the command line gives in their place."""
-    context = click.get_current_context()
-    given = {
-        name: value
-        for name, value in options.items()
-        # By an option's old name the value comes without a source.
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT or value != getattr(DEFAULTS, name)
-    }
-    return (DEFAULTS if file is None else TrainConfig.from_toml(file)).with_options(**given)
 
 
 def _print_plan(data: DataChoice, config: TrainConfig, *, as_json: bool) -> None:
