@@ -99,6 +99,12 @@ def _notify_of_new_name(former: str, present: str) -> None:
     metavar="N",
     help="Masks of each defect type to learn from, in mvtec-semi and custom.",
 )
+@click.option(
+    "--models",
+    is_flag=True,
+    help="Write the model.onnx of each run for predict, evaluate and the other verbs; a fifth of the nominal images "
+    "calibrates it and is not trained on.",
+)
 @click.option("--network", metavar="NAME", help="Network instead of the paper's.")
 @click.option("--weights", type=FILE, metavar="FILE", help="torchvision's weights of vgg11_bn.")
 @click.option("--download", is_flag=True, help="Let torchvision download them.")
@@ -165,6 +171,7 @@ def command(name: str, as_json: bool, **options: Any) -> None:
         outliers=options["outliers"],
         output=options["output"] or Path(name),
         settings=Settings(**{key: options[key] for key in chosen}),
+        models=options["models"],
     )
     with open_screen() as screen:
         run = run_planted if recipe.source == "planted-cue" else run_experiment

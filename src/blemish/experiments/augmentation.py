@@ -68,9 +68,15 @@ def as_float(image: Tensor) -> Tensor:
 
 
 def local_contrast(image: Tensor) -> Tensor:
-    """The image less its mean, divided by the mean of its absolute values (L1); a flat image becomes zero."""
-    centred = image - image.mean()
-    return centred / centred.abs().mean().clamp(min=1e-6)
+    """The image less its mean, divided by the mean of its absolute values (L1); a flat image becomes zero.
+
+    Takes one image (C, H, W) or several (N, C, H, W), each of which is treated alone.
+    """
+    if image.ndim == 3:
+        centred = image - image.mean()
+        return centred / centred.abs().mean().clamp(min=1e-6)
+    centred = image - image.mean((1, 2, 3), keepdim=True)
+    return centred / centred.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-6)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ MAX_IMAGES = 2**31  # that principal components are taken of: all of them
 MIN_SIZE = 64  # pixels; smaller images are enlarged to it, so that stride 32 has more than a cell
 
 
+def network_side(size: int) -> int:
+    """The side in pixels of the network for images of side `size`."""
+    return max(MIN_SIZE, -(-size // 32) * 32)
+
+
 class FrozenNetwork(nn.Module):
     """A detector's pyramid and head: images (N, C, S, S) in 0..1 to anomaly maps (N, h, w).
 
@@ -56,7 +61,7 @@ class Gaussian:
 
     def __init__(self, size: int, *, local: bool) -> None:
         self._size, self._local = size, local
-        side = max(MIN_SIZE, -(-size // 32) * 32)
+        side = network_side(size)
         config = TrainConfig(gaussian=GaussianConfig(component_images=MAX_IMAGES))
         pyramid = FeaturePyramid(load_extractor(config.backbone), size=(side, side))
         # It shares its tensors with the detector, in whose weights they are saved.

@@ -12,20 +12,23 @@ from blemish import __version__
 from blemish.errors import BlemishError
 from blemish.experiments.data.sources import open_outliers, open_source
 from blemish.experiments.data.tasks import Images, Task
+from blemish.experiments.deployed import deployed
 from blemish.experiments.former_names import METHODS as FORMER_METHODS
 from blemish.experiments.former_names import MODES, former_name, present_name, run_key
+from blemish.experiments.model_file import MODEL_NAME, hold_out, model_metadata
 from blemish.experiments.pictures import pick
 from blemish.experiments.recipe import METHODS, SUPERVISED, MethodName, Recipe, Supervision
 from blemish.experiments.results import Result
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
 from blemish.experiments.summary import summarise
-from blemish.experiments.supervision import AnomalySource, Noise, Outliers, set_labelled_aside
+from blemish.experiments.supervision import AnomalySource, Labelled, Noise, Outliers, set_labelled_aside
 from blemish.experiments.tester import Tester
 from blemish.experiments.trial import Settings, Trial, checkpoint_in
 from blemish.io.files import atomic_write, folder_state, make_folder
 from blemish.io.text import printable
 from blemish.process.progress import Progress
 from blemish.training.devices import require_device
+from blemish.training.onnx_export import export_onnx
 
 PICTURED_NOMINAL, PICTURED_ANOMALOUS = 4, 8
 OUTLIER_SETS = ("cifar100", "emnist", "imagenet")  # found below the data set's folder
@@ -44,6 +47,7 @@ class Plan:
         outliers: a folder of images, or a data set's name, in the place of the recipe's; None for the recipe's.
         output: the folder for runs, tables and plots.
         settings: how runs are made.
+        models: write a model file for each run, calibrated on a fifth of its nominal images.
     """
 
     recipe: Recipe
@@ -54,6 +58,7 @@ class Plan:
     outliers: str | None
     output: Path
     settings: Settings
+    models: bool = False
 
     def __post_init__(self) -> None:
         methods = tuple(present_name(method, FORMER_METHODS) for method in self.methods)
@@ -75,6 +80,8 @@ def run_experiment(plan: Plan, *, progress: Progress, notify: Callable[[str], No
         BlemishError: missing data, an unknown class, no such device, an output that cannot be written.
     """
     check_methods(plan.methods)
+    if plan.models and plan.recipe.swap_roles:
+        raise BlemishError(f"{plan.recipe.name} trains its class of interest as anomalous; leave out --models")
     require_device(plan.settings.device)
     experiment = _Experiment(plan)
     make_folder(plan.output)
@@ -82,7 +89,7 @@ def run_experiment(plan: Plan, *, progress: Progress, notify: Callable[[str], No
     for run in experiment.runs():
         folder, key = run.folder(plan.output), _key(plan, run, state)
         result = load_result(folder, key=key)
-        if result is None:
+        if result is None or (plan.models and not (folder / MODEL_NAME).exists()):
             result = experiment.make(run, folder, key, partial(progress, str(run)))
             notify(f"{run}: {_figures(result)} in {result.seconds:.0f} s")
         completed.append((run, result))
@@ -123,6 +130,9 @@ class _Experiment:
         """Makes one run and writes its folder."""
         make_folder(folder)
         task, anomalies = self._supervised(run)
+        held_out = hold_out(task, run.recipe, run.method, seed=run.seed) if self._plan.models else None
+        if held_out is not None:
+            task = replace(task, nominal=held_out.fit)
         trial = Trial(
             recipe=run.recipe,
             method=run.method,
@@ -146,7 +156,23 @@ class _Experiment:
         save_pictured(folder, task, indices, tester.maps(method, indices), visible=preparation.visible)
         with atomic_write(folder / "network.safetensors") as file:
             file.write(save({n: t.cpu().contiguous() for n, t in method.network.state_dict().items()}))
-        result = replace(result, notes=self._notes(run))
+        notes = self._notes(run)
+        (folder / MODEL_NAME).unlink(missing_ok=True)  # of a former run
+        if held_out is not None:
+            notes |= {"calibration": f"{len(held_out.split.calibration)} of {len(held_out.images)} nominal images"}
+            labelled = anomalies.images if isinstance(anomalies, Labelled) and run.method in SUPERVISED else None
+            network = deployed(method, preparation.normalisation, run.recipe)
+            metadata = model_metadata(
+                network,
+                held_out,
+                run=run,
+                layout=task.layout,
+                labelled=() if labelled is None else labelled.files,
+                circumstances=notes,
+                data=self._plan.data.resolve().name,
+            )
+            export_onnx(network, metadata, folder / MODEL_NAME)
+        result = replace(result, notes=notes)
         save_result(folder, result, key=key)
         return result
 
@@ -232,6 +258,7 @@ def _key(plan: Plan, run: Run, state: tuple[str, ...]) -> str:
         settings.precision,
         plan.data.resolve().name,
         state,
+        *(["models"] if plan.models else []),
     )
 
 

@@ -1,6 +1,7 @@
 """The whole detector as one torch module, from uint8 pixels to map, score and p-value: what is exported."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -41,6 +42,11 @@ class DetectorNetwork(nn.Module):
         self.head = head
         self.upsample = upsample
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images that it takes."""
+        return self.pyramid.size
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Anomaly maps A' >= 0, float (N, H, W), of uint8 pixels (N, H, W, 3)."""
         if self.alignment is not None:
@@ -70,9 +76,27 @@ class MinEnsemble(nn.Module):
         self.networks = nn.ModuleList(networks)
         self.pyramid = networks[0].pyramid
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images that it takes."""
+        return self.pyramid.size
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Anomaly maps (N, H, W) of uint8 pixels (N, H, W, 3)."""
         return torch.stack([network(pixels) for network in self.networks]).amin(0)
+
+
+class MapNetwork(Protocol):
+    """What a model file can hold: a torch module from uint8 pixels (N, H, W, 3) to anomaly maps (N, H, W)."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height H and width W in pixels of the images that it takes."""
+        ...
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Maps float (N, H, W) of uint8 pixels (N, H, W, 3)."""
+        ...
 
 
 class CalibratedNetwork(nn.Module):
@@ -85,7 +109,7 @@ class CalibratedNetwork(nn.Module):
 
     calibration_scores: Tensor
 
-    def __init__(self, network: DetectorNetwork | MinEnsemble, calibration_scores: Sequence[float]) -> None:
+    def __init__(self, network: MapNetwork, calibration_scores: Sequence[float]) -> None:
         super().__init__()
         self.network = network
         scores = torch.from_numpy(np.asarray(calibration_scores, dtype=np.float32))

@@ -21,21 +21,19 @@ from torch import Tensor, nn
 from blemish.io.files import atomic_write
 from blemish.model.description import label
 from blemish.model.metadata import ModelMetadata
-from blemish.networks.detector import CalibratedNetwork, DetectorNetwork, MinEnsemble
+from blemish.networks.detector import CalibratedNetwork, MapNetwork
 
 OPSET = 17
 LARGE_TENSOR = 2**14  # numbers
 
 
-def export_onnx(network: DetectorNetwork | MinEnsemble, metadata: ModelMetadata, path: Path) -> None:
+def export_onnx(network: MapNetwork, metadata: ModelMetadata, path: Path) -> None:
     """Writes the network with its calibration as an ONNX file of one input and three outputs.
 
     Input `pixels` uint8 (N, H, W, 3) at network size, N free; outputs `anomaly_map` float32 (N, H, W), `score`
     float32 (N,) and `p_value` float32 (N,). Raises BlemishError when the file cannot be written.
     """
-    graph = onnx.load_model_from_string(
-        to_onnx(CalibratedNetwork(network, metadata.calibration.scores), network.pyramid.size)
-    )
+    graph = onnx.load_model_from_string(to_onnx(CalibratedNetwork(network, metadata.calibration.scores), network.size))
     label(graph, metadata)
     with atomic_write(path) as file:
         file.write(graph.SerializeToString(deterministic=True))

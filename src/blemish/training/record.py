@@ -68,7 +68,7 @@ def metadata_of(
         roles={role: tuple(fingerprints[index] for index in part) for role, part in roles.items()},
         calibration=scores,
         heatmap_low=low,
-        heatmap_high=_high_end(low, scores.threshold),
+        heatmap_high=high_end(low, scores.threshold),
         regions=regions,
         drift_reference=watched,
         ignored=as_record(session.ignore, decided.size) if session.ignore else None,
@@ -81,7 +81,7 @@ def metadata_of(
     )
 
 
-def _high_end(low: float, threshold: float) -> float:
+def high_end(low: float, threshold: float) -> float:
     """Colours saturate as far above the threshold as good parts usually lie below it."""
     return threshold + max(threshold - low, 1e-6)
 

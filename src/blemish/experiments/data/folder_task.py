@@ -55,6 +55,7 @@ def folder_task(data_set: DataSet, spec: ResizeSpec) -> Task:
         anomalous=torch.tensor([sample.anomalous for sample in data_set.test]),
         kinds=tuple(sample.defect or "good" for sample in data_set.test),
         masks=_masks(data_set),
+        layout=data_set.layout,
     )
 
 

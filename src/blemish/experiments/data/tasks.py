@@ -29,6 +29,11 @@ class Images(Protocol):
         """One image, uint8 (C, H, W) with C = 1 or 3. Raises BlemishError where it cannot be read."""
         ...
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The file of each image; none where images have no files of their own."""
+        ...
+
 
 class Masks(Protocol):
     """Masks of test images by number."""
@@ -40,9 +45,10 @@ class Masks(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArrayImages:
-    """Images in memory: `pixels` is uint8 (N, C, H, W)."""
+    """Images in memory: `pixels` is uint8 (N, C, H, W); `files` are those that they were read from, if any."""
 
     pixels: Tensor
+    files: Sequence[Path] = ()
 
     def __len__(self) -> int:
         """N."""
@@ -100,6 +106,11 @@ class FileImages:
         """The number of files."""
         return len(self.paths)
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """All paths."""
+        return self.paths
+
     def read(self, index: int) -> Tensor:
         """One image, uint8 (C, H, W). Raises ImageError where the file cannot be read."""
         return torch.from_numpy(self.spec.pixels(read_image(self.paths[index], self.reading)))
@@ -115,6 +126,11 @@ class Selected:
     def __len__(self) -> int:
         """The number of indices."""
         return len(self.indices)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Those of the images selected."""
+        return _selected(self.images.files, self.indices)
 
     def read(self, index: int) -> Tensor:
         """One image, uint8 (C, H, W)."""
@@ -147,6 +163,7 @@ class Task:
         kinds: their classes or defect types, (T,).
         masks: where the anomalies are; None where nobody has painted them.
         labelled: anomalous training images with masks; None where there are none.
+        layout: of the folder, as `blemish.datasets.layouts` calls it.
     """
 
     nominal: Images
@@ -155,13 +172,19 @@ class Task:
     kinds: tuple[str, ...]
     masks: Masks | None = None
     labelled: LabelledImages | None = None
+    layout: str = "one-vs-rest"
 
 
 def select(images: Images, indices: Sequence[int]) -> Images:
     """Some of the images; those in memory stay one array."""
     if isinstance(images, ArrayImages):
-        return ArrayImages(images.pixels[torch.as_tensor(indices, dtype=torch.long)])
+        chosen = images.pixels[torch.as_tensor(indices, dtype=torch.long)]
+        return ArrayImages(chosen, _selected(images.files, indices))
     return Selected(images, indices)
+
+
+def _selected(files: Sequence[Path], indices: Sequence[int]) -> Sequence[Path]:
+    return [files[index] for index in indices] if files else ()
 
 
 def choose(count: int, *, limit: int | None, seed: int) -> list[int]:
@@ -195,9 +218,9 @@ def decode(paths: Sequence[Path], spec: ResizeSpec, *, threads: int = 1, reading
         return spec.pixels(read_image(path, reading))
 
     if threads == 1:
-        return ArrayImages(_stack(map(read, paths), len(paths), names=paths))
+        return ArrayImages(_stack(map(read, paths), len(paths), names=paths), paths)
     with ThreadPoolExecutor(threads) as pool:
-        return ArrayImages(_stack(pool.map(read, paths), len(paths), names=paths))
+        return ArrayImages(_stack(pool.map(read, paths), len(paths), names=paths), paths)
 
 
 def _stack(images: Iterable[NDArray[np.uint8]], count: int, *, names: Sequence[Path] = ()) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from blemish.experiments.networks.frozen import Frozen
 from blemish.networks.receptive_field import AxisField, ReceptiveField
 from blemish.networks.timm_cnn import TimmCNN
+from blemish.networks.upsampling import Resample
 
 STRIDES = (4, 8, 16)
 GRID_STRIDE = 8
@@ -29,13 +30,30 @@ class Lite0Features(nn.Module):
         backbone = TimmCNN(strides=STRIDES)
         self.channels = sum(backbone.channels)
         self.trunk = Frozen(backbone, update_bn_stats=update_bn_stats)
+        self.resamples: nn.ModuleList | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, 176, h, w) of images (N, 3, H, W) whose values lie about 0..1, h = ceil(H / 8)."""
         maps = self.trunk(images * 255)  # the trunk wants grey levels
+        if self.resamples is not None:
+            return torch.cat([resample(m.float()) for resample, m in zip(self.resamples, maps, strict=True)], dim=1)
         grid = maps[STRIDES.index(GRID_STRIDE)].shape[-2:]
         # Antialiased, this is a triangle filter on the middles of the cells' tiles, whether it shrinks or enlarges.
         return torch.cat([F.interpolate(m.float(), grid, mode="bilinear", antialias=True) for m in maps], dim=1)
+
+    def fix_size(self, size: tuple[int, int]) -> None:
+        """Takes images of this (height, width) only from now on, and resizes by matrices, which ONNX can express."""
+        sides = [tuple(ceil(side / stride) for side in size) for stride in STRIDES]
+        grid = sides[STRIDES.index(GRID_STRIDE)]
+        self.resamples = nn.ModuleList(
+            Resample(*(_matrix(inner, outer) for inner, outer in zip(side, grid, strict=True))) for side in sides
+        )
+
+
+def _matrix(inputs: int, outputs: int) -> Tensor:
+    """The antialiased bilinear resizing of one axis, float (outputs, inputs): what it makes of each unit vector."""
+    units = torch.eye(inputs)[None, None]  # rows are unit vectors
+    return F.interpolate(units, (inputs, outputs), mode="bilinear", antialias=True)[0, 0].T.contiguous()
 
 
 class Lite0(nn.Module):

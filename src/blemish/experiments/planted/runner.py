@@ -177,5 +177,7 @@ def _refuse_unfit(plan: Plan) -> None:
         raise BlemishError(f"{name} is not for {unfit[0]}, which learns nothing from foreign images; use fcdd or hsc")
     if plan.classes not in ((), (CLASS,)):
         raise BlemishError(f"{name} has the one class {CLASS}; leave --classes out")
+    if plan.models:
+        raise BlemishError(f"{name} trains dogs as anomalous; leave out --models")
     if plan.outliers is not None:
         raise BlemishError(f"{name} takes its foreign photographs from --data; leave --outliers out")

@@ -15,7 +15,7 @@ from blemish.conformal.split import Calibration
 from blemish.datasets.pixels import Pixels
 from blemish.datasets.sampling import every_nth
 from blemish.model.backends import open_graph
-from blemish.networks.detector import CalibratedNetwork, DetectorNetwork
+from blemish.networks.detector import CalibratedNetwork, MapNetwork
 from blemish.training.onnx_export import to_onnx
 
 BATCH = 16
@@ -37,7 +37,7 @@ class CalibrationMeasurement:
 
 
 def measure_calibration(
-    network: DetectorNetwork,
+    network: MapNetwork,
     pixels: Pixels,
     fit: Sequence[int],
     calibration: Sequence[int],
@@ -49,7 +49,7 @@ def measure_calibration(
 
     The scores of `level_images` of the latter give the level of regions.
     """
-    graph = to_onnx(CalibratedNetwork(network, [0.0]), network.pyramid.size)
+    graph = to_onnx(CalibratedNetwork(network, [0.0]), network.size)
     session = open_graph(graph, "onnxruntime", "f32")
     known = list(every_nth(fit, level_images))
     chosen = [*calibration, *known]
