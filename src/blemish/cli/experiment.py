@@ -174,8 +174,10 @@ def command(name: str, as_json: bool, **options: Any) -> None:
         models=options["models"],
     )
     with open_screen() as screen:
-        run = run_planted if recipe.source == "planted-cue" else run_experiment
-        written, text = run(plan, progress=screen.progress, notify=screen.notify)
+        if recipe.source == "planted-cue":
+            written, text = run_planted(plan, progress=screen.progress, notify=screen.notify)
+        else:
+            written, text = run_experiment(plan, progress=screen.progress, notify=screen.notify, measured=screen.notify)
     emit(written, text, as_json=as_json)
 
 

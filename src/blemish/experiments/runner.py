@@ -18,7 +18,7 @@ from blemish.experiments.former_names import MODES, former_name, present_name, r
 from blemish.experiments.model_file import MODEL_NAME, hold_out, model_metadata
 from blemish.experiments.pictures import pick
 from blemish.experiments.recipe import METHODS, SUPERVISED, MethodName, Recipe, Supervision
-from blemish.experiments.results import Result
+from blemish.experiments.results import Point, Result
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
 from blemish.experiments.summary import summarise
 from blemish.experiments.supervision import AnomalySource, Labelled, Noise, Outliers, set_labelled_aside
@@ -65,13 +65,20 @@ class Plan:
         object.__setattr__(self, "methods", tuple(dict.fromkeys(methods)))
 
 
-def run_experiment(plan: Plan, *, progress: Progress, notify: Callable[[str], None]) -> tuple[dict[str, str], str]:
+def run_experiment(
+    plan: Plan,
+    *,
+    progress: Progress,
+    notify: Callable[[str], None],
+    measured: Callable[[str], None] | None = None,
+) -> tuple[dict[str, str], str]:
     """Makes the runs that are not there yet and writes table.csv, table.md and the plots.
 
     Args:
         plan: what to run.
         progress: called with a run's name, its epochs done and to do.
         notify: called with one line for each finished run.
+        measured: called with one line for each measured point of a run under way.
 
     Returns:
         What was written, as names and paths, and the table as text.
@@ -83,7 +90,7 @@ def run_experiment(plan: Plan, *, progress: Progress, notify: Callable[[str], No
     if plan.models and plan.recipe.swap_roles:
         raise BlemishError(f"{plan.recipe.name} trains its class of interest as anomalous; leave out --models")
     require_device(plan.settings.device)
-    experiment = _Experiment(plan)
+    experiment = _Experiment(plan, measured)
     make_folder(plan.output)
     completed, state = [], _state(plan)
     for run in experiment.runs():
@@ -99,8 +106,9 @@ def run_experiment(plan: Plan, *, progress: Progress, notify: Callable[[str], No
 class _Experiment:
     """The data of a plan, opened once, and the making of single runs."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, measured: Callable[[str], None] | None = None) -> None:
         self._plan = plan
+        self._measured = measured
         reading = plan.recipe.reading
         self._source = open_source(
             plan.recipe.source,
@@ -143,6 +151,7 @@ class _Experiment:
             anomalies=anomalies,
             checkpoint=checkpoint_in(folder, key=key),
             progress=progress,
+            measured=partial(self._say_measured, run),
         )
         result, method, preparation = trial.run()
         indices = pick(
@@ -175,6 +184,13 @@ class _Experiment:
         result = replace(result, notes=notes)
         save_result(folder, result, key=key)
         return result
+
+    def _say_measured(self, run: Run, point: Point, seconds_left: float) -> None:
+        if self._measured is not None:
+            epochs = self._plan.settings.epochs or run.recipe.training.epochs
+            left = f"{seconds_left:.0f} s" if seconds_left < 100 else f"{seconds_left / 60:.0f} min"
+            figures = f"loss {point.loss:.4f}, {_figures(point)}"
+            self._measured(f"{run}: epoch {point.epoch} of {epochs}: {figures}; {left} left for this run")
 
     def _task(self, nominal_class: str) -> Task:
         if self._tasks is None or self._tasks[0] != nominal_class:
@@ -262,7 +278,7 @@ def _key(plan: Plan, run: Run, state: tuple[str, ...]) -> str:
     )
 
 
-def _figures(result: Result) -> str:
+def _figures(result: Result | Point) -> str:
     pixel = "" if result.pixel_auroc is None else f", pixel {result.pixel_auroc:.4f}"
     return f"image AUROC {result.image_auroc:.4f}{pixel}"
 

@@ -74,6 +74,7 @@ class Trial:
         anomalies: the anomalous half of the training draws; None for none.
         checkpoint: where the state of a run under way is kept.
         progress: called with epochs done and to do.
+        measured: called with each measured point of the curve but the last, and the seconds left.
     """
 
     recipe: Recipe
@@ -85,6 +86,7 @@ class Trial:
     anomalies: AnomalySource | None
     checkpoint: Checkpoint
     progress: Callable[[int, int], None]
+    measured: Callable[[Point, float], None] | None = None
 
     def run(self) -> tuple[Result, Method, Preparation]:
         """Trains, going on where a killed run stopped, and tests.
@@ -167,6 +169,7 @@ class Trial:
         tester = Tester(self.task, preparation, fabric.device, swap_roles=self.recipe.swap_roles, at_most=CURVE_IMAGES)
         every = max(1, self.epochs // self.settings.points)
         self.progress(len(curve), self.epochs)
+        first, began = len(curve), time.perf_counter()
         while (epoch := len(curve)) < self.epochs:
             started = time.perf_counter()
             for group in optimiser.param_groups:
@@ -183,6 +186,9 @@ class Trial:
             curve.append(point)
             _save(self.checkpoint, network, optimiser, curve)
             self.progress(len(curve), self.epochs)
+            to_do = self.epochs - len(curve)
+            if self.measured is not None and point.image_auroc is not None and to_do:
+                self.measured(point, to_do * (time.perf_counter() - began) / (len(curve) - first))
         return tuple(curve)
 
     def _train_epoch(
