@@ -24,6 +24,7 @@ from blemish.process.progress import Progress
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
 from blemish.training.config import DefectBranchConfig
 from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup
+from blemish.training.log import NO_LOG, TrainingLog
 
 FeatureAugmentation = Callable[[Tensor, torch.Generator], Tensor]  # (N, C, h, w) to the same shape
 
@@ -56,6 +57,7 @@ class Training:
         progress: called with the stage, the steps done and all there are.
         notify: called with a sentence where a resumed training goes on.
         processes: the processes of the training; the first one learns.
+        log: gets loss and learning rate after each epoch.
     """
 
     fabric: Fabric
@@ -66,6 +68,7 @@ class Training:
     progress: Progress
     notify: Callable[[str], None]
     processes: ProcessGroup = SINGLE_PROCESS
+    log: TrainingLog = NO_LOG
 
     def checkpoint(self, stage: str) -> Checkpoint:
         """Where the state of a stage goes."""
@@ -120,6 +123,7 @@ def _train(
     schedule = _schedule(adam, steps=epochs * steps, done=first * steps, warm_up=config.warm_up)
     for epoch in range(first, epochs):
         generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
+        total = torch.zeros((), device=fabric.device)
         for _ in range(steps):
             features, coverage = batches(generator)
             features = fabric.to_device(features).contiguous(memory_format=torch.channels_last)
@@ -134,6 +138,9 @@ def _train(
             fabric.backward(loss)
             optimiser.step()
             schedule.step()
+            total += loss.detach()
+        training.log.scalar("loss", float(total) / steps, epoch + 1)  # the mean over the epoch's batches
+        training.log.scalar("learning rate", schedule.get_last_lr()[0], epoch + 1)
         tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
         checkpoint.save(tensors | optimiser_tensors(optimiser), {"epoch": epoch + 1})
         training.progress(stage, epoch + 1, epochs)
