@@ -21,6 +21,7 @@ class PaperRun:
         variant: the value of an ablation, or the share of training images with the watermark.
         network: its name, or that of the FCDD network that the baseline is compared with.
         anomalies: what it learned from beside nominal images.
+        mode: paper or corrected.
         epochs: as run.
         draws: training images drawn in all epochs.
         image_auroc: for planted-cue, dogs against foreign photographs without watermarks.
@@ -30,7 +31,7 @@ class PaperRun:
         auroc_watermark: planted-cue: foreign photographs with the watermark against the same without it.
         seconds: of training.
         commit: of the code; "before" for runs from before this file.
-        notes: mode, precision and whatever else a reader must know.
+        notes: precision and whatever else a reader must know.
     """
 
     experiment: str
@@ -40,6 +41,7 @@ class PaperRun:
     variant: str = ""
     network: str = ""
     anomalies: str = ""
+    mode: str = "paper"
     seed: int = 0
     epochs: int | None = None
     draws: int | None = None
@@ -75,7 +77,7 @@ class PaperRun:
         return [_text(value) for value in asdict(self).values()]
 
 
-KEY = ("experiment", "data", "nominal_class", "method", "variant", "network", "anomalies", "seed", "epochs")
+KEY = ("experiment", "data", "nominal_class", "method", "variant", "network", "anomalies", "mode", "seed", "epochs")
 NUMBERS = ("image_auroc", "pixel_auroc", "mass_without", "mass_with", "auroc_with", "auroc_watermark", "seconds")
 COLUMNS = ["class" if field.name == "nominal_class" else field.name for field in fields(PaperRun)]
 

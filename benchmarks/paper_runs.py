@@ -4,7 +4,7 @@
     python benchmarks/paper_runs.py --tables
 
 DIR is the output folder of `blemish experiment`. Its finished runs are added; a run that the file has already, of the
-same experiment, data, class, method, variant, network, anomalies, seed and epochs, is replaced.
+same experiment, data, class, method, variant, network, anomalies, mode, seed and epochs, is replaced.
 """
 
 import argparse
@@ -54,7 +54,8 @@ def _paper_run(folder: Path, result: Result, variant: str, known: dict[str, Any]
     epochs, network = notes.pop("epochs"), notes.pop("network")
     learned = result.method != "gaussian"  # which is fitted, on features of its own
     anomalies = notes.pop("anomalies", "")
-    told = [*(f"{name} {value}" for name, value in notes.items()), *filter(None, [known.pop("notes", "")])]
+    mode = notes.pop("mode")
+    circumstances = [*(f"{name} {value}" for name, value in notes.items()), *filter(None, [known.pop("notes", "")])]
     run = PaperRun(
         experiment=result.recipe,
         data=Recipe.load(result.recipe).source,
@@ -63,12 +64,13 @@ def _paper_run(folder: Path, result: Result, variant: str, known: dict[str, Any]
         variant=variant,
         network=network if learned else "tf_efficientnet_lite0",
         anomalies=anomalies,
+        mode=mode,
         seed=result.seed,
         epochs=int(epochs.split()[0]) if learned else None,
         image_auroc=result.image_auroc,
         pixel_auroc=result.pixel_auroc,
         seconds=result.seconds,
-        notes=", ".join(told),
+        notes=", ".join(circumstances),
         **known,
     )
     masses = folder / "masses.json"

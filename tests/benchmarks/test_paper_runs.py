@@ -52,7 +52,7 @@ def test_a_run_becomes_a_row(tmp_path):
     assert run == paper_book.PaperRun(
         experiment="mvtec", data="mvtec", nominal_class="screw", method="fcdd", network="lite0-f", anomalies="confetti",
         seed=1, epochs=3, draws=90, image_auroc=0.75, pixel_auroc=0.5, seconds=2.5, commit="abc", machine="a machine",
-        notes="mode paper, precision 32-true",
+        notes="precision 32-true",
     )  # fmt: skip
 
 
