@@ -14,6 +14,7 @@ keep_quiet()  # before any library that would send something is imported
 
 if TYPE_CHECKING:
     from blemish.auditing.run import audit
+    from blemish.comparison.run import compare
     from blemish.conversion.run import export
     from blemish.datasets.layouts import read_data_set
     from blemish.evaluation.run import evaluate
@@ -34,6 +35,7 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "audit",
+    "compare",
     "evaluate",
     "export",
     "fit",
@@ -50,6 +52,7 @@ _HOMES = {
     "Scores": "blemish.model.predictions",
     "TrainConfig": "blemish.training.config",
     "audit": "blemish.auditing.run",
+    "compare": "blemish.comparison.run",
     "evaluate": "blemish.evaluation.run",
     "export": "blemish.conversion.run",
     "fit": "blemish.training.arrays",

@@ -9,7 +9,7 @@ from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
 from blemish.datasets.layouts import Sample
-from blemish.evaluation.confidence import _draw, intervals
+from blemish.evaluation.confidence import bootstrap_weights, intervals
 from blemish.evaluation.metrics import PixelMetrics
 from blemish.evaluation.results import EvaluatedImage
 from blemish.model.scored_image import ScoredImage
@@ -56,7 +56,7 @@ def test_intervals_are_those_of_a_slow_bootstrap(images: list[EvaluatedImage]) -
     found = intervals(images, draws=draws)
     anomalous = np.array([one.sample.anomalous for one in images])
     scores = np.array([one.scored.score for one in images])
-    weights = _draw(anomalous, draws, np.random.default_rng(0)).astype(int)
+    weights = bootstrap_weights(anomalous, draws, np.random.default_rng(0)).astype(int)
     assert (weights[:, anomalous].sum(1) == 9).all()
     assert (weights[:, ~anomalous].sum(1) == 12).all()
     samples = [np.repeat(np.arange(21), times) for times in weights]

@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "Measure a model on the test images of a folder.",
     "predict": "Score images: a table, heatmaps and regions.",
     "report": "Evaluate a model and write one page to look at.",
+    "compare": "Train several methods on a folder, and show on one page where they differ.",
     "audit": "Find out what a model looks at, and flag spurious cues.",
     "serve": "Score images over HTTP, with a page to drop them on.",
     "info": "Print the model card of a model file, as text or as a page.",

@@ -42,6 +42,16 @@ threads_option = click.option(
 )
 
 
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names with commas between them."""
+
+    name = "names"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
+        """The names, each once, without empty ones."""
+        return tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
+
+
 @dataclass(frozen=True)
 class DataChoice:
     """The images that a command line names: a folder, and how to read it or which folders of it to take.
@@ -176,6 +186,11 @@ class Screen:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total)
         self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def keep_only(self, stage: str) -> None:
+        """Takes the bars of all other stages away: what follows begins anew."""
+        for other in [name for name in self._tasks if name != stage]:
+            self._bars.remove_task(self._tasks.pop(other))
 
     def notify(self, sentence: str) -> None:
         """Prints a line above the bars."""

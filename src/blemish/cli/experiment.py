@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blemish.cli.aliases import renamed_option
-from blemish.cli.common import FILE, device_option, emit, json_option, open_screen, threads_option
+from blemish.cli.common import FILE, Names, device_option, emit, json_option, open_screen, threads_option
 from blemish.errors import BlemishError
 from blemish.experiments.former_names import METHODS as FORMER_METHODS
 from blemish.experiments.former_names import MODES as FORMER_MODES
@@ -23,16 +23,6 @@ NEEDED_KINDS = {
     "full_outlier_epochs": "outliers",
     "masks": "masks",
 }
-
-
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names with commas between them."""
-
-    name = "names"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
-        """The names, each once, without empty ones."""
-        return tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
 
 
 class Methods(Names):

@@ -89,7 +89,7 @@ def intervals(
         (0.954, 0.998)
     """
     split = ScoredSplit(images)
-    resamples = Resamples(split, _draw(split.anomalous, draws, np.random.default_rng(seed)), bins)
+    resamples = Resamples(split, bootstrap_weights(split.anomalous, draws, np.random.default_rng(seed)), bins)
     return {figure.name: figure.interval(resamples) for figure in all_figures() if figure.interval is not None}
 
 
@@ -98,13 +98,24 @@ def image_auroc(resamples: Resamples) -> Interval | None:
     split = resamples.split
     if not split.has_both_kinds:
         return None
-    order = np.argsort(split.scores, kind="stable")
-    _, starts = np.unique(split.scores[order], return_index=True)  # of each distinct score
-    ranked, anomalous = resamples.weights[:, order], split.anomalous[order]
+    return percentile_interval(resampled_image_auroc(split.anomalous, split.scores, resamples.weights))
+
+
+def resampled_image_auroc(anomalous: npt.NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
+    """The image AUROC of each bootstrap sample, (draws,).
+
+    Args:
+        anomalous: bool (N,).
+        scores: (N,).
+        weights: how often each image is in each sample, (draws, N); both kinds of images are in each.
+    """
+    order = np.argsort(scores, kind="stable")
+    _, starts = np.unique(scores[order], return_index=True)  # of each distinct score
+    ranked, ordered = weights[:, order], anomalous[order]
     curves = [
-        _descending_sums(np.add.reduceat(np.where(kind, ranked, 0), starts, axis=1)) for kind in (~anomalous, anomalous)
+        _descending_sums(np.add.reduceat(np.where(kind, ranked, 0), starts, axis=1)) for kind in (~ordered, ordered)
     ]
-    return percentile_interval(_areas(curves[0], curves[1], 1.0))
+    return _areas(curves[0], curves[1], 1.0)
 
 
 def pixel_auroc(resamples: Resamples) -> Interval | None:
@@ -129,6 +140,15 @@ def false_alarm_rate(resamples: Resamples) -> Interval | None:
     return exact_interval(resamples.split.alarms[~resamples.split.anomalous])
 
 
+def bootstrap_weights(anomalous: npt.NDArray[np.bool_], draws: int, rng: np.random.Generator) -> Floats:
+    """How often each of N images is in each bootstrap sample, (draws, N): as many of each kind as there are."""
+    weights = np.zeros((draws, len(anomalous)))
+    for kind in (anomalous, ~anomalous):
+        if number := int(kind.sum()):
+            weights[:, kind] = rng.multinomial(number, np.full(number, 1 / number), size=draws)
+    return weights
+
+
 def percentile_interval(values: Floats) -> Interval | None:
     """From the 2.5th to the 97.5th percentile of a figure's values in bootstrap samples; None without values."""
     if len(values) == 0:
@@ -143,15 +163,6 @@ def exact_interval(happened: npt.NDArray[np.bool_]) -> Interval | None:
         return None
     interval = binomtest(int(happened.sum()), len(happened)).proportion_ci(LEVEL, method="exact")
     return float(interval.low), float(interval.high)
-
-
-def _draw(anomalous: npt.NDArray[np.bool_], draws: int, rng: np.random.Generator) -> Floats:
-    """How often each of N images is in each sample, (draws, N)."""
-    weights = np.zeros((draws, len(anomalous)))
-    for kind in (anomalous, ~anomalous):
-        if number := int(kind.sum()):
-            weights[:, kind] = rng.multinomial(number, np.full(number, 1 / number), size=draws)
-    return weights
 
 
 def _edges(images: Sequence[EvaluatedImage], bins: int) -> npt.NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""Comparing methods on a folder: trained alike, evaluated on the same images, shown on one page."""
