@@ -64,6 +64,13 @@ from blemish.training.config import TrainConfig
     show_default=True,
     help="Machines with as many devices; start the same command on each, with MASTER_ADDR and NODE_RANK set.",
 )
+@click.option(
+    "--tensorboard",
+    type=FILE,
+    metavar="DIR",
+    help="Write a TensorBoard log of this training into the folder DIR: heatmaps of up to eight images, the "
+    "calibration scores and the final figures; curves too, where known anomalies are learned from.",
+)
 @threads_option
 @json_option
 def command(

@@ -13,12 +13,12 @@ from blemish.datasets.layouts import DataSet
 from blemish.imaging.masks import mask_files
 from blemish.io.files import fingerprint, folder_state
 from blemish.io.text import printable
-from blemish.training.config import TrainConfig
+from blemish.training.config import LOGS, TrainConfig
 
 SOON_READ = 1_000_000_000  # bytes whose digest takes seconds, where a training takes minutes
 
 # Options that differ between the runs, or that do not change what is learned.
-_LEFT_OUT = ("method", "seed", "download")
+_LEFT_OUT = ("method", "seed", "download", *LOGS)
 _FILES = ("weights", "outlier_exposure", "ignore_mask", "groups")
 
 

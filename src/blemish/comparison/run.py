@@ -208,10 +208,11 @@ class _Comparer:
 
         root, reading = self.where
         model, started = self.journal.model(method, seed), time.perf_counter()
+        log = self.config.tensorboard and self.config.tensorboard / f"{method}-{seed}"
         train(
             root,
             model,
-            self.config.with_options(method=method, seed=seed),
+            self.config.with_options(method=method, seed=seed, tensorboard=log),
             progress=self.progress,
             notify=self.notify,
             **reading,

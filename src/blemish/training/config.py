@@ -26,6 +26,7 @@ from blemish.plugins import METHODS, SYNTHETIC
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 MAX_SEED = 2**32 - 1  # that NumPy takes
+LOGS = ("tensorboard",)  # options that say where to log, and nothing of the detector
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Size = tuple[int, int]  # (height, width)
@@ -259,6 +260,7 @@ class TrainOptions(TypedDict, total=False):
     device: Device
     devices: int
     nodes: int
+    tensorboard: str | Path | None
     split: SplitConfig
     features: FeatureConfig
     gaussian: GaussianConfig
@@ -307,6 +309,9 @@ class TrainConfig:
         devices: processes on this machine, a device each. They run the calling program again from its start, and each
             returns the detector; see `blemish.training.distributed`.
         nodes: machines with as many; the program is to be started on each, and the output to be seen by all.
+        tensorboard: a folder for this training's TensorBoard log: curves, where something is learned in epochs,
+            heatmaps of up to eight images, the calibration scores and the final figures. The model file does not
+            mention it.
         split, features, gaussian, map, alignment, augmentation, defect_branch, calibration: the constants of each step.
 
     Raises:
@@ -332,6 +337,7 @@ class TrainConfig:
     device: Device = "auto"
     devices: int = 1
     nodes: int = 1
+    tensorboard: Path | None = None
     split: SplitConfig = field(default_factory=SplitConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     gaussian: GaussianConfig = field(default_factory=GaussianConfig)
@@ -363,6 +369,7 @@ class TrainConfig:
             "weights": (self.weights, "weights"),
             "outlier_exposure": (self.outlier_exposure, "outlier_exposure"),
             "ignore_mask": (self.ignore_mask, "ignore_mask"),
+            "tensorboard": (self.tensorboard, "tensorboard"),
         }
         return {key: None if path is None else one_path(path, what) for key, (path, what) in paths.items()}
 
@@ -391,9 +398,9 @@ class TrainConfig:
         return _plain(asdict(self))
 
     def as_record(self) -> dict[str, Any]:
-        """The same for the model file, which knows files by their names and not by where they lay."""
+        """The same for the model file, which knows files by their names and not by where they lay, and no log."""
         paths = {key: value.name for key, value in vars(self).items() if isinstance(value, Path)}
-        return self.to_dict() | paths
+        return {key: value for key, value in (self.to_dict() | paths).items() if key not in LOGS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -428,7 +435,7 @@ class TrainConfig:
             raise BlemishError(f"{printable(path)}: {read_fault(error)}") from error
         except ValueError as error:
             raise BlemishError(f"{printable(path)} is no TOML file: {error}") from error
-        for key in ("weights", "outlier_exposure", "ignore_mask", "groups"):
+        for key in ("weights", "outlier_exposure", "ignore_mask", "groups", "tensorboard"):
             value = values.get(key)
             if isinstance(value, str) and value and (key != "groups" or value.lower().endswith(".csv")):
                 values[key] = path.parent / value

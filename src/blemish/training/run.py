@@ -9,8 +9,10 @@ Cross-conformal, the last two happen once for each fold of the nominal images, w
 learned from it; the file holds all networks.
 """
 
+import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,8 +37,11 @@ from blemish.networks.input_mask import InputMask
 from blemish.process.deprecation import renamed_arguments
 from blemish.process.progress import Progress
 from blemish.training.checkpoint import fault_of_left, remove_checkpoints
-from blemish.training.config import TrainConfig, TrainOptions
+from blemish.training.config import LOGS, TrainConfig, TrainOptions
 from blemish.training.data import Notify, read_training_images
+from blemish.training.log import NO_LOG, PrefixedLog, TrainingLog
+from blemish.training.log_results import log_results
+from blemish.training.logs import open_logs
 from blemish.training.onnx_export import export_onnx
 from blemish.training.pipeline import TrainingData, fit_detector
 from blemish.training.plan import DetectorPlan
@@ -171,17 +176,23 @@ def train_on(
     output = one_path(output, "the output")
     check_overwriting(output, (*inputs, config.weights, config.outlier_exposure, config.ignore_mask), kind=MODEL)
     check_output_file(output)
+    started = time.perf_counter()
     with caller_state_restored():
         session = open_session(read, config, progress, notify)
-        prepared = _prepared(session)
-        session.processes.check_not_idle(min(len(split.fit) for split in prepared.splits))
-        training = _training(session, prepared, output)
-        networks, metadata = _fit_and_calibrate(session, prepared, training)
-        if metadata is not None:
-            export_onnx(build_ensemble(networks), metadata, output)
-            remove_checkpoints(output)
-        session.processes.barrier()
-    return Detector.load(output)
+        log = open_logs(config, session.notify) if session.processes.is_main else NO_LOG
+        with closing(log):
+            prepared = _prepared(session)
+            session.processes.check_not_idle(min(len(split.fit) for split in prepared.splits))
+            training = _training(session, prepared, output, log)
+            networks, metadata = _fit_and_calibrate(session, prepared, training)
+            if metadata is not None:
+                export_onnx(build_ensemble(networks), metadata, output)
+                remove_checkpoints(output)
+            session.processes.barrier()
+            detector = Detector.load(output)
+            if log is not NO_LOG:
+                log_results(log, detector, prepared, seconds=time.perf_counter() - started)
+    return detector
 
 
 def _prepared(session: Session) -> Preparation:
@@ -197,7 +208,7 @@ def _prepared(session: Session) -> Preparation:
     return prepare(images, session.config, notify=session.notify)
 
 
-def _training(session: Session, prepared: Preparation, output: Path) -> Training:
+def _training(session: Session, prepared: Preparation, output: Path, log: TrainingLog) -> Training:
     """How to train, with the key of an unfinished training that may be gone on with."""
     config, images, processes = session.config, prepared.images, session.processes
     key = "of the first process"  # which alone learns in stages
@@ -225,11 +236,12 @@ def _training(session: Session, prepared: Preparation, output: Path) -> Training
         progress=session.progress,
         notify=session.notify,
         processes=processes,
+        log=log,
     )
 
 
 # Options that say where something lies or runs: what it is, is in the key of its own.
-_PLACES = ("weights", "download", "outlier_exposure", "ignore_mask", "groups", "device", "devices", "nodes")
+_PLACES = ("weights", "download", "outlier_exposure", "ignore_mask", "groups", "device", "devices", "nodes", *LOGS)
 
 
 def _fit_and_calibrate(
@@ -289,6 +301,7 @@ def _of_fold(training: Training, fold: int) -> Training:
         output=training.output.with_name(f"{training.output.name}.fold{fold + 1}"),
         progress=lambda stage, done, total: training.progress(f"fold {fold + 1}: {stage}", done, total),
         notify=lambda text: training.notify(f"fold {fold + 1}: {text}"),
+        log=PrefixedLog(training.log, f"fold {fold + 1}"),
     )
 
 
