@@ -3,6 +3,7 @@
 import pytest
 
 from helpers.comparing import pretend_to_train
+from helpers.light import run_without_training
 
 
 def test_json_has_the_table_the_runs_and_the_page(run, parts, tmp_path, tiny_model, monkeypatch):
@@ -61,3 +62,9 @@ def test_bad_input_is_one_sentence(run, parts, tmp_path, monkeypatch, given, sen
     assert len(outcome.err.splitlines()) == 1
     assert sentence in outcome.err
     assert {path.name for path in tmp_path.iterdir()} == {"parts"}
+
+
+def test_without_the_packages_for_training_it_says_what_to_install(parts, tmp_path):
+    done = run_without_training("compare", parts, "-o", tmp_path / "out", "--methods", "gaussian")
+    assert done.returncode == 2
+    assert 'pip install "blemish[train]"' in done.stderr.splitlines()[-1]

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def write_page_of(
             if run.failed is None
         ],
         options={name: value for name, value in config.as_record().items() if name not in ("method", "seed")},
-        versions={name: version(name) for name in PACKAGES} | {"Python": platform.python_version()},
+        versions={name: version(name) for name in PACKAGES if find_spec(name.replace("Pillow", "PIL"))}
+        | {"Python": platform.python_version()},
     )
     return path
 

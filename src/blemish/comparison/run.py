@@ -204,7 +204,7 @@ class _Comparer:
         """The run with its model file, which an interrupted comparison may have left."""
         if (left := self.journal.trained(method, seed)) is not None:
             return left
-        from blemish.training.run import train  # torch takes seconds to import, and a finished comparison needs none
+        from blemish import train  # torch takes seconds to import, and a finished comparison needs none
 
         root, reading = self.where
         model, started = self.journal.model(method, seed), time.perf_counter()
