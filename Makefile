@@ -59,7 +59,7 @@ $(READY): pyproject.toml
 		|| { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m virtualenv $(VENV); } \
 		|| { echo "No virtual environment can be made; on Debian: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,serve,parquet,remote,ray,openvino,explain,tensorboard,dev,docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,serve,parquet,remote,ray,openvino,explain,tensorboard,mlflow,dev,docs]"
 	@touch $(READY)
 
 clean:                  ## remove the virtual environment and everything that was built

@@ -25,6 +25,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"weights": ["a", "b"]}, "weights must be one path, not list"),
     ({"outlier_exposure": 3}, "outlier_exposure must be one path, not int"),
     ({"ignore_mask": ""}, "ignore_mask must be one path, not an empty text"),
+    ({"tensorboard": 3}, "tensorboard must be one path, not int"),
+    ({"mlflow": ""}, "mlflow must be a name, not ''"),
     ({"bits": 7}, "7"),
     ({"cross_conformal": 1}, "cross_conformal must be 2 or more, not 1"),
     ({"groups": ""}, "groups must be a pattern or a CSV file"),
@@ -132,6 +134,22 @@ def test_a_model_file_knows_files_by_their_names_alone():
     assert record["weights"] == "w.pt"
     assert record["outlier_exposure"] == "photographs"
     assert TrainConfig.from_dict(record).gaussian == config.gaussian
+
+
+def test_a_model_file_knows_of_no_log():
+    record = TrainConfig(tensorboard=Path("/home/someone/log"), mlflow="https://user:password@host/").as_record()
+    assert not {"tensorboard", "mlflow"} & set(record)
+    assert TrainConfig.from_dict(record) == TrainConfig()
+
+
+@pytest.mark.parametrize("place", ["databricks", "https://host/", "sqlite:///runs.db"])
+def test_folders_of_logs_count_from_the_toml_file(tmp_path, place):
+    file = tmp_path / "train.toml"
+    file.write_text('tensorboard = "log"\nmlflow = "runs"\n', "utf-8")
+    config = TrainConfig.from_toml(file)
+    assert (config.tensorboard, config.mlflow) == (tmp_path / "log", str(tmp_path / "runs"))
+    file.write_text(f'mlflow = "{place}"\n', "utf-8")
+    assert TrainConfig.from_toml(file).mlflow == place
 
 
 def test_every_field_is_an_option_of_train():

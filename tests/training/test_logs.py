@@ -70,5 +70,5 @@ def test_a_prefix_stands_before_every_name() -> None:
 
 
 def test_without_a_place_nothing_is_kept() -> None:
-    assert open_logs(TrainConfig(), pytest.fail) is NO_LOG
+    assert open_logs(TrainConfig(), pytest.fail, run="m") is NO_LOG
     call_all(NO_LOG)

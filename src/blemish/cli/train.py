@@ -71,6 +71,11 @@ from blemish.training.config import TrainConfig
     help="Write a TensorBoard log of this training into the folder DIR: heatmaps of up to eight images, the "
     "calibration scores and the final figures; curves too, where known anomalies are learned from.",
 )
+@click.option(
+    "--mlflow",
+    metavar="URI",
+    help="Log the same as a run of MLflow: the URI of a tracking server or a database, or a folder.",
+)
 @threads_option
 @json_option
 def command(

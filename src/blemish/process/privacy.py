@@ -13,6 +13,7 @@ SWITCHES = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime: host look-ups, a device id and a queue of events
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray
     "HF_HUB_DISABLE_TELEMETRY": "1",  # Hugging Face Hub, which timm imports
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # MLflow
     "DO_NOT_TRACK": "1",  # what many other tools ask
 }
 

@@ -26,7 +26,7 @@ from blemish.plugins import METHODS, SYNTHETIC
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 MAX_SEED = 2**32 - 1  # that NumPy takes
-LOGS = ("tensorboard",)  # options that say where to log, and nothing of the detector
+LOGS = ("tensorboard", "mlflow")  # options that say where to log, and nothing of the detector
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Size = tuple[int, int]  # (height, width)
@@ -261,6 +261,7 @@ class TrainOptions(TypedDict, total=False):
     devices: int
     nodes: int
     tensorboard: str | Path | None
+    mlflow: str | None
     split: SplitConfig
     features: FeatureConfig
     gaussian: GaussianConfig
@@ -312,6 +313,8 @@ class TrainConfig:
         tensorboard: a folder for this training's TensorBoard log: curves, where something is learned in epochs,
             heatmaps of up to eight images, the calibration scores and the final figures. The model file does not
             mention it.
+        mlflow: where MLflow keeps the same as a run: the URI of a tracking server or a database, or a folder. It may
+            hold a user and a password: it is never written to the model file.
         split, features, gaussian, map, alignment, augmentation, defect_branch, calibration: the constants of each step.
 
     Raises:
@@ -338,6 +341,7 @@ class TrainConfig:
     devices: int = 1
     nodes: int = 1
     tensorboard: Path | None = None
+    mlflow: str | None = None
     split: SplitConfig = field(default_factory=SplitConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     gaussian: GaussianConfig = field(default_factory=GaussianConfig)
@@ -360,6 +364,8 @@ class TrainConfig:
         one_of(self.method, "the method", METHODS)
         one_of(self.synthetic, "the synthetic anomaly", SYNTHETIC)
         name(self.backbone, "the backbone")
+        if self.mlflow is not None:
+            name(self.mlflow, "mlflow")
         one_of(self.device, "the device", ("auto", "cpu", "cuda", "mps"))
         one_of(self.align, "align", (True, False))
         one_of(self.download, "download", (True, False))
@@ -439,6 +445,8 @@ class TrainConfig:
             value = values.get(key)
             if isinstance(value, str) and value and (key != "groups" or value.lower().endswith(".csv")):
                 values[key] = path.parent / value
+        if isinstance(place := values.get("mlflow"), str) and _is_folder(place):
+            values["mlflow"] = str(path.parent / place)
         try:
             return cls.from_dict(values)
         except BlemishError as error:
@@ -470,6 +478,11 @@ def _size(size: object) -> Size | Literal["auto"]:
         raise BlemishError(f"the size must be one number or (height, width), such as 256, not {shown(size)}")
     assert isinstance(sides, tuple | list)
     return int(sides[0]), int(sides[1])
+
+
+def _is_folder(place: str) -> bool:
+    """Whether a place of MLflow is a folder: neither a URI nor one of its words for Databricks."""
+    return bool(place) and ":" not in place and not place.startswith("databricks")
 
 
 def _check_keys(values: Mapping[str, Any], owner: Any, prefix: str) -> None:

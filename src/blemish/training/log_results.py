@@ -38,7 +38,7 @@ def log_results(log: TrainingLog, detector: Detector, prepared: Preparation, *, 
             ignored=None if valid.all() else ~valid,
         )
         role = "labelled" if index in roles["labelled"] else "calibration"
-        log.heatmap(f"{role}/{below(pixels.samples[index].path, prepared.images.data_set.root)}", picture)
+        log.heatmap(f"{role}/{_name(prepared, index)}", picture)
     calibration, settings = detector.calibration, detector.metadata.settings
     log.histogram("calibration scores", calibration.scores)
     height, width = detector.metadata.size
@@ -73,6 +73,12 @@ def choose_images(prepared: Preparation, scores: Sequence[float]) -> list[int]:
     labelled = list(_of_each_type(prepared, roles["labelled"]))[:LABELLED]
     descending = np.argsort(-np.asarray(scores), kind="stable")[: HEATMAPS - len(labelled)]
     return labelled + [roles["calibration"][place] for place in descending]
+
+
+def _name(prepared: Preparation, index: int) -> str:
+    """An image's path below the data folder; of a file elsewhere its number and name, and not where it lies."""
+    path, root = prepared.images.pixels.samples[index].path, prepared.images.data_set.root
+    return below(path, root) if path.is_relative_to(root) else f"{index} {path.name}"
 
 
 def _of_each_type(prepared: Preparation, labelled: Sequence[int]) -> Iterator[int]:

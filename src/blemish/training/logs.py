@@ -9,12 +9,13 @@ from blemish.training.config import TrainConfig
 from blemish.training.log import NO_LOG, TrainingLog
 
 
-def open_logs(config: TrainConfig, notify: Callable[[str], None]) -> TrainingLog:
+def open_logs(config: TrainConfig, notify: Callable[[str], None], *, run: str) -> TrainingLog:
     """Opens all logs of a configuration; `NO_LOG` where it asks for none.
 
     Args:
-        config: whose `tensorboard` says where to log.
+        config: whose `tensorboard` and `mlflow` say where to log.
         notify: gets a sentence where a log fails later on.
+        run: what the training is called, where several are listed.
 
     Raises:
         BlemishError: the package of a log is missing, or a log cannot be opened.
@@ -24,6 +25,10 @@ def open_logs(config: TrainConfig, notify: Callable[[str], None]) -> TrainingLog
         from blemish.training.log_tensorboard import TensorBoardLog
 
         logs.append(TensorBoardLog(config.tensorboard))
+    if config.mlflow is not None:
+        from blemish.training.log_mlflow import MLflowLog
+
+        logs.append(MLflowLog(config.mlflow, run=run))
     return Logs(logs, notify) if logs else NO_LOG
 
 

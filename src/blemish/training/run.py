@@ -179,7 +179,7 @@ def train_on(
     started = time.perf_counter()
     with caller_state_restored():
         session = open_session(read, config, progress, notify)
-        log = open_logs(config, session.notify) if session.processes.is_main else NO_LOG
+        log = open_logs(config, session.notify, run=output.stem) if session.processes.is_main else NO_LOG
         with closing(log):
             prepared = _prepared(session)
             session.processes.check_not_idle(min(len(split.fit) for split in prepared.splits))
