@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from blemish.comparison import run as comparing
 from blemish.comparison.run import compare
@@ -204,13 +205,19 @@ def test_synthetic_defects_are_made_of_good_test_images_that_nobody_learned_from
     assert found.runs[0].figures["false_alarm_rate"] is not None
     for number in range(3):
         copy = out / f"synthetic/test/good/test/good/{number}.png"
-        assert np.array_equal(np.asarray(read(copy)), noise(300 + number))
+        assert np.array_equal(np.asarray(Image.open(copy)), noise(300 + number))
 
 
-def read(path):
-    from PIL import Image
-
-    return Image.open(path)
+def test_copies_have_the_ignore_masks_of_their_sources(parts, out, tmp_path, tiny_model, monkeypatch):
+    for image in (parts / "test/stain").iterdir():
+        image.unlink()
+    half = np.zeros((64, 64), np.uint8)
+    half[:, :32] = 255
+    save_image(tmp_path / "masks/test/good/0.png", half)
+    pretend_to_train(monkeypatch, tiny_model)
+    found = compare(parts, out, methods=["gaussian"], ignore_mask=tmp_path / "masks")
+    # Three of nine images, the good one and its two copies; a little more than a half of each is ignored.
+    assert 3 / 9 * 0.5 <= found.runs[0].figures["ignored"] <= 3 / 9 * 0.6
 
 
 def test_labelled_defects_of_the_training_split_are_transplanted(parts, out, tiny_model, monkeypatch):
