@@ -98,7 +98,8 @@ def run_experiment(
         result = load_result(folder, key=key)
         if result is None or (plan.models and not (folder / MODEL_NAME).exists()):
             result = experiment.make(run, folder, key, partial(progress, str(run)))
-            notify(f"{run}: {_figures(result)} in {result.seconds:.0f} s")
+            model = f"; {printable(folder / MODEL_NAME)}" if plan.models else ""
+            notify(f"{run}: {_figures(result)} in {result.seconds:.0f} s{model}")
         completed.append((run, result))
     return summarise(plan.recipe, completed, classes=experiment.all_classes, output=plan.output)
 
