@@ -92,6 +92,7 @@ METHODS = Registry(
     noun="method",
     builtin={
         "gaussian": "blemish.methods.gaussian:MultiscaleGaussian",
+        "fcdd": "blemish.methods.fcdd:Fcdd",
         "padim": "blemish.methods.padim:PaDiM",
         "patchcore": "blemish.methods.patchcore:PatchCore",
     },
@@ -100,6 +101,7 @@ EXTRACTORS = Registry(
     "blemish.extractors",
     noun="feature extractor",
     builtin={
+        "fcdd-cnn": "blemish.networks.paper_cnn:PaperCNN",
         "timm-vit": "blemish.networks.timm_vit:TimmViT",  # before the other, which takes any network of timm
         "timm-cnn": "blemish.networks.timm_cnn:TimmCNN",
     },

@@ -8,7 +8,7 @@ import pytest
 
 from blemish.networks.detector import DetectorNetwork
 from blemish.training import run as training
-from blemish.training.pipeline import TrainingData
+from blemish.training.data import TrainingData
 
 
 @dataclass

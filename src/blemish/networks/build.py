@@ -61,6 +61,24 @@ def build_detector(
     """
     distance = nn.Sequential(normal_model, background or nn.Identity())
     head = Head(distance, *([] if defect_branch is None else [defect_branch]))
+    return assemble(pyramid, head, input_mask=input_mask, alignment=alignment, sigma=sigma)
+
+
+def assemble(
+    pyramid: FeaturePyramid,
+    head: nn.Module,
+    *,
+    input_mask: InputMask | None = None,
+    alignment: Alignment | None = None,
+    sigma: float = SIGMA,
+) -> DetectorNetwork:
+    """A detector of a pyramid and any head.
+
+    Args:
+        pyramid: pixels to maps.
+        head: these maps to the anomaly map A >= 0 (N, h, w) on the grid of `pyramid.field`.
+        input_mask, alignment, sigma: see `build_detector`.
+    """
     upsample = gaussian_upsampling(
         pyramid.field,
         size=pyramid.size,

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from blemish.networks.alignment import Alignment
 from blemish.networks.feature_pyramid import FeaturePyramid
-from blemish.networks.head import Head
 from blemish.networks.input_mask import InputMask
 
 SIGMA = 5.0  # pixels; a little over half a cell of stride 8, so that neighbouring cells blend
@@ -29,7 +28,7 @@ class DetectorNetwork(nn.Module):
     def __init__(
         self,
         pyramid: FeaturePyramid,
-        head: Head,
+        head: nn.Module,
         upsample: nn.Module,
         *,
         input_mask: InputMask | None = None,

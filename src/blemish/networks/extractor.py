@@ -5,7 +5,7 @@ A new one is a subclass of `FeatureExtractor` and an entry of `blemish.plugins.E
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -34,8 +34,10 @@ class FeatureExtractor(nn.Module, ABC):
         channels: length C_k of the vectors of each map.
         strides: pixels between two cells of each map, ascending.
         multiple: both sides of an image have to be multiples of it, in pixels.
+        pretrained: whether its weights are worth anything as they are; else only methods that train them can use it.
     """
 
+    pretrained: ClassVar[bool] = True
     name: str
     channels: tuple[int, ...]
     strides: tuple[int, ...]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import map_coordinates
 
 
@@ -71,3 +72,25 @@ def jitter_brightness_contrast(
     mean = image.mean()
     changed = (image - mean) * rng.uniform(*contrast) + mean + rng.uniform(-brightness, brightness)
     return np.rint(changed.clip(0, 255)).astype(np.uint8)
+
+
+def random_crop(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], rng: np.random.Generator, *, max_zoom: float
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A part of an image (H, W, 3) and its mask (H, W), enlarged to their size.
+
+    Args:
+        image: uint8 (H, W, 3).
+        mask: bool (H, W). One that the part would not show keeps the image as it is.
+        rng: decides which part.
+        max_zoom: the largest enlargement, as a logarithm of the scale.
+    """
+    height, width = mask.shape
+    share = np.exp(-rng.uniform(0, max_zoom))
+    top, left = rng.uniform(0, 1 - share, size=2) * (height, width)
+    box = (left, top, left + share * width, top + share * height)
+    cropped = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST, box=box)
+    if mask.any() and not np.asarray(cropped).any():
+        return image, mask
+    enlarged = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(enlarged), np.asarray(cropped)

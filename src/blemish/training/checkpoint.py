@@ -95,8 +95,8 @@ def fault_of_left(output: Path, key: str) -> str | None:
 
 
 def _left(output: Path) -> list[Path]:
-    """The folders of checkpoints beside `output`, those of a stage of earlier releases, the gate, with them."""
-    pattern = re.compile(re.escape(f".{output.name}") + r"(\.fold\d+)?\.(gate|evidence)\.checkpoint")
+    """The folders of checkpoints beside `output`, whatever the stage."""
+    pattern = re.compile(re.escape(f".{output.name}") + r"(\.fold\d+)?\.\w+\.checkpoint")
     return [folder for folder in output.parent.iterdir() if pattern.fullmatch(folder.name)]
 
 

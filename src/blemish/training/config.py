@@ -227,6 +227,39 @@ class DefectBranchConfig(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FcddConfig(_Section):
+    """The method "fcdd": docs/paper.md, "FCDD on any folder"."""
+
+    section: ClassVar[str] = "fcdd"
+
+    # Finest maps of the backbone that it sees.
+    maps: Count = 3
+    # Trained convolutions above the backbone, below the last of 1 x 1; their sides in cells, and channels between them.
+    layers: CountOrNone = 2
+    kernel_size: Count = 3
+    hidden_channels: Count = 128
+    # Standard deviation in pixels of the Gaussian that enlarges the map.
+    sigma: Positive = 12.0
+    # Images of an epoch, and of a step; half of them are anomalous.
+    epoch_images: Count = 1600
+    batch: Count = 32
+    # Largest learning rate of AdamW, the share of steps that warm up to it, and the weight decay.
+    learning_rate: Positive = 1e-3
+    warm_up: Share = 0.3
+    weight_decay: NotNegative = 1e-2
+    # Largest enlargement of a random crop, as a logarithm of the scale.
+    max_zoom: NotNegative = 0.07
+    # Whether images are turned and mirrored, too.
+    rotate: bool = False
+    # Probability that a small labelled defect is set into a nominal image, and the share of the image up to which it
+    # is small.
+    transplant_probability: Share = 0.5
+    max_transplant_area: Share = 0.05
+    # Images of each label, held out from training, whose AUROC is shown after each epoch.
+    watched_images: Count = 32
+
+
+@dataclass(frozen=True, kw_only=True)
 class CalibrationConfig(_Section):
     """What is measured on nominal images: docs/research.md, "Calibration". None was tuned."""
 
@@ -256,6 +289,7 @@ class TrainOptions(TypedDict, total=False):
     groups: str | Path | None
     align: bool
     epochs: int
+    train_from: str | None
     memory: int
     device: Device
     devices: int
@@ -269,6 +303,7 @@ class TrainOptions(TypedDict, total=False):
     alignment: AlignmentConfig
     augmentation: AugmentationConfig
     defect_branch: DefectBranchConfig
+    fcdd: FcddConfig
     calibration: CalibrationConfig
 
 
@@ -305,6 +340,8 @@ class TrainConfig:
         align: turn parts to one direction where the nominal images show them in all directions on a plain background;
             then what lies in the background counts for less. Not with `ignore_mask`, whose masks lie still.
         epochs: passes over the known anomalies: labelled defects, outliers and synthetic ones.
+        train_from: the layer of the backbone from which on the method "fcdd" trains its weights, too, or "all"; None
+            leaves them as they are.
         memory: vectors that the method "patchcore" keeps.
         device: where to train.
         devices: processes on this machine, a device each. They run the calling program again from its start, and each
@@ -315,7 +352,8 @@ class TrainConfig:
             mention it.
         mlflow: where MLflow keeps the same as a run: the URI of a tracking server or a database, or a folder. It may
             hold a user and a password: it is never written to the model file.
-        split, features, gaussian, map, alignment, augmentation, defect_branch, calibration: the constants of each step.
+        split, features, gaussian, map, alignment, augmentation, defect_branch, fcdd, calibration: the constants of each
+            step.
 
     Raises:
         BlemishError: a value that a training cannot have.
@@ -336,6 +374,7 @@ class TrainConfig:
     groups: str | Path | None = None
     align: bool = True
     epochs: int = 6
+    train_from: str | None = None
     memory: int = 10_000
     device: Device = "auto"
     devices: int = 1
@@ -349,6 +388,7 @@ class TrainConfig:
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     defect_branch: DefectBranchConfig = field(default_factory=DefectBranchConfig)
+    fcdd: FcddConfig = field(default_factory=FcddConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     def __post_init__(self) -> None:
@@ -366,6 +406,8 @@ class TrainConfig:
         name(self.backbone, "the backbone")
         if self.mlflow is not None:
             name(self.mlflow, "mlflow")
+        if self.train_from is not None:
+            name(self.train_from, "train_from")
         one_of(self.device, "the device", ("auto", "cpu", "cuda", "mps"))
         one_of(self.align, "align", (True, False))
         one_of(self.download, "download", (True, False))
@@ -463,6 +505,7 @@ SECTIONS: Mapping[str, type[_Section]] = {
         AlignmentConfig,
         AugmentationConfig,
         DefectBranchConfig,
+        FcddConfig,
         CalibrationConfig,
     )
 }

@@ -16,8 +16,10 @@ from blemish.imaging.headers import upright_sizes
 from blemish.imaging.ignore_mask import IgnoreMask
 from blemish.imaging.survey import survey_depth
 from blemish.io.text import counted
+from blemish.networks.input_mask import InputMask
 from blemish.process.progress import Progress
 from blemish.training.config import TrainConfig
+from blemish.training.steps.alignment import FittedAlignment
 
 Notify = Callable[[str], None]  # a sentence
 
@@ -70,6 +72,34 @@ class TrainingImages:
         """How many of the labelled defects have a mask that marks something."""
         found = (self.pixels.mask(index) for index in self.labelled)
         return sum(mask is not None and bool(mask.any()) for mask in found)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What one network learns from.
+
+    Attributes:
+        pixels: all training images.
+        fit: indices of the good images to learn from.
+        validation: those of them that nothing is learned from by gradient: they scale the defect branch, or show how
+            far a training is.
+        labelled: indices of labelled defects.
+        outliers: a folder for outlier exposure.
+        synthetic: the synthetic anomaly to learn from, a name in `blemish.plugins.SYNTHETIC`.
+        input_mask: what it is to be blind to.
+        alignment: how parts are turned upright; None takes them as they are.
+        aspect: how high a pixel is over how wide.
+    """
+
+    pixels: Pixels
+    fit: Sequence[int]
+    validation: Sequence[int]
+    labelled: Sequence[int]
+    outliers: Path | None
+    synthetic: str
+    input_mask: InputMask | None
+    alignment: FittedAlignment | None = None
+    aspect: float = 1.0
 
 
 def read_grouping(data_set: DataSet, config: TrainConfig) -> Grouping | None:

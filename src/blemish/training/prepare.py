@@ -12,6 +12,7 @@ from blemish.imaging.ignore_mask import IgnoreMask
 from blemish.io.text import counted
 from blemish.training.config import TrainConfig
 from blemish.training.data import Notify, TrainingImages
+from blemish.training.method import synthetic_anomaly_of
 from blemish.training.plan import AlignmentPlan, DetectorPlan, NetworkPlan
 from blemish.training.steps.alignment import AlignmentDecision, decide_alignment
 
@@ -88,14 +89,15 @@ def prepare(images: TrainingImages, config: TrainConfig, *, notify: Notify) -> P
 
 
 def defect_sources(images: TrainingImages, config: TrainConfig) -> tuple[str, ...]:
-    """What the defect branch learns from, in words; empty where there is none."""
+    """The anomalous images that are learned from, in words; empty where there are none."""
     sources = []
     if images.labelled:
         sources.append(f"{counted(len(images.labelled), 'labelled defect')} ({counted(images.masks, 'mask')})")
     if config.outlier_exposure is not None:
         sources.append(f"outlier exposure ({config.outlier_exposure.name})")
-    if config.synthetic != "none":
-        sources.append(f"synthetic anomalies ({config.synthetic})")
+    synthetic = synthetic_anomaly_of(config, labelled=bool(images.labelled))
+    if synthetic != "none":
+        sources.append(f"synthetic anomalies ({synthetic})")
     return tuple(sources)
 
 

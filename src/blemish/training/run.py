@@ -38,12 +38,13 @@ from blemish.process.deprecation import renamed_arguments
 from blemish.process.progress import Progress
 from blemish.training.checkpoint import fault_of_left, remove_checkpoints
 from blemish.training.config import LOGS, TrainConfig, TrainOptions
-from blemish.training.data import Notify, read_training_images
+from blemish.training.data import Notify, TrainingData, read_training_images
 from blemish.training.log import NO_LOG, PrefixedLog, TrainingLog
 from blemish.training.log_results import log_results
 from blemish.training.logs import open_logs
+from blemish.training.method import synthetic_anomaly_of
 from blemish.training.onnx_export import export_onnx
-from blemish.training.pipeline import TrainingData, fit_detector
+from blemish.training.pipeline import fit_detector
 from blemish.training.plan import DetectorPlan
 from blemish.training.prepare import Preparation, prepare
 from blemish.training.record import metadata_of, settings_of
@@ -272,6 +273,7 @@ def _fit_and_calibrate(
             validation,
             images.labelled,
             config.outlier_exposure,
+            synthetic_anomaly_of(config, labelled=bool(images.labelled)),
             input_mask,
             alignment=prepared.alignments[number].fitted,
             aspect=prepared.plan.pixel_aspect,

@@ -19,6 +19,7 @@ from blemish.training.config import TrainConfig
 from blemish.training.data import Notify, read_grouping, read_ignore_mask
 from blemish.training.devices import require_device
 from blemish.training.distributed import ProcessGroup, launch
+from blemish.training.method import Method, method_kind
 
 LOGGER = logging.getLogger("blemish.training")
 
@@ -60,6 +61,7 @@ def open_session(read: ReadData, config: TrainConfig, progress: Progress | None,
         config.backbone, strides=config.features.strides, weights=config.weights, download=config.download
     )
     _check_size(config, multiple=extractor.multiple)
+    _check_method(config, extractor)
     data_set = read()
     grouping = read_grouping(data_set, config)
     fabric, processes = launch(config.device, devices=config.devices, nodes=config.nodes)
@@ -83,6 +85,19 @@ def _say(notify: Notify | None, sentence: str) -> None:
     LOGGER.info("%s", sentence)
     if notify is not None:
         notify(sentence)
+
+
+def _check_method(config: TrainConfig, extractor: FeatureExtractor) -> None:
+    """Raises BlemishError where the method leaves the backbone as it is, and that is not what it was asked for."""
+    if issubclass(method_kind(config.method), Method):
+        return
+    if config.train_from is not None:
+        raise BlemishError(f"the method {config.method!r} trains no backbone: leave out train_from (--train-from)")
+    if not extractor.pretrained:
+        raise BlemishError(
+            f"{extractor.name} has random weights, and the method {config.method!r} trains no backbone: "
+            "choose another backbone, or the method 'fcdd'"
+        )
 
 
 def _check_size(config: TrainConfig, *, multiple: int) -> None:

@@ -6,24 +6,23 @@ up to the masks, which is 64 times less to compute.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
 
 from blemish.networks.defect_branch import CellClassifier
 from blemish.networks.losses import detection_loss
 from blemish.process.progress import Progress
-from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
+from blemish.training.checkpoint import Checkpoint
 from blemish.training.config import DefectBranchConfig
 from blemish.training.distributed import SINGLE_PROCESS, ProcessGroup
+from blemish.training.epochs import train_epochs
 from blemish.training.log import NO_LOG, TrainingLog
 
 FeatureAugmentation = Callable[[Tensor, torch.Generator], Tensor]  # (N, C, h, w) to the same shape
@@ -97,53 +96,25 @@ def train_classifier(
         feature_augmentation: what is made of a batch before the network learns from it; None takes it as it is.
     """
     if training.processes.is_main:
-        batches = partial(_batch, nominal, anomalies, config.batch, feature_augmentation)
         network.to(training.fabric.device).standardise_by(nominal)
         network.to(memory_format=torch.channels_last)  # a tenth to a third faster on a CPU
-        _train(network, batches, math.ceil(len(anomalies.features) / config.batch), training, stage, config)
+        steps = math.ceil(len(anomalies.features) / config.batch)
+
+        def losses(wrapped: nn.Module, epoch: int) -> Iterator[Tensor]:
+            generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
+            for _ in range(steps):
+                features, coverage = _batch(nominal, anomalies, config.batch, feature_augmentation, generator)
+                features = training.fabric.to_device(features).contiguous(memory_format=torch.channels_last)
+                yield detection_loss(
+                    wrapped(features),
+                    training.fabric.to_device(coverage),
+                    min_coverage=config.min_coverage,
+                    worst=config.hard_negative_fraction,
+                    weight=config.hard_negative_weight,
+                )
+
+        train_epochs(network, losses, steps=steps, training=training, stage=stage, optimisation=config)
     training.processes.broadcast_state(network.to(training.fabric.device).state_dict())
-
-
-def _train(
-    network: CellClassifier,
-    batches: Callable[[torch.Generator], tuple[Tensor, Tensor]],
-    steps: int,
-    training: Training,
-    stage: str,
-    config: DefectBranchConfig,
-) -> None:
-    """Epochs of so many steps, each by a new batch, from the last checkpoint on."""
-    fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
-    adam = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    # The wrapped network runs in the device's precision; it shares its weights with `network`.
-    wrapped, optimiser = fabric.setup(network, adam)
-    first = _resume(checkpoint, network, optimiser)
-    if first:
-        training.notify(f"{stage}: resumed after epoch {first} of {epochs}")
-    schedule = _schedule(adam, steps=epochs * steps, done=first * steps, warm_up=config.warm_up)
-    for epoch in range(first, epochs):
-        generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
-        total = torch.zeros((), device=fabric.device)
-        for _ in range(steps):
-            features, coverage = batches(generator)
-            features = fabric.to_device(features).contiguous(memory_format=torch.channels_last)
-            loss = detection_loss(
-                wrapped(features),
-                fabric.to_device(coverage),
-                min_coverage=config.min_coverage,
-                worst=config.hard_negative_fraction,
-                weight=config.hard_negative_weight,
-            )
-            optimiser.zero_grad()
-            fabric.backward(loss)
-            optimiser.step()
-            schedule.step()
-            total += loss.detach()
-        training.log.scalar("loss", float(total) / steps, epoch + 1)  # the mean over the epoch's batches
-        training.log.scalar("learning rate", schedule.get_last_lr()[0], epoch + 1)
-        tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-        checkpoint.save(tensors | optimiser_tensors(optimiser), {"epoch": epoch + 1})
-        training.progress(stage, epoch + 1, epochs)
 
 
 def coverage(mask: npt.NDArray[np.bool_], grid: Sequence[int]) -> Tensor:
@@ -151,17 +122,6 @@ def coverage(mask: npt.NDArray[np.bool_], grid: Sequence[int]) -> Tensor:
     rows, columns = grid
     cells = mask.reshape(rows, mask.shape[0] // rows, columns, mask.shape[1] // columns)
     return torch.from_numpy(cells.mean((1, 3), dtype=np.float32))
-
-
-def _resume(checkpoint: Checkpoint, network: CellClassifier, optimiser: torch.optim.Optimizer) -> int:
-    """The number of epochs done."""
-    saved = checkpoint.load()
-    if saved is None:
-        return 0
-    tensors, numbers = saved
-    network.load_state_dict(under("network.", tensors))
-    load_optimiser(optimiser, tensors)
-    return int(numbers["epoch"])
 
 
 def _batch(
@@ -181,17 +141,3 @@ def _batch(
     if feature_augmentation is not None:
         features = feature_augmentation(features, generator)
     return features, torch.cat([clean, anomalies.coverage[drawn]])
-
-
-def _schedule(optimiser: torch.optim.Optimizer, *, steps: int, done: int, warm_up: float) -> LambdaLR:
-    """The learning rate over all steps: a line up to the largest, then half a cosine down."""
-
-    def factor(step: int) -> float:
-        share = step / steps
-        if share < warm_up:
-            return (share + 1e-2) / (warm_up + 1e-2)
-        return (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up))) / 2
-
-    for group in optimiser.param_groups:
-        group["initial_lr"] = group["lr"]
-    return LambdaLR(optimiser, factor, last_epoch=done - 1)

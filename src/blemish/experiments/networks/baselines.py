@@ -14,11 +14,11 @@ from pathlib import Path
 
 from torch import nn
 
-from blemish.experiments.networks.blocks import BATCH_NORM_EPS, activated, overlapping_pool
 from blemish.experiments.networks.decoders import decoder28, decoder32, decoder32_lw3k, decoder224, decoder_vgg11
 from blemish.experiments.networks.fcdd import Builder, choose, untrained
 from blemish.experiments.networks.lite0 import HIDDEN, Lite0Features, hidden_layers
 from blemish.experiments.networks.vgg import Pretraining, frozen_below, pretrained_embedding, random_embedding
+from blemish.networks.cnn_blocks import BATCH_NORM_EPS, activated, overlapping_pool
 
 LITE0_EMBEDDING = 64
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from blemish.experiments.networks.blocks import BATCH_NORM_EPS
+from blemish.networks.cnn_blocks import BATCH_NORM_EPS
 
 
 def decoder28(first: int, second: int) -> nn.Sequential:

@@ -21,9 +21,10 @@ from pathlib import Path
 from torch import nn
 
 from blemish.errors import BlemishError
-from blemish.experiments.networks.blocks import activated, conv, overlapping_pool
 from blemish.experiments.networks.lite0 import Lite0
 from blemish.experiments.networks.vgg import Pretraining, frozen_below, pretrained_trunk, random_trunk
+from blemish.networks.cnn_blocks import conv
+from blemish.networks.paper_cnn import TRUNKS
 from blemish.networks.receptive_field import ReceptiveField, receptive_fields
 
 Builder = Callable[[Pretraining], nn.Module]
@@ -66,57 +67,14 @@ def choose(builders: Mapping[str, Builder], name: str) -> Builder:
     return builders[name]
 
 
-def _cnn28(first: int, second: int) -> nn.Sequential:
-    return nn.Sequential(
-        *activated(1, first, 5),
-        nn.MaxPool2d(2),
-        conv(first, second, 5),
-        nn.MaxPool2d(2),
-        conv(second, 1, 1),
-    )
-
-
-def _cnn32_lw3k() -> nn.Sequential:
-    return nn.Sequential(
-        *activated(3, 128, 3),
-        nn.MaxPool2d(2),
-        *activated(128, 256, 3),
-        *activated(256, 256, 3),
-        nn.MaxPool2d(2),
-        conv(256, 128, 3),
-        conv(128, 1, 1),
-    )
-
-
-def _cnn32(widths: tuple[int, int, int], kernels: tuple[int, int, int]) -> nn.Sequential:
-    first, second, third = widths
-    return nn.Sequential(
-        *activated(3, first, kernels[0]),
-        nn.MaxPool2d(2),
-        *activated(first, second, kernels[1]),
-        nn.MaxPool2d(2),
-        conv(second, third, kernels[2]),
-        conv(third, 1, 1),
-    )
-
-
-def _cnn224(widths: tuple[int, int, int, int, int], kernels: tuple[int, int, int, int, int]) -> nn.Sequential:
-    first, second, third, fourth, fifth = widths
-    return nn.Sequential(
-        *activated(3, first, kernels[0]),
-        overlapping_pool(),
-        *activated(first, second, kernels[1]),
-        overlapping_pool(),
-        *activated(second, third, kernels[2]),
-        *activated(third, fourth, kernels[3]),
-        overlapping_pool(),
-        conv(fourth, fifth, kernels[4]),
-        conv(fifth, 1, 1),
-    )
-
-
 def _with_phi(trunk: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(trunk, conv(512, 1, 1))
+
+
+def _small(trunk: Callable[[], nn.Sequential]) -> nn.Sequential:
+    layers = list(trunk())
+    channels = next(layer.out_channels for layer in reversed(layers) if isinstance(layer, nn.Conv2d))
+    return nn.Sequential(*layers, conv(channels, 1, 1))
 
 
 def _vgg11(pretraining: Pretraining) -> nn.Sequential:
@@ -138,18 +96,9 @@ def untrained(network: Callable[[], nn.Module]) -> Builder:
 
 
 NETWORKS: Mapping[str, Builder] = {
-    "cnn28": untrained(partial(_cnn28, 8, 16)),
-    "cnn28-w": untrained(partial(_cnn28, 128, 128)),
-    "cnn32-lw3k": untrained(_cnn32_lw3k),
-    "cnn32": untrained(partial(_cnn32, (32, 64, 128), (5, 5, 5))),
-    "cnn32-s": untrained(partial(_cnn32, (32, 64, 128), (3, 3, 3))),
-    "cnn224": untrained(partial(_cnn224, (8, 32, 64, 128, 128), (5, 5, 3, 3, 3))),
-    "cnn224-w": untrained(partial(_cnn224, (32, 128, 256, 256, 128), (5, 5, 3, 3, 3))),
+    **{name: untrained(partial(_small, trunk)) for name, trunk in TRUNKS.items()},
     "vgg11": _vgg11,
     "vgg11-f": _vgg11_frozen,
     "vgg11-nopt": untrained(lambda: _with_phi(random_trunk())),
     "lite0-f": _lite0_frozen,
-    # The study of receptive fields ("vark": a kernel that varies): the first layer's kernel, or that of all.
-    **{f"vark32-{k}": untrained(partial(_cnn32, (128, 256, 128), (k, 3, 3))) for k in range(3, 19, 2)},
-    **{f"vark224-{k}": untrained(partial(_cnn224, (32, 128, 256, 256, 128), (k, k, k, k, k))) for k in range(3, 15, 2)},
 }
