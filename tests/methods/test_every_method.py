@@ -16,7 +16,8 @@ from blemish.networks.detector import CalibratedNetwork
 from blemish.networks.feature_pyramid import FeaturePyramid
 from blemish.networks.normal_model import NormalModel
 from blemish.plugins import METHODS
-from blemish.training.config import DefectBranchConfig
+from blemish.training.config import DefectBranchConfig, FcddConfig
+from blemish.training.method import method_kind
 from blemish.training.onnx_export import to_onnx
 from blemish.training.run import train
 from helpers.images import noise, stained
@@ -25,9 +26,15 @@ from helpers.small_networks import fit, new_model, random_pyramid
 
 SIZE = (64, 96)
 IMAGES = 16
+OTHERS = [name for name in METHODS if name != "gaussian"]
+NORMAL_MODELS = [name for name in METHODS if issubclass(method_kind(name), NormalModel)]
+SMALL = {
+    "defect_branch": DefectBranchConfig(nominal_copies=8, labelled_images=8),
+    "fcdd": FcddConfig(epoch_images=64, batch=8, learning_rate=1e-2, watched_images=2, hidden_channels=8),
+}
 
 
-@pytest.fixture(scope="module", params=list(METHODS))
+@pytest.fixture(scope="module", params=NORMAL_MODELS)
 def fitted(request: pytest.FixtureRequest) -> tuple[FeaturePyramid, NormalModel, torch.Tensor]:
     torch.manual_seed(0)
     pyramid = random_pyramid(SIZE)
@@ -60,11 +67,10 @@ def test_one_graph_computes_what_torch_does(fitted: tuple[FeaturePyramid, Normal
     np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-3 * expected.max())
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "gaussian"])
+@pytest.mark.parametrize("method", OTHERS)
 def test_every_verb_works_on_its_model_files(method: str, tmp_path: Path, run: Callable[..., Any]) -> None:
-    few = DefectBranchConfig(nominal_copies=8, labelled_images=8)
     parts, model = write_parts(tmp_path / "parts", labelled=2), tmp_path / "m.onnx"
-    train(parts, model, size=SIZE, epochs=1, method=method, memory=500, defect_branch=few)
+    train(parts, model, size=SIZE, epochs=2, method=method, memory=500, **SMALL)
     assert run("evaluate", model, parts, "--json").json["image_auroc"] == 1.0
     assert run("predict", model, parts / "test/spot", "-o", tmp_path / "out", "--json").json["images"] == 4
     for verb, *rest in (
@@ -83,8 +89,8 @@ def test_every_verb_works_on_its_model_files(method: str, tmp_path: Path, run: C
     assert Detector.load(model).metadata.supervision.startswith("good images + 2 labelled defects")
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "gaussian"])
+@pytest.mark.parametrize("method", OTHERS)
 def test_it_calibrates_crosswise(method: str, tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", good=6)
-    detector = train(parts, tmp_path / "m.onnx", size=(64, 64), cross_conformal=2, method=method, memory=200)
+    detector = train(parts, tmp_path / "m.onnx", size=(64, 64), cross_conformal=2, method=method, memory=200, **SMALL)
     assert detector.calibration.folds == (3, 3)

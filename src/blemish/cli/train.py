@@ -43,9 +43,15 @@ from blemish.training.config import TrainConfig
     metavar="NAME",
     default=DEFAULTS.method,
     show_default=True,
-    help=f"How images are compared with good ones: {', '.join(METHODS)}.",
+    help=f"How anomalies are found: {', '.join(METHODS)}. All but fcdd compare images with good ones; fcdd trains a "
+    "network on good and anomalous images.",
 )
 @training_options
+@click.option(
+    "--train-from",
+    metavar="LAYER",
+    help="Method fcdd: train the backbone, too, from this layer on; all for the whole of it (default: it is frozen).",
+)
 @click.option("--anomalies", hidden=True)
 @click.option("--cells", hidden=True)
 @click.option(
@@ -87,6 +93,7 @@ def command(
     Example:
       blemish train screws/ -o screws.onnx
       blemish train screws/ --plan
+      blemish train screws/ -o screws.onnx --method fcdd
     """
     gone = [name for name in GONE if options.pop(name) is not None]
     config = configured(config_file, options)

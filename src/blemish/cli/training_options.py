@@ -58,7 +58,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         help="Largest number of vectors in the memory bank of patchcore.",
     ),
-    click.option("--backbone", metavar="NAME", default=DEFAULTS.backbone, show_default=True, help="A timm model."),
+    click.option(
+        "--backbone",
+        metavar="NAME",
+        default=DEFAULTS.backbone,
+        show_default=True,
+        help="A timm model, or a network of the FCDD paper.",
+    ),
     click.option("--weights", type=FILE, help="A local file with the backbone's weights."),
     click.option("--download", is_flag=True, help="Let timm fetch the backbone's weights."),
     renamed_option(
@@ -74,7 +80,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=DEFAULTS.synthetic,
         show_default=True,
         help=f"Learn from copies of good images with a synthetic anomaly: {', '.join(SYNTHETIC)}. None of them made "
-        "detectors better where it was measured (docs/research.md, Tried and lost).",
+        "the default method better where it was measured (docs/research.md, Tried and lost); fcdd takes confetti where "
+        "there are no other anomalies.",
     ),
     ignore_mask_option,
     click.option(
@@ -106,7 +113,15 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="N",
         default=DEFAULTS.epochs,
         show_default=True,
-        help="Passes over known anomalies: labelled defects, outliers and synthetic ones.",
+        help="Passes over known anomalies: labelled defects, outliers and synthetic ones; of fcdd, parts of the "
+        "training, 1,600 images each.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "32-true", "bf16-mixed"]),
+        default=DEFAULTS.precision,
+        show_default=True,
+        help="Arithmetic of the training; auto: bf16-mixed on a CUDA device.",
     ),
     device_option,
 )

@@ -95,7 +95,7 @@ class Fcdd(Method):
                 maps = learner.upsample(wrapped(learner.inputs(images)))  # (N, H, W)
                 yield pixel_loss(maps, fabric.to_device(torch.from_numpy(masks)))
 
-        learner.network.to(fabric.device, memory_format=torch.channels_last)
+        learner.network.to(fabric.device).to(memory_format=torch.channels_last)
         train_epochs(
             learner.network,
             losses,
@@ -125,6 +125,8 @@ class Fcdd(Method):
                     scores += learner.upsample(learner.network(inputs).float()).amax((1, 2)).tolist()
             nominal, anomalous = np.array(scores[:number]), np.array(scores[number:])
             auroc = float((np.sign(anomalous[:, None] - nominal) / 2 + 0.5).mean())
+            if training.processes.is_main:
+                training.log.scalar("held-out AUROC", auroc, epoch)
             training.notify(f"{STAGE}: epoch {epoch} of {training.epochs}: loss {loss:.3f}, held-out AUROC {auroc:.3f}")
 
         return say

@@ -29,6 +29,7 @@ MAX_SEED = 2**32 - 1  # that NumPy takes
 LOGS = ("tensorboard", "mlflow")  # options that say where to log, and nothing of the detector
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "32-true", "bf16-mixed"]
 Size = tuple[int, int]  # (height, width)
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -237,7 +238,7 @@ class FcddConfig(_Section):
     # Trained convolutions above the backbone, below the last of 1 x 1; their sides in cells, and channels between them.
     layers: CountOrNone = 2
     kernel_size: Count = 3
-    hidden_channels: Count = 128
+    hidden_channels: Count = 64
     # Standard deviation in pixels of the Gaussian that enlarges the map.
     sigma: Positive = 12.0
     # Images of an epoch, and of a step; half of them are anomalous.
@@ -292,6 +293,7 @@ class TrainOptions(TypedDict, total=False):
     train_from: str | None
     memory: int
     device: Device
+    precision: Precision
     devices: int
     nodes: int
     tensorboard: str | Path | None
@@ -344,6 +346,8 @@ class TrainConfig:
             leaves them as they are.
         memory: vectors that the method "patchcore" keeps.
         device: where to train.
+        precision: arithmetic of the training: "32-true", or "bf16-mixed", for processors that have bfloat16; "auto" is
+            the latter on a CUDA device. The model file computes in float32.
         devices: processes on this machine, a device each. They run the calling program again from its start, and each
             returns the detector; see `blemish.training.distributed`.
         nodes: machines with as many; the program is to be started on each, and the output to be seen by all.
@@ -377,6 +381,7 @@ class TrainConfig:
     train_from: str | None = None
     memory: int = 10_000
     device: Device = "auto"
+    precision: Precision = "auto"
     devices: int = 1
     nodes: int = 1
     tensorboard: Path | None = None
@@ -409,6 +414,7 @@ class TrainConfig:
         if self.train_from is not None:
             name(self.train_from, "train_from")
         one_of(self.device, "the device", ("auto", "cpu", "cuda", "mps"))
+        one_of(self.precision, "the precision", ("auto", "32-true", "bf16-mixed"))
         one_of(self.align, "align", (True, False))
         one_of(self.download, "download", (True, False))
         if not (self.groups is None or (isinstance(self.groups, str | os.PathLike) and os.fspath(self.groups))):

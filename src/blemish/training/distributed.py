@@ -112,13 +112,16 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 
 
-def launch(device: str, *, devices: int, nodes: int) -> tuple[Fabric, ProcessGroup]:
+def launch(
+    device: str, *, devices: int, nodes: int, precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+) -> tuple[Fabric, ProcessGroup]:
     """Starts the other processes of this machine, which run the program again from its start, and meets them all.
 
     Args:
         device: what to train on: "auto", "cpu", "cuda" or "mps"; there has to be as many as asked for.
         devices: processes a machine, each with a device of its own.
         nodes: machines; the program is started on each of them, under the variables that say where to meet.
+        precision: Fabric's; "auto" is "bf16-mixed" on CUDA devices, else "32-true".
 
     Returns:
         A fabric of this process alone, for its device and precision, and its place among the others.
@@ -126,8 +129,9 @@ def launch(device: str, *, devices: int, nodes: int) -> tuple[Fabric, ProcessGro
     Raises:
         BlemishError: there are several machines and no word of where to meet.
     """
-    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if cuda else "32-true"
+    if precision == "auto":
+        cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+        precision = "bf16-mixed" if cuda else "32-true"
     if devices * nodes == 1:
         return Fabric(accelerator=device, devices=1, precision=precision), SINGLE_PROCESS
     fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy="ddp", precision=precision)

@@ -68,15 +68,17 @@ def train_epochs(
         training.notify(f"{stage}: resumed after epoch {first} of {epochs}")
     schedule = _schedule(adam, steps=epochs * steps, done=first * steps, warm_up=optimisation.warm_up)
     for epoch in range(first, epochs):
-        total = torch.zeros(())
+        total = torch.zeros((), device=fabric.device)
         for step, loss in enumerate(losses(wrapped, epoch)):
             optimiser.zero_grad()
             fabric.backward(loss)
             optimiser.step()
             schedule.step()
-            total = total + loss.detach().cpu()
+            total += loss.detach()
             training.progress(stage, epoch * steps + step + 1, epochs * steps)
         if training.processes.is_main:
+            training.log.scalar("loss", float(total) / steps, epoch + 1)  # the mean over the epoch's batches
+            training.log.scalar("learning rate", float(schedule.get_last_lr()[0]), epoch + 1)
             tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
             checkpoint.save(tensors | optimiser_tensors(optimiser), {"epoch": epoch + 1})
         if after_epoch is not None:

@@ -19,7 +19,7 @@ from blemish.networks.defect_branch import DefectBranch
 from blemish.networks.detector import DetectorNetwork
 from blemish.networks.extractor import FeatureExtractor
 from blemish.networks.feature_pyramid import FeaturePyramid
-from blemish.networks.head import BackgroundWeight
+from blemish.networks.head import BackgroundWeight, Head
 from blemish.synthetic.outlier_exposure import OutlierFolder
 from blemish.synthetic.registry import synthetic_anomaly
 from blemish.training.anomaly_sources import (
@@ -101,6 +101,7 @@ def _train_defect_branch(
         mix_styles=data.outliers is None,
     )
     if not len(distances):  # a single nominal image
+        assert isinstance(network.head, Head)
         with torch.inference_mode():
             distances = network.head.distance(extraction.sharded(images[list(fit)])).cpu()
     places = [place for place, index in enumerate(fit[: len(distances)]) if index in validation]

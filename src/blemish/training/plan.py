@@ -34,7 +34,7 @@ class NetworkPlan:
 
     Attributes:
         fit: how many images the distances are fitted to.
-        validation: how many of these scale the defect branch instead of training it.
+        validation: how many of these nothing is trained on: they scale the defect branch, or show how far training is.
         calibration: how many calibrate.
         alignment: whether parts are turned to one direction.
     """
@@ -50,7 +50,7 @@ class DetectorPlan:
     """Everything about a detector that is decided from the data and the configuration before anything is learned.
 
     Attributes:
-        method: how the distance to nominal images is computed.
+        method: a name in `blemish.plugins.METHODS`.
         backbone: the feature extractor.
         size: network size (height, width) in pixels.
         pixel_aspect: how high a pixel at network size is over how wide, in the undistorted image.
@@ -63,7 +63,8 @@ class DetectorPlan:
         ignored_defects: how many labelled defects are left out, since the ignore mask covers all of each.
         groups: by what nominal images are grouped, into how many groups, and a digest; None where they are not.
         ignore_mask: "one mask for all images", "a mask for each image", or None.
-        defect_branch: what the defect branch learns from; empty where there is none.
+        defect_branch: the anomalous images that the defect branch, or a trained method, learns from; empty where there
+            are none.
         supervision: in one line, what the detector learns from.
         advice: what few images can promise and what helps, in a sentence; None where there are enough.
         networks: one plan; with cross-conformal calibration one for each fold.
@@ -119,7 +120,7 @@ class DetectorPlan:
             ("groups", None if self.groups is None else f"{self.groups['number']:,} by {self.groups['by']}"),
             ("labelled defects", defects + (f"; {counted(self.masks, 'mask')}" if self.defects else "")),
             ("ignored", self.ignore_mask),
-            ("defect branch", " + ".join(self.defect_branch) or "none"),
+            ("anomalies", " + ".join(self.defect_branch) or "none"),
             *(self._network_row(number) for number in range(len(self.networks))),
             ("supervision", self.supervision),
             ("few images", self.advice),
@@ -129,7 +130,7 @@ class DetectorPlan:
     def _network_row(self, number: int) -> tuple[str, str]:
         network = self.networks[number]
         alignment = network.alignment
-        beside = f", {network.validation:,} of them to scale the defect branch" if network.validation else ""
+        beside = f", {network.validation:,} of them to validate" if network.validation else ""
         figures = ", ".join(f"{name} {value:.3g}" for name, value in alignment.figures.items())
         turned = "aligned" if alignment.aligned else "not aligned"
         words = (

@@ -64,7 +64,7 @@ def open_session(read: ReadData, config: TrainConfig, progress: Progress | None,
     _check_method(config, extractor)
     data_set = read()
     grouping = read_grouping(data_set, config)
-    fabric, processes = launch(config.device, devices=config.devices, nodes=config.nodes)
+    fabric, processes = launch(config.device, devices=config.devices, nodes=config.nodes, precision=config.precision)
     session = Session(
         config=config,
         data_set=data_set,
