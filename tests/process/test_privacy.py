@@ -139,6 +139,16 @@ def test_training_sends_nothing(trained):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("option", "package"), [("--tensorboard", "tensorboard"), ("--mlflow", "mlflow")])
+def test_a_log_goes_where_it_is_asked_to_and_nowhere_else(home, many_parts, option, package):
+    pytest.importorskip(package)
+    home.environment["MPLCONFIGDIR"] = str(home.root / "work/log")  # matplotlib draws for MLflow and keeps a font list
+    home.run("train", many_parts, "-o", "m.onnx", "--size", "64", option, "log")
+    # urllib3, which MLflow imports, tries whether this machine has IPv6, by its address ::1.
+    home.check(asked_for={"m.onnx", "log"}, sockets=package == "mlflow")
+
+
+@pytest.mark.slow
 def test_training_in_two_processes_stays_on_this_machine(home, many_parts):
     options = ("--size", 64, "--device", "cpu", "--devices", 2)
     home.run("train", many_parts, "-o", "m.onnx", *options)
