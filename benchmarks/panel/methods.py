@@ -20,6 +20,7 @@ from panel.peers import MemoryBank, Peer, PositionGaussians
 
 Score = Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], float]]
 BLEMISH = "blemish"
+FCDD = "fcdd"  # of Blemish; only where it is asked for
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,17 @@ class Fitted:
 
 def fit(method: str, data: DataSet, *, seed: int) -> Fitted:
     """The method fitted to the training images of `data`, a folder that has been read."""
-    return fit_blemish(data, seed=seed) if method == BLEMISH else fit_peer(PEERS[method](seed), data)
+    if method in (BLEMISH, FCDD):
+        return fit_blemish(data, seed=seed, method="fcdd" if method == FCDD else "gaussian")
+    return fit_peer(PEERS[method](seed), data)
 
 
-def fit_blemish(data: DataSet, *, seed: int) -> Fitted:
-    """Blemish with its defaults at 256 x 256 pixels, on one thread."""
+def fit_blemish(data: DataSet, *, seed: int, method: str) -> Fitted:
+    """A method of Blemish with its defaults at 256 x 256 pixels, on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         started = time.perf_counter()
-        blemish.train(data.root, file, size=(SIZE, SIZE), seed=seed, device="cpu")
+        blemish.train(data.root, file, size=(SIZE, SIZE), seed=seed, method=method, device="cpu")
         seconds = time.perf_counter() - started
         detector = blemish.Detector.load(file, threads=1)
         megabytes = file.stat().st_size / 1e6

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from blemish.errors import BlemishError
 from panel.book import Run, read_runs
-from panel.methods import BLEMISH, METHODS
+from panel.methods import BLEMISH, FCDD, METHODS
 from panel.protocols import WITHOUT
 
 FIGURES = ("image_auroc", "pixel_auroc", "aupro")
@@ -193,9 +193,25 @@ def choice(results: Results) -> Iterator[str]:
         yield _row(one, chosen, *shown, f"{rank} of {len(complete)} ({others[names[0]] - others[chosen]:+.3f})")
 
 
+PAPER = {("bottle", "good"): 0.97, ("bottle", "masks-1"): 0.96, ("screw", "good"): 0.86, ("screw", "masks-1"): 0.93}
+
+
+def fcdd(results: Results) -> Iterator[str]:
+    """Blemish's FCDD on good images and confetti, and with a mask of each defect type, beside the paper's figures."""
+    yield from _head("set", "learned from", "image AUROC / pixel AUROC / AUPRO", "pixel AUROC, paper", "minutes")
+    words = {"good": "good images, confetti", "masks-1": "good images, a mask a defect type"}
+    for name in sorted(set(results.sets(FCDD, "good")) | set(results.sets(FCDD, "masks-1"))):
+        for protocol, learned in words.items():
+            values = results.values(name, FCDD, protocol)
+            if not np.isnan(values).all():
+                (seconds,) = results.values(name, FCDD, protocol, ["fit_s"])
+                published = _share(PAPER.get((name, protocol), float("nan")))
+                yield _row(name, learned, _shares(values), published, f"{seconds / 60:.1f}")
+
+
 TABLES: dict[str, Callable[[Results], Iterator[str]]] = {
     table.__name__: table
-    for table in (good, summary, costs, labels, unseen, few, contamination, alarms, ablation, choice)
+    for table in (good, summary, costs, labels, unseen, few, contamination, alarms, ablation, choice, fcdd)
 }
 
 
