@@ -45,7 +45,7 @@ TRAINING = {
 )
 def test_training_refuses_what_its_options_do_not_know(option, value, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "blemish.training.session.load_extractor", lambda name, **options: SimpleNamespace(multiple=32)
+        "blemish.training.session.load_extractor", lambda name, **options: SimpleNamespace(multiple=32, pretrained=True)
     )  # needs no weights file
     monkeypatch.setattr("blemish.training.data.read_pixels", lambda *images, **options: pytest.fail("work has begun"))
     for i in range(3):

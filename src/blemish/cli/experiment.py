@@ -132,7 +132,7 @@ def command(name: str, as_json: bool, **options: Any) -> None:
     --outliers, or from --masks.
 
     \b
-    Examples:
+    Example:
       blemish experiment fashion-mnist --data fashion/ --outliers cifar100 --classes trouser --seeds 3
       blemish experiment custom --data parts/ --method fcdd,hsc,autoencoder,gaussian
     """

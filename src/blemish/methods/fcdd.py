@@ -103,6 +103,7 @@ class Fcdd(Method):
             training=training,
             stage=STAGE,
             optimisation=constants,
+            report_steps=True,
             after_epoch=watch,
         )
         training.processes.broadcast_state(learner.network.state_dict())

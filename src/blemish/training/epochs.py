@@ -45,6 +45,7 @@ def train_epochs(
     training: "Training",
     stage: str,
     optimisation: Optimisation,
+    report_steps: bool = False,
     after_epoch: Callable[[int, float], None] | None = None,
 ) -> None:
     """Trains a network, in place, from the last checkpoint on.
@@ -56,6 +57,7 @@ def train_epochs(
         training: how.
         stage: its name, for progress and checkpoint.
         optimisation: how weights are changed.
+        report_steps: whether progress counts steps instead of epochs.
         after_epoch: called with the number of epochs done and the mean loss of the last.
     """
     fabric, epochs, checkpoint = training.fabric, training.epochs, training.checkpoint(stage)
@@ -75,7 +77,10 @@ def train_epochs(
             optimiser.step()
             schedule.step()
             total += loss.detach()
-            training.progress(stage, epoch * steps + step + 1, epochs * steps)
+            if report_steps:
+                training.progress(stage, epoch * steps + step + 1, epochs * steps)
+        if not report_steps:
+            training.progress(stage, epoch + 1, epochs)
         if training.processes.is_main:
             training.log.scalar("loss", float(total) / steps, epoch + 1)  # the mean over the epoch's batches
             training.log.scalar("learning rate", float(schedule.get_last_lr()[0]), epoch + 1)
