@@ -323,7 +323,7 @@ class TrainConfig:
             256 x 256, see `blemish.datasets.network_size`.
         seed: decides every random choice.
         false_alarm_rate: share of nominal images that may be called anomalous, between 0 and 1.
-        method: how the distance to nominal images is computed; a name in `blemish.plugins.METHODS`.
+        method: how anomalies are found; a name in `blemish.plugins.METHODS`.
         backbone: the feature extractor, such as a timm model's name.
         weights: a local weights file for it.
         download: let timm fetch its weights.
@@ -341,7 +341,8 @@ class TrainConfig:
             match) names the group; or a CSV file of columns path and group. Images that it does not name count alone.
         align: turn parts to one direction where the nominal images show them in all directions on a plain background;
             then what lies in the background counts for less. Not with `ignore_mask`, whose masks lie still.
-        epochs: passes over the known anomalies: labelled defects, outliers and synthetic ones.
+        epochs: passes over the known anomalies: labelled defects, outliers and synthetic ones; of the method "fcdd"
+            parts of the training, of `fcdd.epoch_images` images each.
         train_from: the layer of the backbone from which on the method "fcdd" trains its weights, too, or "all"; None
             leaves them as they are.
         memory: vectors that the method "patchcore" keeps.
