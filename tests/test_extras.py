@@ -25,6 +25,7 @@ NEEDS = {
     "blemish.io.storage": "remote",
     "blemish.model.backends": "openvino",
     "blemish.serving": "serve",
+    "blemish.training.log_mlflow": "mlflow",  # beside "train", without which nothing is logged
 }
 ROOTS = ("blemish", "blemish.model.detector", "blemish.cli")  # and all verbs: what they import at once is the runtime
 PARTS = {"torch": {"captum", "onnx2torch"}}  # what a declared package needs itself, and cannot do without
@@ -108,7 +109,8 @@ RUNTIME = runtime()
 @pytest.mark.parametrize("module", MODULES)
 def test_every_import_is_declared_where_it_is_needed(module: str) -> None:
     extra = extra_of(module) or (None if module in RUNTIME else "train")
-    declared = {normal(one) for one in [*PROJECT["dependencies"], *EXTRAS.get(extra, [])]}
+    training = EXTRAS["train"] if module.startswith("blemish.training") else []
+    declared = {normal(one) for one in [*PROJECT["dependencies"], *EXTRAS.get(extra, []), *training]}
     homes = packages_distributions()
     for package in packages(MODULES[module]):
         names = {normal(one) for one in homes.get(package, [package])} | PARTS.get(package, set())
@@ -152,6 +154,7 @@ def test_nothing_is_declared_in_vain() -> None:
     brought = {normal(home) for package, homes in packages_distributions().items() if package in used for home in homes}
     elsewhere = {
         "onnxscript",  # of torch's exporter
+        "tensorboard",  # of torch's writer
         "scikit-image",  # the demo's photograph lies in it
         "python-multipart",  # of FastAPI's forms
     }
