@@ -381,8 +381,8 @@ def test_a_run_under_way_says_what_its_curve_reaches(plan):
     run_experiment(plan, progress=lambda *_: None, notify=lambda _: None, measured=lines.append)
     curve = json.loads((plan.output / "runs/fcdd/cat/seed-0/run.json").read_text("utf-8"))["curve"]
     (line,) = lines  # the figures of the last epoch are those of the run
-    told = f"fcdd cat seed 0: epoch 1 of 2: loss {curve[0]['loss']:.4f}, image AUROC {curve[0]['image_auroc']:.4f}; "
-    assert line.startswith(told)
+    start = f"fcdd cat seed 0: epoch 1 of 2: loss {curve[0]['loss']:.4f}, image AUROC {curve[0]['image_auroc']:.4f}; "
+    assert line.startswith(start)
     assert line.endswith(" s left for this run")
 
 

@@ -116,14 +116,15 @@ class Fcdd(Method):
         number = self.config.fcdd.watched_images
         draws = self._draws(data, list(data.validation or data.fit), training)
         images, _ = draws.batch(WATCHED, 0, size=2 * number)
+        batch = self.config.fcdd.batch
+        inputs = [learner.inputs(images[start : start + batch]) for start in range(0, len(images), batch)]
 
         def say(epoch: int, loss: float) -> None:
             learner.network.eval()
             scores: list[float] = []
             with torch.inference_mode(), training.fabric.autocast():
-                for start in range(0, len(images), self.config.fcdd.batch):
-                    inputs = learner.inputs(images[start : start + self.config.fcdd.batch])
-                    scores += learner.upsample(learner.network(inputs).float()).amax((1, 2)).tolist()
+                for part in inputs:
+                    scores += learner.upsample(learner.network(part).float()).amax((1, 2)).tolist()
             nominal, anomalous = np.array(scores[:number]), np.array(scores[number:])
             auroc = float((np.sign(anomalous[:, None] - nominal) / 2 + 0.5).mean())
             if training.processes.is_main:
