@@ -93,6 +93,7 @@ METHODS = Registry(
     builtin={
         "gaussian": "blemish.methods.gaussian:MultiscaleGaussian",
         "fcdd": "blemish.methods.fcdd:Fcdd",
+        "hsc": "blemish.methods.hsc:Hsc",
         "padim": "blemish.methods.padim:PaDiM",
         "patchcore": "blemish.methods.patchcore:PatchCore",
     },

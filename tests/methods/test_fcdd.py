@@ -12,11 +12,11 @@ from PIL import Image
 from blemish.errors import BlemishError
 from blemish.imaging.images import read_image
 from blemish.imaging.resizing import to_network_size
-from blemish.methods import fcdd
 from blemish.model.detector import Detector
 from blemish.networks.extractor import load_extractor
-from blemish.networks.losses import image_loss
+from blemish.networks.losses import image_loss, pixel_loss
 from blemish.networks.trained_backbone import layers_of, trainable_from
+from blemish.training import gradient_method
 from blemish.training import run as training_run
 from blemish.training.config import FcddConfig
 from blemish.training.run import plan, train
@@ -87,16 +87,16 @@ def test_the_file_computes_what_the_module_does(tmp_path: Path) -> None:
 def test_a_killed_training_goes_on_to_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = write_parts(tmp_path / "parts")
     whole = train(parts, tmp_path / "whole.onnx", **OPTIONS)
-    batch, drawn = fcdd.ImageDraws.batch, []
+    batch, drawn = gradient_method.ImageDraws.batch, []
 
-    def stops(draws: fcdd.ImageDraws, epoch: int, step: int, *, size: int) -> Any:
+    def stops(draws: gradient_method.ImageDraws, epoch: int, step: int, *, size: int) -> Any:
         drawn.append(epoch)
         if epoch == 1 and step == 3:
             raise KeyboardInterrupt
         return batch(draws, epoch, step, size=size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fcdd.ImageDraws, "batch", stops)
+        patch.setattr(gradient_method.ImageDraws, "batch", stops)
         with pytest.raises(KeyboardInterrupt):
             train(parts, tmp_path / "m.onnx", **OPTIONS)
     assert (tmp_path / ".m.onnx.fcdd.checkpoint").is_dir()
@@ -127,7 +127,7 @@ def test_layers_below_the_first_to_be_trained_stay_as_they_are(tmp_path: Path) -
         return copies[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fcdd, "trainable_from", noted)
+        patch.setattr(gradient_method, "trainable_from", noted)
         detector = train(parts, tmp_path / "m.onnx", **OPTIONS | {"epochs": 1}, train_from="blocks.3")
     trained = copies[0].state_dict()
     # Tracing a network counts as a batch of its normalisations, which changes nothing.
@@ -182,7 +182,7 @@ def test_an_everywhere_mask_makes_equation_3_equation_2() -> None:
     maps = torch.rand(6, 8, 8, dtype=torch.float64)
     anomalous = torch.tensor([True, False] * 3)
     masks = anomalous[:, None, None].expand(maps.shape)
-    torch.testing.assert_close(fcdd.pixel_loss(maps, masks), image_loss(maps, anomalous))
+    torch.testing.assert_close(pixel_loss(maps, masks), image_loss(maps, anomalous))
 
 
 def test_bfloat16_trains(tmp_path: Path) -> None:
@@ -200,11 +200,11 @@ def test_calibration_images_are_never_drawn(tmp_path: Path, monkeypatch: pytest.
         return fit_detector(extractor, data, *rest, **options)
 
     drawn: set[int] = set()
-    nominal_image = fcdd.ImageDraws._nominal_image
+    nominal_image = gradient_method.ImageDraws._nominal_image
 
     monkeypatch.setattr(training_run, "fit_detector", noted)
     monkeypatch.setattr(
-        fcdd.ImageDraws,
+        gradient_method.ImageDraws,
         "_nominal_image",
         lambda draws, rng: (drawn.update(draws._nominal), nominal_image(draws, rng))[1],
     )

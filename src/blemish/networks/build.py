@@ -13,7 +13,7 @@ from blemish.networks.feature_pyramid import STRIDE, FeaturePyramid
 from blemish.networks.head import Head
 from blemish.networks.input_mask import InputMask
 from blemish.networks.normal_model import NormalModel
-from blemish.networks.upsampling import gaussian_upsampling
+from blemish.networks.upsampling import Resample, gaussian_upsampling
 from blemish.plugins import METHODS
 
 if TYPE_CHECKING:
@@ -79,13 +79,20 @@ def assemble(
         head: these maps to the anomaly map A >= 0 (N, h, w) on the grid of `pyramid.field`.
         input_mask, alignment, sigma: see `build_detector`.
     """
-    upsample = gaussian_upsampling(
-        pyramid.field,
-        size=pyramid.size,
-        sigma=sigma * max(1.0, pyramid.field.vertical.stride / STRIDE),
-        halves=alignment is not None,
-    )
+    upsample = map_upsampling(pyramid, sigma=sigma, halves=alignment is not None)
     return DetectorNetwork(pyramid, head, upsample, input_mask=input_mask, alignment=alignment).eval()
+
+
+def map_upsampling(pyramid: FeaturePyramid, *, sigma: float, halves: bool = False) -> Resample:
+    """What enlarges the anomaly map (N, h, w) of a pyramid's grid to network size.
+
+    Args:
+        pyramid: gives the grid and the size.
+        sigma: see `build_detector`.
+        halves: see `gaussian_upsampling`.
+    """
+    wider = max(1.0, pyramid.field.vertical.stride / STRIDE)
+    return gaussian_upsampling(pyramid.field, size=pyramid.size, sigma=sigma * wider, halves=halves)
 
 
 def build_ensemble(networks: Sequence[DetectorNetwork]) -> DetectorNetwork | MinEnsemble:
