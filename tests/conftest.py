@@ -25,6 +25,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 @pytest.fixture
+def rng() -> np.random.Generator:
+    """The same random numbers for every test, in whatever order the tests run."""
+    return np.random.default_rng(20)
+
+
+@pytest.fixture
 def training(tmp_path: Path) -> Any:
     """How to train a small network, silently; first weights are the same in every test."""
     import torch

@@ -104,6 +104,7 @@ def test_every_extra_that_is_named_exists() -> None:
 
 
 RUNTIME = runtime()
+HOMES = packages_distributions()  # takes a second
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -111,9 +112,8 @@ def test_every_import_is_declared_where_it_is_needed(module: str) -> None:
     extra = extra_of(module) or (None if module in RUNTIME else "train")
     training = EXTRAS["train"] if module.startswith("blemish.training") else []
     declared = {normal(one) for one in [*PROJECT["dependencies"], *EXTRAS.get(extra, []), *training]}
-    homes = packages_distributions()
     for package in packages(MODULES[module]):
-        names = {normal(one) for one in homes.get(package, [package])} | PARTS.get(package, set())
+        names = {normal(one) for one in HOMES.get(package, [package])} | PARTS.get(package, set())
         assert names & declared, f"{module} imports {package}, which {extra or 'the runtime'} does not bring"
 
 
@@ -151,7 +151,7 @@ def test_packages_with_internals_that_are_used_are_bounded_from_above(package: s
 
 def test_nothing_is_declared_in_vain() -> None:
     used = {package for path in SOURCES for package in packages(path)}
-    brought = {normal(home) for package, homes in packages_distributions().items() if package in used for home in homes}
+    brought = {normal(home) for package, homes in HOMES.items() if package in used for home in homes}
     elsewhere = {
         "onnxscript",  # of torch's exporter
         "tensorboard",  # of torch's writer

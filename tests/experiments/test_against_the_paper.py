@@ -30,11 +30,6 @@ CPU = torch.device("cpu")
 CNN28 = [(5, 1, 2), (2, 2, 0), (5, 1, 2), (2, 2, 0), (1, 1, 0)]
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(20)
-
-
 # The paper's formulas
 
 

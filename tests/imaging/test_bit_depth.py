@@ -39,9 +39,9 @@ from blemish.serving.uploads import Upload
 from blemish.synthetic.outlier_exposure import OutlierFolder
 from blemish.training.run import train
 
-rng = np.random.default_rng(11)
-GREY = rng.integers(0, 4096, (9, 7, 1)).astype(np.uint16)  # 12 bits
-COLOUR = rng.integers(0, 4096, (9, 7, 3)).astype(np.uint16)
+RNG = np.random.default_rng(11)
+GREY = RNG.integers(0, 4096, (9, 7, 1)).astype(np.uint16)  # 12 bits
+COLOUR = RNG.integers(0, 4096, (9, 7, 3)).astype(np.uint16)
 
 
 def png(values, *, colour_type, exif=b""):
@@ -191,7 +191,7 @@ def test_conversion_is_the_formula(values, bits):
     assert as_pixels(read_image(values, Reading(bits=bits)))[..., 0].tolist() == expected
 
 
-def test_12_bits_in_16_bit_files_give_the_pixels_of_8_bit_files(tmp_path):
+def test_12_bits_in_16_bit_files_give_the_pixels_of_8_bit_files(tmp_path, rng):
     values = rng.integers(0, 4096, (40, 52)).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "wide.png")
     Image.fromarray((values >> 4).astype(np.uint8)).save(tmp_path / "narrow.png")

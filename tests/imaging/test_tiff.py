@@ -14,11 +14,10 @@ from helpers.tiff_files import Page, write_tiff
 
 HEIGHT, WIDTH = 13, 19
 RGB, CMYK = 2, 5
-rng = np.random.default_rng(3)
 
 
 def values(bits, channels=1):
-    return rng.integers(0, 1 << bits, (HEIGHT, WIDTH, channels))
+    return np.random.default_rng((bits, channels)).integers(0, 1 << bits, (HEIGHT, WIDTH, channels))
 
 
 def read(tmp_path, content):
@@ -172,7 +171,7 @@ def test_a_lazy_pil_image_is_read_as_its_file_is(tmp_path):
 
 
 GREY = values(8)
-FLOAT = rng.random((HEIGHT, WIDTH, 1))
+FLOAT = np.random.default_rng(3).random((HEIGHT, WIDTH, 1))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from blemish.training import arrays
 from blemish.training.arrays import fit
 from blemish.training.config import TrainConfig
 from blemish.training.run import train
+from helpers.few_draws import FEW_DRAWS
 from helpers.images import noise, save_image, stained
 
 SIZE = (64, 64)
@@ -138,7 +139,7 @@ def test_arrays_train_the_detector_of_a_folder(tmp_path: Path) -> None:
         save_image(tmp_path / f"parts/train/good/{index}.png", image)
     for index, image in enumerate(bad):
         save_image(tmp_path / f"parts/train/stain/{index}.png", image)
-    options: dict[str, Any] = {"size": SIZE, "epochs": 1, "seed": 3}
+    options: dict[str, Any] = {"size": SIZE, "epochs": 1, "seed": 3, "defect_branch": FEW_DRAWS}
     of_folder = train(tmp_path / "parts", tmp_path / "folder.onnx", **options)
     of_arrays = fit([*good, *bad], labels=[None] * 10 + ["stain"] * 2, **options)
     assert (

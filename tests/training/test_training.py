@@ -23,6 +23,7 @@ from blemish.networks.timm_cnn import TimmCNN
 from blemish.training.config import DefectBranchConfig, TrainConfig
 from blemish.training.plan import DetectorPlan
 from blemish.training.run import train as train_with
+from helpers.few_draws import FEW_DRAWS
 from helpers.hammers import pictures
 from helpers.keeping import Kept, keeping
 from helpers.parts import save, write_parts
@@ -127,7 +128,7 @@ def test_parts_are_turned_upright_where_they_lie_in_any_direction(tmp_path: Path
 
 def test_the_same_seed_gives_the_same_file_and_another_does_not(labelled_parts: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        train(labelled_parts, tmp_path / name, size=SIZE, seed=seed, epochs=1)
+        train(labelled_parts, tmp_path / name, size=SIZE, seed=seed, epochs=1, defect_branch=FEW_DRAWS)
     assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b") != fingerprint(tmp_path / "c")
 
 
@@ -181,16 +182,15 @@ def test_labels_change_nothing_of_the_gaussians(labelled_parts: Path, parts: Pat
     kept = Kept()
     with keeping(kept):
         for data in (parts, labelled_parts):
-            train(data, tmp_path / "m.onnx", size=SIZE, epochs=1)
+            train(data, tmp_path / "m.onnx", size=SIZE, epochs=1, defect_branch=FEW_DRAWS)
     alone, beside = (network.head for network in kept.networks)
     assert (len(alone.branches), len(beside.branches)) == (0, 1)
     torch.testing.assert_close(beside.distance.state_dict(), alone.distance.state_dict(), rtol=0, atol=0)
 
 
 def test_outliers(parts: Path, tmp_path: Path) -> None:
-    detector = train(
-        parts, tmp_path / "m.onnx", size=SIZE, epochs=1, outlier_exposure=write_others(tmp_path / "others")
-    )
+    others = write_others(tmp_path / "others")
+    detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=1, outlier_exposure=others, defect_branch=FEW_DRAWS)
     assert detector.metadata.supervision == "good images + outlier exposure (others)"
 
 
@@ -203,6 +203,7 @@ def test_synthetic_anomalies(name: str, parts: Path, tmp_path: Path) -> None:
         size=SIZE,
         epochs=3,
         synthetic=name,
+        defect_branch=FEW_DRAWS,
         progress=lambda stage, done, total: stages.append(stage),
     )
     assert detector.metadata.supervision == f"good images + synthetic anomalies ({name})"

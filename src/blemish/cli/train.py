@@ -43,14 +43,15 @@ from blemish.training.config import TrainConfig
     metavar="NAME",
     default=DEFAULTS.method,
     show_default=True,
-    help=f"How anomalies are found: {', '.join(METHODS)}. All but fcdd compare images with good ones; fcdd trains a "
-    "network on good and anomalous images.",
+    help=f"How anomalies are found: {', '.join(METHODS)}. All but fcdd and hsc compare images with good ones; "
+    "these train a network on good and anomalous images.",
 )
 @training_options
 @click.option(
     "--train-from",
     metavar="LAYER",
-    help="Method fcdd: train the backbone, too, from this layer on; all for the whole of it (default: it is frozen).",
+    help="Methods fcdd and hsc: train the backbone, too, from this layer on; all for the whole of it (default: it is "
+    "frozen).",
 )
 @click.option("--anomalies", hidden=True)
 @click.option("--cells", hidden=True)

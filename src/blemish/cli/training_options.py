@@ -80,8 +80,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=DEFAULTS.synthetic,
         show_default=True,
         help=f"Learn from copies of good images with a synthetic anomaly: {', '.join(SYNTHETIC)}. None of them made "
-        "the default method better where it was measured (docs/research.md, Tried and lost); fcdd takes confetti where "
-        "there are no other anomalies.",
+        "the default method better where it was measured (docs/research.md, Tried and lost); fcdd and hsc take "
+        "confetti where there are no other anomalies.",
     ),
     ignore_mask_option,
     click.option(
@@ -113,8 +113,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="N",
         default=DEFAULTS.epochs,
         show_default=True,
-        help="Passes over known anomalies: labelled defects, outliers and synthetic ones; of fcdd, parts of the "
-        "training, 1,600 images each.",
+        help="Passes over known anomalies: labelled defects, outliers and synthetic ones; of fcdd and hsc, parts of "
+        "the training, 1,600 images each.",
     ),
     click.option(
         "--precision",

@@ -229,13 +229,14 @@ class DefectBranchConfig(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class FcddConfig(_Section):
-    """The method "fcdd": docs/paper.md, "FCDD on any folder"."""
+    """The methods "fcdd" and "hsc": docs/paper.md, "FCDD on any folder"."""
 
     section: ClassVar[str] = "fcdd"
 
     # Finest maps of the backbone that it sees.
     maps: Count = 3
-    # Trained convolutions above the backbone, below the last of 1 x 1; their sides in cells, and channels between them.
+    # Trained convolutions above the backbone, below the last layer; their sides in cells, and their channels, which are
+    # also the length of the vectors of hsc.
     layers: CountOrNone = 2
     kernel_size: Count = 3
     hidden_channels: Count = 64
