@@ -17,7 +17,16 @@ from sklearn.metrics import roc_auc_score
 
 from blemish.errors import BlemishError
 from blemish.experiments.planted import run_planted
-from blemish.experiments.planted.findings import Finding, Masses, markdown, mass_inside, measure, write_csv
+from blemish.experiments.planted.findings import (
+    Finding,
+    Masses,
+    effect,
+    effects_markdown,
+    markdown,
+    mass_inside,
+    measure,
+    write_csv,
+)
 from blemish.experiments.planted.photographs import DOG, MARKED_DOG, MARKED_OTHER, OTHER, Photographs
 from blemish.experiments.planted.runner import SHARES
 from blemish.experiments.planted.watermark import Watermark
@@ -229,6 +238,24 @@ def test_the_table_has_a_row_a_share_with_the_spread_over_the_seeds():
     assert f"{0.863:.3f} ± {statistics.stdev([0.826, 0.900]):.3f}" in rows[1]
     assert "network lite0-f" in text
     assert "±" not in "".join(line for line in markdown(FINDINGS[:2], {}).splitlines() if line.startswith("| FCDD"))
+
+
+def test_an_effect_is_that_of_pairs_of_the_same_dog(rng):
+    without = [Masses([0.0] * 40, list(rng.random(40))) for _ in range(3)]
+    gained = [Masses([0.0] * 40, [one + 0.01 + 0.002 * rng.normal() for one in seed.marked]) for seed in without]
+    found = effect(gained, without)
+    gains = np.concatenate([np.subtract(a.marked, b.marked) for a, b in zip(gained, without, strict=True)])
+    assert found.gain == pytest.approx(gains.mean())
+    assert (found.more, found.pairs) == ((gains > 0).sum(), 120)
+    # The interval of a mean of many values is the normal one.
+    reach = 1.96 * gains.std(ddof=1) / 120**0.5
+    assert (found.low, found.high) == (
+        pytest.approx(gains.mean() - reach, abs=reach / 5),
+        pytest.approx(gains.mean() + reach, abs=reach / 5),
+    )
+    row = effects_markdown({("fcdd", 0.2): found}).splitlines()[2]
+    assert row.startswith(f"| FCDD | 20% | {100 * gains.mean():.3f} |")
+    assert row.endswith(f"| {found.more} of 120 |")
 
 
 def test_the_csv_has_a_row_a_run(tmp_path):

@@ -12,10 +12,19 @@ import numpy as np
 from blemish.errors import BlemishError
 from blemish.experiments.former_names import MODES, former_name, run_key
 from blemish.experiments.pictures import combined_picture
-from blemish.experiments.planted.findings import Finding, Masses, markdown, mass_inside, measure, write_csv
+from blemish.experiments.planted.findings import (
+    Finding,
+    Masses,
+    effect,
+    effects_markdown,
+    markdown,
+    mass_inside,
+    measure,
+    write_csv,
+)
 from blemish.experiments.planted.photographs import DOG, MARKED_DOG, Photographs, Planted
 from blemish.experiments.planted.watermark import Watermark
-from blemish.experiments.recipe import SUPERVISED
+from blemish.experiments.recipe import SUPERVISED, MethodName
 from blemish.experiments.results import Result
 from blemish.experiments.runner import Plan, check_methods
 from blemish.experiments.runs import Run, load_result, save_pictured, save_result
@@ -42,6 +51,7 @@ def run_planted(plan: Plan, *, progress: Progress, notify: Callable[[str], None]
     experiment = _Experiment(plan)
     make_folder(plan.output)
     findings, notes = [], dict[str, str]()
+    by_share: dict[tuple[MethodName, float], list[Masses]] = {}
     for run, share in _runs(plan, seeds=range(plan.seeds), shares=SHARES):
         planted, folder, key = experiment.plant(share, run.seed), run.folder(plan.output), _key(plan, run)
         finished = _load(folder, key)
@@ -50,10 +60,17 @@ def run_planted(plan: Plan, *, progress: Progress, notify: Callable[[str], None]
         if finished is None:
             notify(f"{run}: {_figures(finding)} in {result.seconds:.0f} s")
         findings.append(finding)
+        by_share.setdefault((run.method, share), []).append(masses)
         notes = result.notes
     for run, share in _runs(plan, seeds=[0], shares=(min(SHARES), max(SHARES))):
         _save_picture(plan, run, experiment.plant(share, run.seed))
-    text = markdown(findings, notes)
+    none = min(SHARES)
+    effects = {
+        (method, share): effect(found, by_share[method, none])
+        for (method, share), found in by_share.items()
+        if share != none
+    }
+    text = f"{markdown(findings, notes)}\n{effects_markdown(effects)}"
     write_csv(findings, plan.output / "table.csv")
     with atomic_write(plan.output / "table.md", mode="w") as file:
         file.write(f"# {plan.recipe.title}\n\n{text}")
