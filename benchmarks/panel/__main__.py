@@ -27,7 +27,7 @@ from draws import read_source  # noqa: E402
 from panel import tables, variants  # noqa: E402
 from panel.book import read_runs  # noqa: E402
 from panel.jobs import makes_sense, pending  # noqa: E402
-from panel.methods import BLEMISH, FCDD, METHODS  # noqa: E402
+from panel.methods import BLEMISH, METHODS, TRAINED  # noqa: E402
 from panel.protocols import PROTOCOLS  # noqa: E402
 from panel.runs import commit, run_all, run_here  # noqa: E402
 
@@ -94,9 +94,9 @@ def _parser() -> argparse.ArgumentParser:
         "--methods",
         nargs="+",
         default=METHODS,
-        choices=(*METHODS, FCDD),
+        choices=(*METHODS, *TRAINED),
         metavar="NAME",
-        help=f"of {METHODS}, or {FCDD}, which goes into docs/fcdd.csv by --csv",
+        help=f"of {METHODS}, or {TRAINED}, which go into docs/fcdd.csv by --csv",
     )
     parser.add_argument(
         "--protocols", nargs="+", default=["good"], choices=PROTOCOLS, metavar="NAME", help=f"of {PROTOCOLS}"

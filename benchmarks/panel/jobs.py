@@ -7,7 +7,7 @@ from typing import Any
 
 from blemish.datasets.layouts import DataSet
 from blemish.errors import BlemishError
-from panel.methods import BLEMISH, FCDD
+from panel.methods import BLEMISH, TRAINED
 from panel.protocols import Trial, needs_labels, trials
 
 
@@ -62,6 +62,6 @@ def pending(
 
 def makes_sense(method: str, trial: str, seed: int) -> bool:
     """Whether a run can say anything new: peers learn nothing from labels, and nothing of PaDiM's is left to a seed."""
-    if method in (BLEMISH, FCDD):
+    if method in (BLEMISH, *TRAINED):
         return True
     return not needs_labels(trial) and (method != "padim" or trial != "good" or seed == 0)

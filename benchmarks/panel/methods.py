@@ -20,7 +20,7 @@ from panel.peers import MemoryBank, Peer, PositionGaussians
 
 Score = Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], float]]
 BLEMISH = "blemish"
-FCDD = "fcdd"  # of Blemish; only where it is asked for
+TRAINED = ("fcdd", "hsc")  # of Blemish; only where they are asked for
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Fitted:
 
 def fit(method: str, data: DataSet, *, seed: int) -> Fitted:
     """The method fitted to the training images of `data`, a folder that has been read."""
-    if method in (BLEMISH, FCDD):
-        return fit_blemish(data, seed=seed, method="fcdd" if method == FCDD else "gaussian")
+    if method in (BLEMISH, *TRAINED):
+        return fit_blemish(data, seed=seed, method="gaussian" if method == BLEMISH else method)
     return fit_peer(PEERS[method](seed), data)
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from blemish.errors import BlemishError
 from panel.book import Run, read_runs
-from panel.methods import BLEMISH, FCDD, METHODS
+from panel.methods import BLEMISH, METHODS, TRAINED
 from panel.protocols import WITHOUT
 
 FIGURES = ("image_auroc", "pixel_auroc", "aupro")
@@ -197,16 +197,22 @@ PAPER = {("bottle", "good"): 0.97, ("bottle", "masks-1"): 0.96, ("screw", "good"
 
 
 def fcdd(results: Results) -> Iterator[str]:
-    """Blemish's FCDD on good images and confetti, and with a mask of each defect type, beside the paper's figures."""
-    yield from _head("set", "learned from", "image AUROC / pixel AUROC / AUPRO", "pixel AUROC, paper", "minutes")
+    """Blemish's FCDD and HSC on good images and confetti, and with a mask of each type, beside the paper's FCDD."""
+    yield from _head(
+        "learned from", "set", "method", "image AUROC / pixel AUROC / AUPRO", "pixel AUROC, FCDD's paper", "minutes"
+    )
     words = {"good": "good images, confetti", "masks-1": "good images, a mask a defect type"}
-    for name in sorted(set(results.sets(FCDD, "good")) | set(results.sets(FCDD, "masks-1"))):
-        for protocol, learned in words.items():
-            values = results.values(name, FCDD, protocol)
-            if not np.isnan(values).all():
-                (seconds,) = results.values(name, FCDD, protocol, ["fit_s"])
-                published = _share(PAPER.get((name, protocol), float("nan")))
-                yield _row(name, learned, _shares(values), published, f"{seconds / 60:.1f}")
+    for protocol, learned in words.items():
+        for method in TRAINED:
+            names = sorted(results.sets(method, protocol))
+            found = {name: results.values(name, method, protocol) for name in names}
+            for name, values in found.items():
+                (seconds,) = results.values(name, method, protocol, ["fit_s"])
+                published = _share(PAPER.get((name, protocol), float("nan")) if method == "fcdd" else float("nan"))
+                yield _row(learned, name, method, _shares(values), published, f"{seconds / 60:.1f}")
+            if len(names) > 1:
+                mean = np.nanmean(list(found.values()), axis=0)
+                yield _row(f"**{learned}**", f"**mean of {len(names)}**", f"**{method}**", _shares(mean), "", "")
 
 
 TABLES: dict[str, Callable[[Results], Iterator[str]]] = {

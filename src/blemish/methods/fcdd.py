@@ -16,7 +16,9 @@ class Fcdd(GradientMethod):
 
         (1/m) sum_j (1-Y_j) A'_j - log(1 - exp(-(1/m) sum_j Y_j A'_j)).
 
-    Where only the label of an image is known, its mask is everywhere: that is equation 2.
+    Where only the label of an image is known, its mask is everywhere: that is equation 2. The logarithm makes the scale
+    of A' matter. The paper's upsampling kernel multiplies the map by 3.7, and so does the loss here ("gain"); the map
+    of the detector is not multiplied.
     """
 
     stage = "fcdd"
@@ -25,7 +27,7 @@ class Fcdd(GradientMethod):
         """See `GradientMethod.objective`."""
 
         def loss(maps: Tensor, masks: Tensor) -> Tensor:
-            return pixel_loss(upsample(maps), masks)
+            return pixel_loss(self.config.fcdd.gain * upsample(maps), masks)
 
         def scores(maps: Tensor) -> Tensor:
             highest: Tensor = upsample(maps).amax((1, 2))

@@ -242,6 +242,8 @@ class FcddConfig(_Section):
     hidden_channels: Count = 64
     # Standard deviation in pixels of the Gaussian that enlarges the map.
     sigma: Positive = 12.0
+    # Factor of the enlarged map in FCDD's loss: what the paper's kernel has, whose Gaussians do not add up to one.
+    gain: Positive = 3.7
     # Images of an epoch, and of a step; half of them are anomalous.
     epoch_images: Count = 1600
     batch: Count = 32
