@@ -16,6 +16,7 @@ their rows are kept in a CSV file of their own, and their pixel figures are take
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -69,6 +70,7 @@ def _run(options: argparse.Namespace) -> None:
 
     sets = {name: read_source(options.data / name) for name in options.sets}
     jobs = pending(sets, options.methods, options.protocols, options.seeds, data=options.data, wanted=wanted, say=say)
+    jobs = [replace(job, precision=options.precision) for job in jobs]
     say(f"{len(jobs)} trainings to do")
     if not run_all(jobs, file, processes=options.processes, say=say):
         sys.exit(1)
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--again", action="store_true", help="repeat Blemish's runs of other commits")
     parser.add_argument("--processes", type=positive_number, default=2)
+    parser.add_argument("--precision", default="auto", help="arithmetic of the training of fcdd and hsc")
     parser.add_argument("--csv", type=Path, help="the file that keeps the runs, docs/panel.csv")
     parser.add_argument(
         "--tables",

@@ -13,7 +13,7 @@ from panel.protocols import Trial, needs_labels, trials
 
 @dataclass(frozen=True)
 class Job:
-    """One training, and the trials that it serves: all of one training split."""
+    """One training, its arithmetic, and the trials that it serves: all of one training split."""
 
     data: str
     set: str
@@ -21,6 +21,7 @@ class Job:
     seed: int
     protocols: tuple[str, ...]
     trials: tuple[str, ...]
+    precision: str = "auto"
 
 
 def jobs_of(found: Iterable[tuple[str, Trial]], *, data: Path, name: str, method: str, seed: int) -> list[Job]:

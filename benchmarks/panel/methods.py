@@ -40,19 +40,20 @@ class Fitted:
     calibration: Calibration | None = None
 
 
-def fit(method: str, data: DataSet, *, seed: int) -> Fitted:
-    """The method fitted to the training images of `data`, a folder that has been read."""
+def fit(method: str, data: DataSet, *, seed: int, precision: str = "auto") -> Fitted:
+    """The method fitted to the training images of `data`, a folder that has been read; `precision` of Blemish's."""
     if method in (BLEMISH, *TRAINED):
-        return fit_blemish(data, seed=seed, method="gaussian" if method == BLEMISH else method)
+        return fit_blemish(data, seed=seed, method="gaussian" if method == BLEMISH else method, precision=precision)
     return fit_peer(PEERS[method](seed), data)
 
 
-def fit_blemish(data: DataSet, *, seed: int, method: str) -> Fitted:
+def fit_blemish(data: DataSet, *, seed: int, method: str, precision: str = "auto") -> Fitted:
     """A method of Blemish with its defaults at 256 x 256 pixels, on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         started = time.perf_counter()
-        blemish.train(data.root, file, size=(SIZE, SIZE), seed=seed, method=method, device="cpu")
+        options = {"seed": seed, "method": method, "precision": precision, "device": "cpu"}
+        blemish.train(data.root, file, size=(SIZE, SIZE), **options)
         seconds = time.perf_counter() - started
         detector = blemish.Detector.load(file, threads=1)
         megabytes = file.stat().st_size / 1e6

@@ -78,7 +78,7 @@ def measure(job: Job) -> list[Run]:
     found = [trial for trial in found if trial.name in job.trials]
     with tempfile.TemporaryDirectory() as folder:
         data = link(replace(found[0].data, test=()), Path(folder) / "data")
-        fitted = fit(job.method, data, seed=job.seed)
+        fitted = fit(job.method, data, seed=job.seed, precision=job.precision)
     memory = peak_megabytes()
     learned = {fingerprint(sample.path) for sample in found[0].data.train}
     samples = {sample.path: sample for trial in found for sample in trial.data.test}
