@@ -12,16 +12,20 @@ from PIL import Image
 from blemish.errors import BlemishError
 from blemish.imaging.images import read_image
 from blemish.imaging.resizing import to_network_size
+from blemish.methods.fcdd import Fcdd
 from blemish.model.detector import Detector
+from blemish.networks.build import map_upsampling
 from blemish.networks.extractor import load_extractor
+from blemish.networks.grid_convolutions import GridConvolutions
 from blemish.networks.losses import image_loss, pixel_loss
 from blemish.networks.trained_backbone import layers_of, trainable_from
 from blemish.training import gradient_method
 from blemish.training import run as training_run
-from blemish.training.config import FcddConfig
+from blemish.training.config import FcddConfig, TrainConfig
 from blemish.training.run import plan, train
 from helpers.keeping import Kept, keeping
 from helpers.parts import write_parts
+from helpers.small_networks import random_pyramid
 
 SIZE = (64, 96)
 FEW = FcddConfig(epoch_images=128, batch=8, learning_rate=1e-2, hidden_channels=16, watched_images=2, sigma=5)
@@ -185,10 +189,32 @@ def test_an_everywhere_mask_makes_equation_3_equation_2() -> None:
     torch.testing.assert_close(pixel_loss(maps, masks), image_loss(maps, anomalous))
 
 
-def test_bfloat16_trains(tmp_path: Path) -> None:
+def test_the_loss_is_equation_3_of_the_enlarged_map_times_the_gain() -> None:
+    """Against the formula as it is written down, in float64; the detector's scores know no gain."""
+    rng = np.random.default_rng(0)
+    pyramid = random_pyramid(SIZE)
+    upsample = map_upsampling(pyramid, sigma=9).double()
+    cells = GridConvolutions(pyramid, maps=2, layers=1, kernel_size=3, hidden=4)
+    objective = Fcdd(TrainConfig(fcdd=FcddConfig(gain=2.5))).objective(cells, upsample)
+    maps, masks = rng.random((4, *pyramid.field.grid)), rng.random((4, *SIZE)) < 0.1
+    masks[0], masks[1] = False, True
+    rows, columns = upsample.rows.numpy(), upsample.columns.numpy()
+    enlarged = np.stack([rows @ one @ columns.T for one in maps])
+    terms = []
+    for one, mask in zip(2.5 * enlarged, masks, strict=True):
+        terms.append(one[~mask].sum() / mask.size)
+        if mask.any():
+            terms[-1] -= np.log(1 - np.exp(-one[mask].sum() / mask.size))
+    loss = objective.loss(torch.from_numpy(maps), torch.from_numpy(masks))
+    assert float(loss) == pytest.approx(np.mean(terms), rel=1e-9)
+    np.testing.assert_allclose(objective.scores(torch.from_numpy(maps)), enlarged.max((1, 2)), rtol=1e-9)
+
+
+def test_bfloat16_trains_and_says_nothing_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     parts = write_parts(tmp_path / "parts", labelled=2)
     detector = train(parts, tmp_path / "m.onnx", **OPTIONS, precision="bf16-mixed")
     assert figures(detector, parts)[0] == 1
+    assert "Automatic Mixed Precision" not in capfd.readouterr().err
 
 
 def test_calibration_images_are_never_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

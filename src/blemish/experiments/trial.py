@@ -24,6 +24,7 @@ from blemish.experiments.supervision import AnomalySource, EpochDataset
 from blemish.experiments.tester import TEST_BATCH, Tester
 from blemish.io.text import printable
 from blemish.training.checkpoint import Checkpoint, load_optimiser, optimiser_tensors, under
+from blemish.training.distributed import launch
 
 CURVE_IMAGES = 2000  # about this many test images at most are scored for a point of the curve
 
@@ -96,7 +97,7 @@ class Trial:
         """
         self._refuse_one_label()
         started = time.perf_counter()
-        fabric = Fabric(accelerator=self.settings.device, devices=1, precision=self.settings.precision)
+        fabric, _ = launch(self.settings.device, devices=1, nodes=1, precision=self.settings.precision)
         torch.manual_seed(self.seed)
         method = build_method(
             self.method,

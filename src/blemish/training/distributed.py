@@ -132,6 +132,8 @@ def launch(
     if precision == "auto":
         cuda = device in ("auto", "cuda") and torch.cuda.is_available()
         precision = "bf16-mixed" if cuda else "32-true"
+    # What there is to say the training says itself, and once.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if devices * nodes == 1:
         return Fabric(accelerator=device, devices=1, precision=precision), SINGLE_PROCESS
     fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy="ddp", precision=precision)
@@ -144,7 +146,6 @@ def launch(
             "several nodes need to know where to meet: set MASTER_ADDR and MASTER_PORT to those of the first node, and "
             "NODE_RANK to 0, 1, ... on each, or start them with torchrun or Slurm"
         )
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the first process says what there is to say
     with _says_when_one_stops():
         fabric.launch()
     own = [fabric.local_rank] if fabric.device.type == "cuda" else 1
