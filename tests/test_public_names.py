@@ -33,7 +33,7 @@ def test_a_public_name_is_documented(name: str) -> None:
     assert inspect.getdoc(value)
 
 
-@pytest.mark.parametrize("first", ["the name", "the packages"])
+@pytest.mark.parametrize("first", [pytest.param("the name", marks=pytest.mark.slow), "the packages"])
 def test_names_stay_what_they_are_whatever_is_imported(first: str) -> None:
     """In a fresh process: all names and then all packages with all their modules, and the reverse."""
     names = f"from blemish import {', '.join(LAZY)}"

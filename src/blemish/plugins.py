@@ -9,7 +9,10 @@ group in its pyproject.toml, without a change to Blemish:
 This module imports nothing of what it names, so that listing the names needs no torch.
 """
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -82,9 +85,19 @@ class Registry(Mapping[str, str]):
         self._added[name] = where
 
     def _entries(self) -> dict[str, str]:
-        # Read anew each time: a package installed meanwhile is found.
-        others = {entry.name: entry.value for entry in entry_points(group=self.group)} | self._added
+        others = _installed(self.group, _search_path()) | self._added
         return self._builtin | {name: value for name, value in others.items() if name not in self._builtin}
+
+
+@lru_cache(maxsize=16)
+def _installed(group: str, state: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    """The entry points of a group in all installed packages, read anew where the search path has changed."""
+    return {entry.name: entry.value for entry in entry_points(group=group)}
+
+
+def _search_path() -> tuple[tuple[str, int], ...]:
+    """Where packages are looked for, and when each place last changed: installing a package changes one of them."""
+    return tuple((place, os.stat(place).st_mtime_ns) for place in sys.path if os.path.exists(place))
 
 
 METHODS = Registry(

@@ -54,6 +54,7 @@ class TestPatterns:
         unseen[30:39, 208:248, 180:244] = True
         assert not any(one.p_value < 0.05 for one in self.find(pixels, anomalous, unseen))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("masked", [True, False])
     def test_defects_at_one_place_of_an_aligned_part_are_no_pattern(self, masked):
         rng = np.random.default_rng(3)

@@ -62,6 +62,7 @@ def test_figures_are_those_of_the_model_files(parts, out):
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
 
 
+@pytest.mark.slow
 def test_images_of_one_folder_calibrate_or_carry_synthetic_defects(good_only, out):
     found = compare(good_only, out, methods=["gaussian", "padim"], size=64, align=False, false_alarm_rate=0.3)
     assert found.synthetic

@@ -283,6 +283,7 @@ def test_evaluate_report_and_audit(run, line, named, tiny_model, tmp_path):
     assert "warning: 1 image not used" in done.err
 
 
+@pytest.mark.slow
 def test_train(run, line, named, tmp_path):
     """Trained on named folders, the model knows its images again there."""
     output = tmp_path / "m.onnx"

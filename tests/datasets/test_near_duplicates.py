@@ -129,13 +129,13 @@ def test_doctor_leaves_copies_and_defects_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "grouped"),
     [
-        ("bottle", False),
-        ("commutator", False),
+        pytest.param("bottle", False, marks=pytest.mark.slow),
+        pytest.param("commutator", False, marks=pytest.mark.slow),
         ("cookies", False),
         ("fabric", True),
         ("head_ct", False),
-        ("magnetic_tile", True),
-        ("screw", False),
+        pytest.param("magnetic_tile", True, marks=pytest.mark.slow),
+        pytest.param("screw", False, marks=pytest.mark.slow),
     ],
 )
 def test_real_sets_are_told_apart(name: str, grouped: bool) -> None:

@@ -297,6 +297,7 @@ def test_vgg11_is_frozen_up_to_the_third_pool(vgg11_file: Path) -> None:
     assert field(network, (224, 224)) == field(build_without_memory("vgg11-nopt"), (224, 224))
 
 
+@pytest.mark.slow
 def test_the_vector_of_the_frozen_vgg11_is_torchvisions(
     vgg11_file: Path, vgg11_state: State, torchvision_layers: nn.Sequential
 ) -> None:

@@ -1,6 +1,7 @@
 """Model files of experiments: the same scores as the torch modules, calibrated on images that were not learned from."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,17 @@ def settled(method, inputs: torch.Tensor) -> None:
     method.network.eval()
 
 
-@pytest.mark.parametrize("normalisation", ["lcn", "standard", "imagenet"])
-@pytest.mark.parametrize("network", ["cnn28", "cnn32", "lite0-f"])
+NORMALISATIONS = ("lcn", "standard", "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("network", "normalisation"),
+    [
+        *product(("cnn28", "cnn32"), NORMALISATIONS),
+        ("lite0-f", "lcn"),
+        *(pytest.param("lite0-f", one, marks=pytest.mark.slow) for one in NORMALISATIONS[1:]),
+    ],
+)
 @pytest.mark.parametrize("method_name", ["fcdd", "hsc", "autoencoder"])
 def test_the_file_scores_as_the_torch_module(tmp_path, method_name, network, normalisation):
     recipe = Recipe.load("custom").with_network(network).with_setting("normalisation", normalisation)
@@ -127,6 +137,7 @@ def arguments(folder: Path, output: Path, *more: object) -> tuple[object, ...]:
     return ("experiment", "custom", *given, *more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fcdd", "hsc", "autoencoder", "gaussian"])
 def test_the_model_file_goes_through_the_other_verbs(run, folder, tmp_path, method):
     assert run(*arguments(folder, tmp_path / "out", "--method", method, "--models")).status == 0
@@ -176,6 +187,7 @@ def made(plan: Plan) -> list[str]:
     return sentences
 
 
+@pytest.mark.slow
 def test_a_run_with_a_model_file_is_another_run(folder, tmp_path):
     place = tmp_path / "runs/fcdd/parts/seed-0"
 

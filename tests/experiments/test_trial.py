@@ -438,6 +438,7 @@ def test_a_test_set_of_one_label_is_refused_before_the_training(machine, label, 
     assert machine.epochs == []
 
 
+@pytest.mark.slow
 def test_gaussians_are_fitted_without_an_epoch(machine):
     task = replace(
         first(12), test=ArrayImages(TASK.test.pixels[6:18]), anomalous=TASK.anomalous[6:18], kinds=("a",) * 12

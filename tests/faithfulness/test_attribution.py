@@ -30,7 +30,9 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.filterwarnings("error:Using a non-tuple")  # of Slice: newer torch may refuse it
-@pytest.mark.parametrize("align", [True, False], ids=["turned upright", "as it lies"])
+@pytest.mark.parametrize(
+    "align", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["turned upright", "as it lies"]
+)
 def test_models_with_more_in_their_graphs_can_be_differentiated(align: bool, tmp_path: Path) -> None:
     pytest.importorskip("onnx2torch")
     from blemish.faithfulness.differentiable import differentiable

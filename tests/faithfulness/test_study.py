@@ -14,7 +14,7 @@ from blemish.model.detector import Detector
 from helpers.images import SIDE, noise, save_image, stained
 
 
-def test_figures_are_those_of_the_maps_and_the_same_again(parts: Path, tiny_model: Path, run: Callable) -> None:
+def test_figures_are_those_of_the_maps(parts: Path, tiny_model: Path, run: Callable) -> None:
     pytest.importorskip("captum")
     pytest.importorskip("onnx2torch")
     result = run("evaluate", tiny_model, parts, "--faithfulness", 5, "--json").json["faithfulness"]
@@ -29,6 +29,12 @@ def test_figures_are_those_of_the_maps_and_the_same_again(parts: Path, tiny_mode
     excess = np.maximum(maps.astype(float) - np.quantile(good, 0.95), 0)
     literal = np.mean([one[mask].sum() / one.sum() for one, mask in zip(excess, masks, strict=True)])
     assert ours["mass_inside"] == pytest.approx(literal, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_figures_are_the_same_again(parts: Path, tiny_model: Path, run: Callable) -> None:
+    pytest.importorskip("captum")
+    pytest.importorskip("onnx2torch")
     first, again = (run("evaluate", tiny_model, parts, "--faithfulness", 1, "--json").json for _ in range(2))
     for name, one in first["faithfulness"]["methods"].items():
         assert one | {"milliseconds": 0} == again["faithfulness"]["methods"][name] | {"milliseconds": 0}
@@ -53,6 +59,7 @@ def test_what_cannot_be_studied_is_refused(parts: Path, tiny_model: Path, tmp_pa
         study(tiny_model, Detector.load(tiny_model, ignore_mask=tmp_path / "mask.png"), data, images=3)
 
 
+@pytest.mark.slow
 def test_the_report_has_the_table(parts: Path, tiny_model: Path, tmp_path: Path, run: Callable) -> None:
     pytest.importorskip("captum")
     pytest.importorskip("onnx2torch")

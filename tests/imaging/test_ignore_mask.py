@@ -227,6 +227,7 @@ def test_module_and_graph_are_blind_alike() -> None:
     assert (maps[:, ~mask] > 0).all()
 
 
+@pytest.mark.slow
 def test_masks_for_single_images_keep_what_they_cover_from_teaching(tmp_path: Path) -> None:
     """The same parts with and without watermarks, which masks cover, give the same network."""
     for number in range(0, 16, 2):

@@ -26,7 +26,9 @@ from helpers.small_networks import fit, new_model, random_pyramid
 
 SIZE = (64, 96)
 IMAGES = 16
-OTHERS = [name for name in METHODS if name != "gaussian"]
+# One of each kind in the fast tests: a normal model, and a method that is trained by gradient.
+FAST = ("padim", "fcdd")
+OTHERS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in METHODS if name != "gaussian"]
 NORMAL_MODELS = [name for name in METHODS if issubclass(method_kind(name), NormalModel)]
 SMALL = {
     "defect_branch": DefectBranchConfig(nominal_copies=8, labelled_images=8),
@@ -89,6 +91,7 @@ def test_every_verb_works_on_its_model_files(method: str, tmp_path: Path, run: C
     assert Detector.load(model).metadata.supervision.startswith("good images + 2 labelled defects")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", OTHERS)
 def test_it_calibrates_crosswise(method: str, tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", good=6)

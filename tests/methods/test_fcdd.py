@@ -50,7 +50,7 @@ def figures(detector: Detector, root: Path) -> tuple[float, float]:
     [
         (0, True, "good images + synthetic anomalies (confetti)"),
         (3, True, "good images + 3 labelled defects (3 masks)"),
-        (3, False, "good images + 3 labelled defects (no masks)"),
+        pytest.param(3, False, "good images + 3 labelled defects (no masks)", marks=pytest.mark.slow),
     ],
     ids=["confetti", "masks", "labels"],
 )

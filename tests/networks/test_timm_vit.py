@@ -119,7 +119,12 @@ def test_weights_that_nobody_has_are_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [(name, "gaussian") for name in NAMES] + [("vit_tiny_patch16_224", name) for name in ("padim", "patchcore")],
+    [
+        ("vit_tiny_patch16_224", "gaussian"),
+        ("vit_small_patch16_dinov3", "gaussian"),
+        *(pytest.param(name, "gaussian", marks=pytest.mark.slow) for name in list(NAMES)[1:3]),
+        *(pytest.param("vit_tiny_patch16_224", name, marks=pytest.mark.slow) for name in ("padim", "patchcore")),
+    ],
 )
 def test_a_detector_with_labels_is_one_graph(name: str, method: str) -> None:
     size = size_of(name)

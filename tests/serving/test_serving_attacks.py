@@ -85,7 +85,7 @@ def metric(address: str, name: str) -> float:
 # --- work that takes too long -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("endpoint", ["score", "heatmap"])
+@pytest.mark.parametrize("endpoint", ["score", pytest.param("heatmap", marks=pytest.mark.slow)])
 def test_an_image_that_is_slow_to_decode_takes_no_worker(attacked, detector, endpoint):
     with running(Service([detector], limits=Limits(answer_seconds=1))) as address:
         for number in (1, 2):
@@ -100,6 +100,7 @@ def test_an_image_that_is_slow_to_decode_takes_no_worker(attacked, detector, end
         assert metric(address, "blemish_workers") == 1
 
 
+@pytest.mark.slow
 def test_slow_images_at_all_workers_at_once_take_none(attacked, detector):
     limits = Limits(answer_seconds=1)
     with running(Service([detector], limits=limits, workers=3)) as address, ThreadPoolExecutor(9) as clients:
@@ -317,11 +318,11 @@ def children_of(process: subprocess.Popen[str]) -> list[int]:
     ("first", "second", "status"),
     [
         (signal.SIGTERM, None, -signal.SIGTERM),
-        (signal.SIGINT, None, 130),
+        pytest.param(signal.SIGINT, None, 130, marks=pytest.mark.slow),
         (signal.SIGINT, signal.SIGINT, 130),
-        (signal.SIGTERM, signal.SIGTERM, -signal.SIGTERM),
-        (signal.SIGTERM, signal.SIGINT, 130),
-        (signal.SIGINT, signal.SIGTERM, -signal.SIGTERM),
+        pytest.param(signal.SIGTERM, signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -349,6 +350,7 @@ def test_signals_end_a_server_whose_workers_are_stuck(tiny_model, first, second,
     eventually(lambda: not any(Path(f"/proc/{child}/cmdline").exists() for child in decoding))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_ends_no_decoder_that_is_owed_an_answer(tiny_model):
     """It goes to the whole group of processes."""
     with process_of(tiny_model, "--workers", 1) as (process, address):
@@ -362,6 +364,7 @@ def test_ctrl_c_in_a_terminal_ends_no_decoder_that_is_owed_an_answer(tiny_model)
         assert process.wait(20) == 130
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
 def test_a_signal_during_the_start_ends_it(tiny_model, sent):
     code = (

@@ -209,6 +209,7 @@ def test_light_under_a_mask_does_not_count() -> None:
     assert values["sharpness"] == pytest.approx(np.mean([np.mean(one) for one in steps]))
 
 
+@pytest.mark.slow
 def test_the_file_says_what_each_network_decided_where_they_differ(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
 ) -> None:
@@ -239,7 +240,7 @@ def test_of_one_network_and_of_networks_that_agree_no_number_is_said(crossed: Tr
 # Nothing may know the images held back
 
 
-@pytest.mark.parametrize("labelled", [0, 2], ids=["good images only", "labels"])
+@pytest.mark.parametrize("labelled", [pytest.param(0, marks=pytest.mark.slow), 2], ids=["good images only", "labels"])
 def test_no_number_of_the_network_depends_on_the_images_held_back(labelled: int, tmp_path: Path) -> None:
     """The premise of the proof: with other images held back all is bit for bit the same."""
     options: dict[str, Any] = {"false_alarm_rate": 0.3}

@@ -77,6 +77,7 @@ def test_a_training_with_labels_logs_curves_heatmaps_scores_and_figures(tmp_path
     assert Image.open(local / "calibration scores.png").size == (600, 400)
 
 
+@pytest.mark.slow
 def test_each_fold_has_curves_of_its_own_and_both_logs_may_be_kept(tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     parts = write_parts(tmp_path / "parts", labelled=2)
@@ -88,6 +89,7 @@ def test_each_fold_has_curves_of_its_own_and_both_logs_may_be_kept(tmp_path: Pat
     assert curves < set(event_accumulator.EventAccumulator(str(tmp_path / "log")).Reload().Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_a_log_leaves_no_trace_in_the_model_file_nor_in_what_an_unfinished_training_leaves(
     tmp_path: Path, killed_after: Callable[..., Any]
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_log_leaves_no_trace_in_the_model_file_nor_in_what_an_unfinished_train
     assert (tmp_path / "m.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_ends_the_log_and_not_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException

@@ -84,6 +84,7 @@ def test_the_calibration_images_with_the_highest_scores_are_shown(tmp_path: Path
     assert not set(CURVES) & set(read.Tags()["scalars"])  # nothing was learned in epochs
 
 
+@pytest.mark.slow
 def test_each_fold_has_curves_of_its_own(tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", labelled=2)
     detector = train(parts, tmp_path / "m.onnx", tensorboard=tmp_path / "log", cross_conformal=2)
@@ -95,6 +96,7 @@ def test_each_fold_has_curves_of_its_own(tmp_path: Path) -> None:
     assert histogram.histogram_value.num == detector.calibration.images == 12
 
 
+@pytest.mark.slow
 def test_a_log_leaves_no_trace_in_the_model_file(tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", labelled=2)
     train(parts, tmp_path / "plain.onnx")
@@ -103,6 +105,7 @@ def test_a_log_leaves_no_trace_in_the_model_file(tmp_path: Path) -> None:
     assert (tmp_path / "plain.onnx").read_bytes() == (tmp_path / "logged.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_resumed_training_may_log_elsewhere_and_goes_on_at_its_step(
     tmp_path: Path, killed_after: Callable[..., Any]
 ) -> None:

@@ -176,7 +176,14 @@ def test_the_state_of_a_folder_sees_links_and_ends_in_loops(tmp_path: Path) -> N
 FEW = DefectBranchConfig(nominal_copies=24, labelled_images=24)
 
 
-@pytest.mark.parametrize("what", ["masks", "labels", "weights"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param("masks", marks=pytest.mark.slow),
+        "labels",
+        pytest.param("weights", marks=pytest.mark.slow),
+    ],
+)
 def test_a_training_that_was_killed_before_a_change_comes_to_what_a_whole_one_does(
     what: str, tmp_path: Path, killed_after: Callable
 ) -> None:

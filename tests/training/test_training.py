@@ -84,6 +84,7 @@ def test_the_file_holds_the_configuration_and_the_plan(plain: Trained) -> None:
     assert (network.fit, network.calibration) == tuple(len(metadata.roles[role]) for role in ("fit", "calibration"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("good", [2, 3])
 def test_a_few_images_are_enough(good: int, tmp_path: Path) -> None:
     detector = train(write_parts(tmp_path / "parts", good=good), tmp_path / "m.onnx", size=SIZE, epochs=1)
@@ -154,7 +155,11 @@ def test_the_file_says_what_became_of_each_image(plain: Trained, parts: Path) ->
     assert find_calibration_images(metadata, data) == find_calibration_images(replace(metadata, roles={}), data)
 
 
-@pytest.mark.parametrize(("labelled", "masks"), [(3, True), (3, False), (10, True)], ids=["masks", "no masks", "many"])
+@pytest.mark.parametrize(
+    ("labelled", "masks"),
+    [(3, True), (3, False), pytest.param(10, True, marks=pytest.mark.slow)],
+    ids=["masks", "no masks", "many"],
+)
 def test_labelled_defects_are_learned_from(labelled: int, masks: bool, tmp_path: Path) -> None:
     parts, stages = write_parts(tmp_path / "parts", labelled=labelled, masks=masks), []
     detector = train(parts, tmp_path / "m.onnx", size=SIZE, epochs=12, progress=lambda stage, *_: stages.append(stage))
@@ -194,7 +199,7 @@ def test_outliers(parts: Path, tmp_path: Path) -> None:
     assert detector.metadata.supervision == "good images + outlier exposure (others)"
 
 
-@pytest.mark.parametrize("name", ["confetti", "perlin"])
+@pytest.mark.parametrize("name", ["confetti", pytest.param("perlin", marks=pytest.mark.slow)])
 def test_synthetic_anomalies(name: str, parts: Path, tmp_path: Path) -> None:
     stages: list[str] = []
     detector = train(
