@@ -34,7 +34,7 @@ class PooledVectors(nn.Module):
 class HypersphereHead(nn.Module):
     """The anomaly map whose maximum, once it is upsampled, is the score of HSC.
 
-    The score s = sqrt(||phi||^2 + 1) - 1 belongs to the whole image. Where it comes from is told by Grad-CAM
+    The score s = sqrt(||phi||^2 + 1) - 1 belongs to the whole image. Where it comes from is shown by Grad-CAM
     (Selvaraju et al. 2017) of the features F: the positive part of sum_c w_c F_c, with w_c the mean over the cells of
     the gradient ds/dF_c. Since phi is linear in F, w = W^T phi / sqrt(||phi||^2 + 1), up to a factor: a closed form,
     which a model file can compute, as it cannot compute gradients. The map is scaled to have the maximum s. Where no
