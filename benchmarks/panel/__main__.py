@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--again", action="store_true", help="repeat Blemish's runs of other commits")
     parser.add_argument("--processes", type=positive_number, default=2)
-    parser.add_argument("--precision", default="auto", help="arithmetic of the training of fcdd and hsc")
+    parser.add_argument("--precision", default="auto", help="arithmetic of Blemish's trainings, as of blemish train")
     parser.add_argument("--csv", type=Path, help="the file that keeps the runs, docs/panel.csv")
     parser.add_argument(
         "--tables",

@@ -1,5 +1,6 @@
 """The method "fcdd": what it learns, that it resumes, its backbones, and that its model file computes the same."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -211,10 +212,11 @@ def test_the_loss_is_equation_3_of_the_enlarged_map_times_the_gain() -> None:
 
 
 def test_bfloat16_trains_and_says_nothing_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    parts = write_parts(tmp_path / "parts", labelled=2)
+    parts, level = write_parts(tmp_path / "parts", labelled=2), logging.getLogger("lightning_fabric").level
     detector = train(parts, tmp_path / "m.onnx", **OPTIONS, precision="bf16-mixed")
     assert figures(detector, parts)[0] == 1
     assert "Automatic Mixed Precision" not in capfd.readouterr().err
+    assert logging.getLogger("lightning_fabric").level == level
 
 
 def test_calibration_images_are_never_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

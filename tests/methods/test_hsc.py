@@ -1,5 +1,6 @@
 """The method "hsc": its objective, its map against Captum's Grad-CAM, and the score of its model file."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,11 @@ def test_the_highest_value_of_the_upsampled_map_is_the_score(head: HypersphereHe
 
 @torch.no_grad()
 def test_a_score_that_no_cell_raises_is_shown_everywhere(head: HypersphereHead, maps: list[torch.Tensor]) -> None:
-    none = [torch.zeros_like(one) for one in maps]
+    none, head = [torch.zeros_like(one) for one in maps], deepcopy(head)
     head.vectors.cells.layers[4].bias.fill_(-1)  # so that no feature is positive
     made = head.upsample(head(none))
     scores = torch.sqrt(head.vectors.output.bias.square().sum() + 1) - 1
     torch.testing.assert_close(made, scores.expand(made.shape))
-    head.vectors.cells.layers[4].bias.fill_(0)
 
 
 @pytest.mark.parametrize("labelled", [0, 3], ids=["confetti", "masks"])

@@ -27,8 +27,12 @@ class PooledVectors(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Vectors phi (N, D) of the extractor's maps, each (N, C_k, h_k, w_k)."""
-        vectors: Tensor = self.output(self.cells(maps).mean((2, 3)))
-        return vectors.float()
+        return self.pooled(self.cells(maps)).float()
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """Vectors phi (N, D) of the features F (N, C, h, w)."""
+        vectors: Tensor = self.output(features.mean((2, 3)))
+        return vectors
 
 
 class HypersphereHead(nn.Module):
@@ -53,7 +57,7 @@ class HypersphereHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """The anomaly map A >= 0 (N, h, w) of the extractor's maps, each (N, C_k, h_k, w_k)."""
         features = self.vectors.cells(maps).float()  # (N, C, h, w)
-        phi = self.vectors.output(features.mean((2, 3)))  # (N, D)
+        phi = self.vectors.pooled(features)  # (N, D)
         scores = hypersphere_distance(phi)[:, None, None]
         weights = phi @ self.vectors.output.weight  # (N, C), up to a positive factor an image
         shown = torch.relu((weights[:, :, None, None] * features).sum(1))  # (N, h, w)

@@ -344,10 +344,10 @@ class TrainConfig:
             match) names the group; or a CSV file of columns path and group. Images that it does not name count alone.
         align: turn parts to one direction where the nominal images show them in all directions on a plain background;
             then what lies in the background counts for less. Not with `ignore_mask`, whose masks lie still.
-        epochs: passes over the known anomalies: labelled defects, outliers and synthetic ones; of the method "fcdd"
-            parts of the training, of `fcdd.epoch_images` images each.
-        train_from: the layer of the backbone from which on the method "fcdd" trains its weights, too, or "all"; None
-            leaves them as they are.
+        epochs: passes over the known anomalies: labelled defects, outliers and synthetic ones; of the methods
+            "fcdd" and "hsc" parts of the training, of `fcdd.epoch_images` images each.
+        train_from: the layer of the backbone from which on the methods "fcdd" and "hsc" train its weights, too, or
+            "all"; None leaves them as they are.
         memory: vectors that the method "patchcore" keeps.
         device: where to train.
         precision: arithmetic of the training: "32-true", or "bf16-mixed", for processors that have bfloat16; "auto" is

@@ -112,6 +112,19 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 
 
+@contextmanager
+def _lightning_silent() -> Iterator[None]:
+    """What there is to say the training says itself, and once. The caller's own Lightning speaks again afterwards."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@_lightning_silent()
 def launch(
     device: str, *, devices: int, nodes: int, precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
 ) -> tuple[Fabric, ProcessGroup]:
@@ -132,8 +145,6 @@ def launch(
     if precision == "auto":
         cuda = device in ("auto", "cuda") and torch.cuda.is_available()
         precision = "bf16-mixed" if cuda else "32-true"
-    # What there is to say the training says itself, and once.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if devices * nodes == 1:
         return Fabric(accelerator=device, devices=1, precision=precision), SINGLE_PROCESS
     fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy="ddp", precision=precision)
