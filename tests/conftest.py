@@ -144,7 +144,7 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractConte
 
         def save_then_die(self: Checkpoint, tensors: dict, numbers: dict) -> None:
             save(self, tensors, numbers)
-            if stage in self.folder.name and numbers["epoch"] == epoch:
+            if stage.replace(" ", "_") in self.folder.name and numbers["epoch"] == epoch:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:

@@ -38,7 +38,7 @@ def learn(training: Training) -> CellClassifier:
         nominal=features[:20],
         anomalies=anomalies,
         training=training,
-        stage="evidence",
+        stage="defect branch",
         config=DefectBranchConfig(),
     )
     return network

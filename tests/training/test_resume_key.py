@@ -207,7 +207,7 @@ def test_a_training_that_was_killed_before_a_change_comes_to_what_a_whole_one_do
         train(root / "data", output, size=(64, 64), epochs=3, weights=file, defect_branch=FEW, notify=told.append)
         return output
 
-    with killed_after(2, stage="evidence"):
+    with killed_after(2, stage="defect branch"):
         train_into("killed")
     if what == "masks":
         paint(root / "data/ground_truth/stain/1_mask.png", np.eye(64, dtype=np.uint8) * 255)
@@ -227,7 +227,7 @@ def left(tmp_path: Path) -> Callable[[str, str], Path]:
     """Leaves the state of a training with a key in a stage, beside m.onnx."""
 
     def leave(key: str, stage: str) -> Path:
-        checkpoint = Checkpoint(tmp_path / f".m.onnx.{stage}.checkpoint", key)
+        checkpoint = Checkpoint.beside(tmp_path / "m.onnx", key=key, stage=stage)
         checkpoint.save({"weight": torch.ones(2)}, {"epoch": 1})
         return checkpoint.folder / "state.safetensors"
 
@@ -237,7 +237,7 @@ def left(tmp_path: Path) -> Callable[[str, str], Path]:
 OURS, THEIRS = ('{"options": "1", "masks": "1"}', '{"options": "1", "masks": "2"}')
 
 
-@pytest.mark.parametrize("stage", ["evidence", "fold3.evidence", "gate"])
+@pytest.mark.parametrize("stage", ["defect branch", "fold3.defect branch", "gate"])
 def test_a_state_of_whatever_stage_that_is_not_gone_on_with_is_said(stage: str, left: Callable, tmp_path: Path) -> None:
     left(THEIRS, stage)
     assert fault_of_left(tmp_path / "m.onnx", OURS) == "had other masks"
@@ -247,26 +247,26 @@ def test_a_state_of_whatever_stage_that_is_not_gone_on_with_is_said(stage: str, 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.99])
 def test_a_damaged_state_is_said(share: float, left: Callable, tmp_path: Path) -> None:
-    file = left(OURS, "evidence")
+    file = left(OURS, "defect branch")
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     assert fault_of_left(tmp_path / "m.onnx", OURS) == "is damaged"
 
 
 def test_nothing_is_said_of_no_state_nor_beside_one_that_is_gone_on_with(left: Callable, tmp_path: Path) -> None:
     assert fault_of_left(tmp_path / "m.onnx", OURS) is None
-    (tmp_path / ".m.onnx.evidence.checkpoint").mkdir()  # killed before the first state
+    (tmp_path / ".m.onnx.defect_branch.checkpoint").mkdir()  # killed before the first state
     assert fault_of_left(tmp_path / "m.onnx", OURS) is None
-    left(OURS, "evidence")
-    left(THEIRS, "fold1.evidence")
+    left(OURS, "defect branch")
+    left(THEIRS, "fold1.defect branch")
     assert fault_of_left(tmp_path / "m.onnx", OURS) is None
 
 
 def test_checkpoints_of_other_options_go_and_those_of_other_models_stay(tmp_path: Path) -> None:
-    ours = [".m.onnx.evidence.checkpoint", ".m.onnx.fold7.evidence.checkpoint", ".m.onnx.gate.checkpoint"]
+    ours = [".m.onnx.defect_branch.checkpoint", ".m.onnx.fold7.defect_branch.checkpoint", ".m.onnx.gate.checkpoint"]
     theirs = [
-        ".other.onnx.evidence.checkpoint",
-        ".m.onnx2.evidence.checkpoint",
-        "m.onnx.evidence.checkpoint",
+        ".other.onnx.defect_branch.checkpoint",
+        ".m.onnx2.defect_branch.checkpoint",
+        "m.onnx.defect_branch.checkpoint",
         ".m.onnx.mine",
     ]
     for name in ours + theirs:

@@ -64,7 +64,11 @@ def test_coverage_of_nothing_and_of_everything_is_exact() -> None:
 def test_it_learns_to_tell_anomalous_cells(training: Training) -> None:
     trained = network()
     train_classifier(
-        trained, nominal=nominal_features(60), anomalies=anomalies_of([0] * 90), training=training, stage="evidence"
+        trained,
+        nominal=nominal_features(60),
+        anomalies=anomalies_of([0] * 90),
+        training=training,
+        stage="defect branch",
     )
     new = anomalies_of([0] * 40, seed=9)
     with torch.inference_mode():
@@ -87,7 +91,7 @@ def test_half_of_a_batch_is_nominal_and_every_kind_is_drawn_as_often(
 
     data = {"nominal": nominal_features(20), "anomalies": marked}
     monkeypatch.setattr("blemish.training.trainer.detection_loss", note)
-    train_classifier(network(), **data, training=training, stage="evidence")
+    train_classifier(network(), **data, training=training, stage="defect branch")
     assert drawn[0.0] == drawn.total() / 2 == 4 * 10 * BATCH  # epochs, steps of 160 anomalies
     for kind in (0.25, 0.5, 0.75):
         assert 160 < drawn[kind] < 267  # a third of 640, six deviations to either side
@@ -108,7 +112,9 @@ def test_a_batch_is_varied_before_it_is_learned_from(training: Training) -> None
             return super().forward(features)
 
     data = {"nominal": nominal_features(5), "anomalies": anomalies_of([0])}
-    train_classifier(Noting(C, hidden=8), **data, training=training, stage="evidence", feature_augmentation=shifted)
+    train_classifier(
+        Noting(C, hidden=8), **data, training=training, stage="defect branch", feature_augmentation=shifted
+    )
     torch.testing.assert_close(Noting.seen, varied)
     offsets = {round(float((after - before).mean()), 4) for after, before in zip(varied[1:], varied[:-1], strict=True)}
     assert len(offsets) == 3  # another draw each epoch
@@ -118,9 +124,9 @@ def test_progress_counts_epochs(training: Training) -> None:
     told = []
     noted = replace(training, progress=lambda *step: told.append(step))
     train_classifier(
-        network(), nominal=nominal_features(5), anomalies=anomalies_of([0]), training=noted, stage="evidence"
+        network(), nominal=nominal_features(5), anomalies=anomalies_of([0]), training=noted, stage="defect branch"
     )
-    assert told == [("evidence", done, 4) for done in (1, 2, 3, 4)]
+    assert told == [("defect branch", done, 4) for done in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("died_after", [1, 3, 4], ids=["first", "third", "last"])
@@ -141,9 +147,9 @@ def test_a_killed_run_ends_in_the_same_weights(training: Training, killed_after:
 
 def test_a_state_of_another_training_or_stage_is_not_resumed_from(training: Training) -> None:
     nominal, known = nominal_features(20), anomalies_of([0] * 30)
-    train_classifier(network(), nominal=nominal, anomalies=known, training=training, stage="evidence")
+    train_classifier(network(), nominal=nominal, anomalies=known, training=training, stage="defect branch")
     told: list[str] = []
-    for key, stage in (("another training", "evidence"), ("one training", "another stage")):
+    for key, stage in (("another training", "defect branch"), ("one training", "another stage")):
         other = replace(training, key=key, notify=told.append)
         train_classifier(network(), nominal=nominal, anomalies=known, training=other, stage=stage)
     assert told == []  # nothing was resumed
@@ -159,7 +165,11 @@ def test_the_learning_rate_rises_then_falls_to_nothing(training: Training, monke
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note)
     train_classifier(
-        network(), nominal=nominal_features(20), anomalies=anomalies_of([0] * 400), training=training, stage="evidence"
+        network(),
+        nominal=nominal_features(20),
+        anomalies=anomalies_of([0] * 400),
+        training=training,
+        stage="defect branch",
     )
     assert len(rates) == 4 * 25
     highest = int(np.argmax(rates))

@@ -169,8 +169,8 @@ def test_labelled_defects_are_learned_from(labelled: int, masks: bool, tmp_path:
     assert len(roles["labelled"]) == labelled
     assert set(roles["validation"]) < set(roles["fit"])
     assert sorted(roles["fit"] + roles["calibration"] + roles["labelled"]) == list(detector.metadata.used_images)
-    assert stages.count("evidence") == 12
-    assert list(dict.fromkeys(stages)) == [*GAUSSIANS[:-1], "evidence", GAUSSIANS[-1]]
+    assert stages.count("defect branch") == 12
+    assert list(dict.fromkeys(stages)) == [*GAUSSIANS[:-1], "defect branch", GAUSSIANS[-1]]
     evaluation = evaluate(detector, read_data_set(parts))
     assert evaluation.metrics["image_auroc"] == 1.0
     assert evaluation.metrics["pixel_auroc"] > 0.95
@@ -213,7 +213,7 @@ def test_synthetic_anomalies(name: str, parts: Path, tmp_path: Path) -> None:
     )
     assert detector.metadata.supervision == f"good images + synthetic anomalies ({name})"
     assert detector.metadata.roles["validation"]
-    assert stages.count("evidence") == 3
+    assert stages.count("defect branch") == 3
 
 
 @pytest.mark.parametrize(("old", "new"), [("outliers", "outlier_exposure"), ("ignore", "ignore_mask")])
@@ -252,10 +252,10 @@ def test_a_killed_training_goes_on_to_the_same_file(parts: Path, tmp_path: Path,
         return [one for one in told if not one.startswith("few good images")]
 
     assert train_in("whole") == []
-    with killed_after(2, stage="evidence"):
+    with killed_after(2, stage="defect branch"):
         train_in("killed")
     assert not (tmp_path / "killed" / "m.onnx").exists()
-    assert train_in("killed") == ["evidence: resumed after epoch 2 of 4"]
+    assert train_in("killed") == ["defect branch: resumed after epoch 2 of 4"]
     assert fingerprint(tmp_path / "killed" / "m.onnx") == fingerprint(tmp_path / "whole" / "m.onnx")
     assert [path.name for path in (tmp_path / "killed").iterdir()] == ["m.onnx"]
 

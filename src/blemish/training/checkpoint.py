@@ -33,7 +33,8 @@ class Checkpoint:
     @classmethod
     def beside(cls, output: Path, *, key: str, stage: str) -> "Checkpoint":
         """The checkpoint of one stage of the training that writes `output`."""
-        return cls(output.with_name(f".{output.name}.{stage}.checkpoint"), key)
+        name = stage.replace(" ", "_")
+        return cls(output.with_name(f".{output.name}.{name}.checkpoint"), key)
 
     def save(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Replaces the state; a kill in between leaves the one before. Raises BlemishError on a full disk."""

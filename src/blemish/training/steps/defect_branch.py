@@ -20,7 +20,7 @@ from blemish.training.feature_extraction import FeatureExtraction, stacked
 from blemish.training.mixstyle import mixstyle
 from blemish.training.trainer import Anomalies, Training, coverage, train_classifier
 
-STAGE = "evidence"  # in progress reports and names of checkpoints, as in earlier releases
+STAGE = "defect branch"  # in progress reports and names of checkpoints
 
 
 def train_defect_branch(
