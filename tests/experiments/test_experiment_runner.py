@@ -644,6 +644,15 @@ def test_an_ablation_runs_every_value(experiment, tmp_path):
     assert (tmp_path / "out/image_auroc-fcdd.png").is_file()
 
 
+def test_values_of_an_ablation_are_chosen_and_kept_for_all_of_it(experiment, tmp_path):
+    assert experiment("how-many", "--values", "4", "-o", tmp_path / "out").status == 0
+    assert [row["setting"] for row in table(tmp_path / "out")] == ["limit-4"]
+    kept = (tmp_path / "out/runs/fcdd/cat/limit-4/seed-0/run.json").stat().st_mtime_ns
+    assert experiment("how-many", "-o", tmp_path / "out").status == 0
+    assert [row["setting"] for row in table(tmp_path / "out")] == ["limit-1", "limit-4"]
+    assert (tmp_path / "out/runs/fcdd/cat/limit-4/seed-0/run.json").stat().st_mtime_ns == kept
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -662,6 +671,8 @@ def test_an_ablation_runs_every_value(experiment, tmp_path):
         (["parts"], ["no outliers", "--outliers"]),
         (["parts", "--outliers", None, "--full-outlier-epochs"], ["no outliers", "--full-outlier-epochs"]),
         (["how-many", "--outliers-limit", "3"], ["varies supervision.limit itself"]),
+        (["how-many", "--values", "1,3"], ["values of supervision.limit are 1, 4", "no '3'"]),
+        (["tiny", "--values", "1"], ["tiny is no ablation", "--values"]),
         (["tiny", "-o", "taken"], ["taken", "a file is in its place"]),
         (["tiny", "-o", "taken/below"], ["taken", "a file is in its place"]),
         (["tiny", "--epochs", "0"], ["--epochs"]),
@@ -670,8 +681,8 @@ def test_an_ablation_runs_every_value(experiment, tmp_path):
     ],
     ids=[
         *("experiment", "method", "no method", "class", "data", "download", "outliers", "outlier set", "no outliers"),
-        *("network", "masks", "limit", "outliers unused", "every unused", "varied", "file", "below file", "epochs"),
-        *("mode", "data needed"),
+        *("network", "masks", "limit", "outliers unused", "every unused", "varied", "value", "no values"),
+        *("file", "below file", "epochs", "mode", "data needed"),
     ],
 )  # fmt: skip
 def test_a_users_mistake_is_one_sentence_and_status_2(experiment, tmp_path, arguments, named):

@@ -145,6 +145,19 @@ def test_the_ablations_are_the_papers():
     assert [recipe.sigma for _, recipe in Recipe.load("mvtec-sigma").variants()] == [4, 6, 8, 10, 12, 14, 16]
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "labels"),
+    [
+        ("mvtec-sigma", ["4", "12.0"], ["sigma-4.0", "sigma-12.0"]),
+        ("mvtec-sigma", ["16", "4.0", "4"], ["sigma-4.0", "sigma-16.0"]),
+        ("cifar10-outliers", ["50000"], ["limit-50000"]),
+        ("mvtec-receptive-field", ["vark224-3", "vark224-13"], ["network-vark224-3", "network-vark224-13"]),
+    ],
+)
+def test_values_of_an_ablation_are_chosen_by_name(name, values, labels):
+    assert [label for label, _ in Recipe.load(name).variants(values)] == labels
+
+
 def test_an_ablation_is_its_base_but_for_what_it_varies():
     base, ablation = Recipe.load("mvtec"), Recipe.load("mvtec-sigma")
     own = {"name": "mvtec", "title": base.title, "published": base.published, "vary": None}

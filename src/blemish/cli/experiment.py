@@ -89,6 +89,7 @@ def _notify_of_new_name(former: str, present: str) -> None:
     metavar="N",
     help="Masks of each defect type to learn from, in mvtec-semi and custom.",
 )
+@click.option("--values", type=Names(), default="", metavar="A,B", help="Of an ablation, these values.  [default: all]")
 @click.option(
     "--models",
     is_flag=True,
@@ -160,6 +161,7 @@ def command(name: str, as_json: bool, **options: Any) -> None:
         data=options["data"],
         outliers=options["outliers"],
         output=options["output"] or Path(name),
+        values=options["values"],
         settings=Settings(**{key: options[key] for key in chosen}),
         models=options["models"],
     )
@@ -197,4 +199,5 @@ def _adapted(recipe: "Recipe", options: dict[str, Any]) -> "Recipe":
         if value and recipe.vary is not None and recipe.vary.setting == setting:
             raise BlemishError(f"{recipe.name} varies {setting} itself; leave out the option that sets it")
         recipe = recipe.with_setting(setting, value) if value else recipe
+    recipe.variants(options["values"])  # which refuses those that it does not have
     return recipe

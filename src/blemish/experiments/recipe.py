@@ -1,6 +1,7 @@
 """Recipes: the paper's experiments as data, one TOML file each in the folder `recipes`."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
@@ -146,6 +147,16 @@ class Ablation:
         pairs = zip(self.places or self.values, self.values, strict=True)
         return [Setting(float(x), f"{self.setting.split('.')[-1]}-{value}", value) for x, value in pairs]
 
+    def chosen(self, names: Sequence[str]) -> list[Setting]:
+        """Those of some values, which are named as in the recipe: "vark224-3", "4.0" or "4".
+
+        Raises BlemishError for a value that is not varied, and lists those that are.
+        """
+        if unknown := set(names) - {name for value in self.values for name in _names(value)}:
+            known = ", ".join(_names(value)[0] for value in self.values)
+            raise BlemishError(f"the values of {self.setting} are {known}; there is no {min(unknown)!r}")
+        return [setting for setting in self.settings() if set(_names(setting.value)) & set(names)]
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -225,11 +236,21 @@ class Recipe:
         reading = replace(self.reading, size=round(side * READ_SIZE), channels=channels)
         return replace(self, network=network, size=side, sigma=sigma, reading=reading)
 
-    def variants(self) -> list[tuple[str, Self]]:
-        """The recipes of an ablation by name; a recipe that varies nothing is its own only variant."""
+    def variants(self, values: Sequence[str] = ()) -> list[tuple[str, Self]]:
+        """The recipes of an ablation by name; a recipe that varies nothing is its own only variant.
+
+        Args:
+            values: those wanted, see `Ablation.chosen`; empty for all.
+
+        Raises:
+            BlemishError: there is no such value, or the recipe varies nothing.
+        """
         if self.vary is None:
+            if values:
+                raise BlemishError(f"{self.name} is no ablation and has no values to choose from; leave out --values")
             return [("", self)]
-        return [(value.label, self.with_setting(self.vary.setting, value.value)) for value in self.vary.settings()]
+        settings = self.vary.chosen(values) if values else self.vary.settings()
+        return [(setting.label, self.with_setting(self.vary.setting, setting.value)) for setting in settings]
 
     def with_setting(self, path: str, value: Any) -> Self:
         """A copy in which one setting, such as "supervision.limit", is another.
@@ -241,6 +262,11 @@ class Recipe:
             return replace(self, **{head: replace(getattr(self, head), **{rest: value}) if rest else value})
         except (AttributeError, TypeError) as error:
             raise BlemishError(f"there is no setting {path!r} in the recipe {self.name}") from error
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """How a value may be written, the shortest first."""
+    return (str(value),) if isinstance(value, str) else (f"{value:g}", str(value))
 
 
 def names() -> list[str]:

@@ -47,6 +47,7 @@ class Plan:
         outliers: a folder of images, or a data set's name, in the place of the recipe's; None for the recipe's.
         output: the folder for runs, tables and plots.
         settings: how runs are made.
+        values: those of an ablation; empty for all.
         models: write a model file for each run, calibrated on a fifth of its nominal images.
     """
 
@@ -58,6 +59,7 @@ class Plan:
     outliers: str | None
     output: Path
     settings: Settings
+    values: tuple[str, ...] = ()
     models: bool = False
 
     def __post_init__(self) -> None:
@@ -131,7 +133,7 @@ class _Experiment:
         """All runs of the plan; those of one seed and class follow each other, so that tables fill evenly."""
         for seed in range(self._plan.seeds):
             for nominal_class in self._classes:
-                for variant, recipe in self._plan.recipe.variants():
+                for variant, recipe in self._plan.recipe.variants(self._plan.values):
                     for method in self._plan.methods:
                         yield Run(recipe, variant, method, nominal_class, seed)
 
