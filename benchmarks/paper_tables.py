@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,18 @@ class Column:
         figures: by class.
         printed: they are published, with two or four digits.
         mean: over all published classes, as printed.
+        deviations: sample standard deviations over seeds, of classes with several runs.
     """
 
     figures: Mapping[str, float]
     printed: bool = False
     mean: float | None = None
+    deviations: Mapping[str, float] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """The figure of a class; empty where there is none."""
-        return self._text(self.figures.get(name))
+        """The figure of a class, with its deviation; empty where there is none."""
+        deviation = f" ± {self.deviations[name]:.3f}" if name in self.deviations else NOTHING
+        return self._text(self.figures.get(name)) + deviation
 
     def mean_text(self, names: Sequence[str]) -> str:
         """The mean over classes; empty where one of them is missing."""
@@ -120,11 +123,30 @@ def planted(runs: Runs) -> Iterator[str]:
         yield _line(*cells)
 
 
+def outliers(runs: Runs) -> Iterator[str]:
+    """Image AUROC on CIFAR-10 over the number of outliers; all of them are in the runs of `cifar10`."""
+    all_of_them = [
+        replace(run, experiment="cifar10-outliers", variant="limit-all") for run in runs if run.experiment == "cifar10"
+    ]
+    found = [run for run in runs if run.experiment == "cifar10-outliers"]
+    alike = {(run.nominal_class, run.epochs) for run in found}
+    found += [run for run in all_of_them if (run.nominal_class, run.epochs) in alike]
+    yield from _over_values(found, "image_auroc", head="outliers")
+
+
+def sigma(runs: Runs) -> Iterator[str]:
+    """Pixel AUROC over the width of the upsampling Gaussian."""
+    found = [run for run in runs if run.experiment == "mvtec-sigma"]
+    yield from _over_values(found, "pixel_auroc", head="σ, pixels", curve="mvtec-sigma")
+
+
 TABLES: dict[str, Callable[[Runs], Iterable[str]]] = {
     "fashion-mnist": fashion_mnist,
     "cifar10": cifar10,
     "mvtec": mvtec,
     "planted": planted,
+    "outliers": outliers,
+    "sigma": sigma,
 }
 _MASSES = ("mass_without", "mass_with")
 _AUROCS = ("image_auroc", "auroc_with", "auroc_watermark")
@@ -133,13 +155,16 @@ _AUROCS = ("image_auroc", "auroc_with", "auroc_watermark")
 def _ours(runs: Runs, experiment: str, method: str, measure: Measure = "image_auroc") -> Column:
     """The figure of each class: the mean over seeds of its longest runs."""
     figures: dict[str, float] = {}
+    deviations: dict[str, float] = {}
     for name in _classes(runs, experiment):
         found = [run for run in runs if (run.experiment, run.nominal_class, run.method) == (experiment, name, method)]
         longest = max((run.epochs or 0 for run in found), default=0)
         values = [getattr(run, measure) for run in found if (run.epochs or 0) == longest]
         if values and None not in values:
             figures[name] = float(np.mean(values))
-    return Column(figures)
+            if len(values) > 1:
+                deviations[name] = float(np.std(values, ddof=1))
+    return Column(figures, deviations=deviations)
 
 
 def _theirs(experiment: str, method: str, measure: Measure = "image_auroc", *, who: str = "paper") -> Column:
@@ -179,6 +204,31 @@ def _by_class(
     for label, members in (means or {"mean": classes}).items():
         cells = [column.mean_text(members) for _, column in columns]
         yield _line(f"**{label}**", *(f"**{cell}**" if cell else NOTHING for cell in cells))
+
+
+def _over_values(runs: Runs, measure: Measure, *, head: str, curve: str = "") -> Iterator[str]:
+    """A value of an ablation a row and FCDD's figure of each class, their mean, and what is published."""
+    runs = [run for run in runs if run.method == "fcdd"]
+    if not runs:
+        return
+    classes = sorted({run.nominal_class for run in runs})
+    points = {f"{x:g}": y for one in published(curve).curves if one.checked for x, y in one.points}
+    yield _line(head, *classes, "mean", *(["paper, all sets"] if points else []))
+    yield _line("---:", *["---:"] * (len(classes) + 1 + bool(points)))
+    for value in sorted({_value(run.variant) for run in runs}, key=_number):
+        column = _ours([run for run in runs if _value(run.variant) == value], runs[0].experiment, "fcdd", measure)
+        theirs = [f"{points[value]:.3f}" if value in points else NOTHING] if points else []
+        yield _line(value, *(column.text(name) for name in classes), column.mean_text(classes), *theirs)
+
+
+def _value(variant: str) -> str:
+    """The value in the name of a variant, such as "4" of "sigma-4.0"."""
+    text = variant.split("-", 1)[1]
+    return text if text == "all" else f"{float(text):g}"
+
+
+def _number(value: str) -> float:
+    return float("inf") if value == "all" else float(value)
 
 
 def _share(variant: str) -> float:

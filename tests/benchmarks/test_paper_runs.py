@@ -118,7 +118,8 @@ def test_a_table_has_means_over_seeds_of_the_longest_runs():
     runs = [row("cat", 0.1), row("cat", 0.5, epochs=60), row("cat", 0.75, epochs=60, seed=1), row("dog", 0.25)]
     header, _, *rows = cells(paper_tables.cifar10(runs))
     assert header == ["class", "FCDD", "FCDD, paper"]
-    assert rows == [["cat", "0.625", "0.90"], ["dog", "0.250", "0.93"], ["**mean**", "**0.438**", "**0.915**"]]
+    first = ["cat", "0.625 ± 0.177", "0.90"]  # the deviation of 0.5 and 0.75
+    assert rows == [first, ["dog", "0.250", "0.93"], ["**mean**", "**0.438**", "**0.915**"]]
 
 
 def test_a_mean_needs_all_of_its_sets_and_the_papers_classes_have_one_of_their_own():
@@ -134,6 +135,27 @@ def test_a_mean_needs_all_of_its_sets_and_the_papers_classes_have_one_of_their_o
         ["**mean of 3 sets**", "**0.700**", "", "", ""],
         ["**mean of bottle and screw**", "**0.850**", "**0.915**", "", "**0.945**"],
     ]
+
+
+def test_an_ablation_has_a_row_a_value_and_the_points_that_are_printed():
+    def of(name: str, sigma: str, pixel: float):
+        return row(name, 0.5, experiment="mvtec-sigma", variant=f"sigma-{sigma}", pixel_auroc=pixel)
+
+    header, _, *rows = cells(paper_tables.sigma([of("screw", "12.0", 0.8), of("bottle", "4.0", 0.9),
+                                                 of("screw", "4.0", 0.7), row("screw", 0.1)]))  # fmt: skip
+    assert header == ["σ, pixels", "bottle", "screw", "mean", "paper, all sets"]
+    assert rows == [["4", "0.900", "0.700", "0.800", "0.857"], ["12", "", "0.800", "", ""]]
+
+
+def test_all_outliers_are_those_of_the_experiment_that_has_no_limit():
+    def limited(name: str, limit: int, figure: float):
+        return row(name, figure, experiment="cifar10-outliers", variant=f"limit-{limit}")
+
+    runs = [limited("cat", 128, 0.6), limited("cat", 8, 0.5), row("cat", 0.7), row("cat", 0.9, epochs=60),
+            row("dog", 0.8)]  # fmt: skip
+    header, _, *rows = cells(paper_tables.outliers(runs))
+    assert header == ["outliers", "cat", "mean"]
+    assert rows == [["8", "0.500", "0.500"], ["128", "0.600", "0.600"], ["all", "0.700", "0.700"]]
 
 
 def test_an_unknown_marker_is_refused(tmp_path):
