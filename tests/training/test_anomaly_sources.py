@@ -20,7 +20,7 @@ from blemish.training.anomaly_sources import (
     outlier_anomalies,
     synthetic_anomalies,
 )
-from blemish.training.config import DefectBranchConfig, TrainConfig
+from blemish.training.config import AugmentationConfig, DefectBranchConfig, TrainConfig
 from helpers.images import noise
 
 SIDE = 48
@@ -57,14 +57,21 @@ def no_map(image: np.ndarray) -> np.ndarray:
     raise AssertionError("there is a mask")
 
 
-def made_of(pixels: Pixels, *, seed: int = 0, predict_map=no_map, config: DefectBranchConfig = CONFIG) -> list[Anomaly]:
+def made_of(
+    pixels: Pixels,
+    *,
+    seed: int = 0,
+    predict_map=no_map,
+    config: DefectBranchConfig = CONFIG,
+    max_transplant_area: float = AugmentationConfig().max_transplant_area,
+) -> list[Anomaly]:
     labelled = list(range(NOMINAL, len(pixels.samples)))
     rng = np.random.default_rng(seed)
     return labelled_anomalies(
         pixels,
         labelled,
         list(range(NOMINAL)),
-        augmentation=AUGMENTATION,
+        augmentation=ImageAugmentation(AugmentationConfig(max_transplant_area=max_transplant_area)),
         predict_map=predict_map,
         rng=rng,
         config=config,
@@ -101,7 +108,7 @@ def test_more_labels_are_all_used_and_as_many_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("large", "transplanted"), [(0.0, False), (1.0, True)], ids=["large", "small"])
 def test_large_defects_stay_where_they_are(large: float, transplanted: bool, tmp_path: Path) -> None:
-    made = made_of(labelled_pixels(tmp_path, ["dent"]), config=DefectBranchConfig(max_transplant_area=large))[1:]
+    made = made_of(labelled_pixels(tmp_path, ["dent"]), max_transplant_area=large)[1:]
     tints = [np.median(one.image[~one.mask].astype(int) @ (-1, 0, 1)) for one in made]
     assert (0 in tints) == transplanted  # a ground without tint is a nominal image's
 
@@ -110,7 +117,7 @@ def test_large_defects_stay_where_they_are(large: float, transplanted: bool, tmp
 def test_every_type_is_both_turned_and_transplanted(types: int, tmp_path: Path) -> None:
     pixels = labelled_pixels(tmp_path, ["dent", "hair", "spot"][:types])
     ways: Counter[tuple[str, bool]] = Counter()
-    for one in made_of(pixels, config=DefectBranchConfig(max_transplant_area=1.0))[types:]:
+    for one in made_of(pixels, max_transplant_area=1.0)[types:]:
         tint = np.median(one.image[~one.mask].astype(int) @ (-1, 0, 1))
         assert tint == 0 or tint > 10
         ways[one.kind, tint == 0] += 1  # grey ground: set into a nominal image

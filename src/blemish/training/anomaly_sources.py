@@ -58,6 +58,11 @@ class ImageAugmentation:
             return anomaly
         return Anomaly(self.relight(pose.apply(anomaly.image), rng), mask, anomaly.kind)
 
+    def transplants(self, anomaly: Anomaly, rng: np.random.Generator) -> bool:
+        """Whether this copy of a defect is one to transplant: small ones are, at random."""
+        small = bool(anomaly.mask.mean() < self.config.max_transplant_area)
+        return small and rng.random() < self.config.transplant_probability
+
     def transplant(self, anomaly: Anomaly, target: npt.NDArray[np.uint8], rng: np.random.Generator) -> Anomaly:
         """The defect set into a nominal image (H, W, 3), in another light; an altered copy where it does not fit."""
         made = transplant(
@@ -104,7 +109,7 @@ def labelled_anomalies(
         augmentation: how they are altered.
         predict_map: the detector so far: where there is no mask, the defect is taken to be where its map is high.
         rng: decides all draws.
-        config: how many, and what is small enough to be transplanted.
+        config: how many.
 
     Raises:
         BlemishError: a mask cannot be read.
@@ -117,8 +122,7 @@ def labelled_anomalies(
         for defects in by_kind.values():
             anomaly = defects[int(rng.integers(len(defects)))]
             target = np.asarray(pixels.images[nominal[int(rng.integers(len(nominal)))]])
-            small = anomaly.mask.mean() < config.max_transplant_area
-            if small and rng.random() < 0.5:
+            if augmentation.transplants(anomaly, rng):
                 made.append(augmentation.transplant(anomaly, target, rng))
             else:
                 made.append(augmentation.alter(anomaly, rng))

@@ -173,6 +173,10 @@ class AugmentationConfig(_Section):
     contrast: tuple[NotNegative, NotNegative] = (0.75, 1.3)
     # Largest change of brightness in grey levels.
     brightness: NotNegative = 25.0
+    # Probability that a small labelled defect is transplanted into a nominal image, and the share of the image up to
+    # which it is small.
+    transplant_probability: Share = 0.5
+    max_transplant_area: Share = 0.05
     # Pixels around a mask that are transplanted with the defect.
     transplant_margin: Count = 3
     # Pixels around those that decide where the defect fits.
@@ -206,8 +210,6 @@ class DefectBranchConfig(_Section):
     outlier_images: Count = 500
     # Images with a synthetic anomaly, where --synthetic asks for them. Not tuned: as many as outlier images.
     synthetic_images: Count = 500
-    # Share of the image up to which a defect is also transplanted into nominal images.
-    max_transplant_area: Share = 0.05
     # Share of an unmasked image's largest map value from which on a pixel is taken for the defect.
     pseudo_mask_level: Share = 0.75
     # Images of each label, nominal and anomalous, in a step. Not tuned.
@@ -255,10 +257,6 @@ class FcddConfig(_Section):
     max_zoom: NotNegative = 0.07
     # Whether images are turned and mirrored, too.
     rotate: bool = False
-    # Probability that a small labelled defect is set into a nominal image, and the share of the image up to which it
-    # is small.
-    transplant_probability: Share = 0.5
-    max_transplant_area: Share = 0.05
     # Images of each label, held out from training, whose AUROC is shown after each epoch.
     watched_images: Count = 32
 

@@ -141,8 +141,7 @@ class ImageDraws:
         def draw(rng: np.random.Generator) -> Anomaly:
             defects = known[int(rng.integers(len(known)))]
             anomaly = defects[int(rng.integers(len(defects)))]
-            small = anomaly.mask.mean() < self._config.max_transplant_area
-            if small and rng.random() < self._config.transplant_probability:
+            if self._augmentation.transplants(anomaly, rng):
                 return self._augmentation.transplant(anomaly, self._nominal_image(rng), rng)
             return anomaly
 
