@@ -115,7 +115,8 @@ def cells(lines) -> list[list[str]]:
 
 
 def test_a_table_has_means_over_seeds_of_the_longest_runs():
-    runs = [row("cat", 0.1), row("cat", 0.5, epochs=60), row("cat", 0.75, epochs=60, seed=1), row("dog", 0.25)]
+    few = row("cat", 0.9, epochs=70, anomalies="outliers of photographs")
+    runs = [few, row("cat", 0.1), row("cat", 0.5, epochs=60), row("cat", 0.75, epochs=60, seed=1), row("dog", 0.25)]
     header, _, *rows = cells(paper_tables.cifar10(runs))
     assert header == ["class", "FCDD", "FCDD, paper"]
     first = ["cat", "0.625 ± 0.177", "0.90"]  # the deviation of 0.5 and 0.75
@@ -152,7 +153,7 @@ def test_all_outliers_are_those_of_the_experiment_that_has_no_limit():
         return row(name, figure, experiment="cifar10-outliers", variant=f"limit-{limit}")
 
     runs = [limited("cat", 128, 0.6), limited("cat", 8, 0.5), row("cat", 0.7), row("cat", 0.9, epochs=60),
-            row("dog", 0.8)]  # fmt: skip
+            row("dog", 0.8), row("cat", 0.1, anomalies="outliers of photographs")]  # fmt: skip
     header, _, *rows = cells(paper_tables.outliers(runs))
     assert header == ["outliers", "cat", "mean"]
     assert rows == [["8", "0.500", "0.500"], ["128", "0.600", "0.600"], ["all", "0.700", "0.700"]]
