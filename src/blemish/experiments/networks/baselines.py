@@ -4,8 +4,8 @@ HSC (hypersphere classification) ends in a vector (N, D). The autoencoder has th
 mirrors it in its decoder, with nearest upsampling before transposed convolutions of stride 1. The networks of the
 receptive-field study have no baselines.
 
-Differences from the authors' code: their autoencoder for cnn28-w has the narrow encoder and decoder of cnn28, by a
-slip, and here it is as wide as its name says; cnn224-w, which they left without baselines, takes those of cnn224.
+As in the authors' code, the autoencoder for cnn28-w is that of cnn28: their published figures are of this narrow one.
+Unlike there, cnn224-w has baselines: those of cnn224.
 """
 
 from collections.abc import Callable, Mapping
@@ -156,8 +156,8 @@ def _autoencoder(encoder: str, decoder: Callable[[], nn.Module]) -> Builder:
 
 
 AUTOENCODERS: Mapping[str, Builder] = {
-    "cnn28": _autoencoder("cnn28", partial(decoder28, 8, 4)),
-    "cnn28-w": _autoencoder("cnn28-w", partial(decoder28, 128, 64)),
+    "cnn28": _autoencoder("cnn28", decoder28),
+    "cnn28-w": _autoencoder("cnn28", decoder28),
     "cnn32-lw3k": _autoencoder("cnn32-lw3k", decoder32_lw3k),
     "cnn32": _autoencoder("cnn32", decoder32),
     "cnn32-s": _autoencoder("cnn32-s", decoder32),

@@ -10,17 +10,17 @@ from torch import nn
 from blemish.networks.cnn_blocks import BATCH_NORM_EPS
 
 
-def decoder28(first: int, second: int) -> nn.Sequential:
-    """Vectors (N, 48) to (N, 1, 28, 28) in 0..1; the widths are the encoder's."""
+def decoder28() -> nn.Sequential:
+    """Vectors (N, 48) to (N, 1, 28, 28) in 0..1."""
     return nn.Sequential(
         nn.Unflatten(1, (3, 4, 4)),
         nn.LeakyReLU(inplace=True),
         nn.Upsample(scale_factor=2),
-        *_activated_deconv(3, second, 5),
+        *_activated_deconv(3, 4, 5),
         nn.Upsample(scale_factor=2),
-        *_activated_deconv(second, first, 5, padding=3),  # 16 pixels to 14
+        *_activated_deconv(4, 8, 5, padding=3),  # 16 pixels to 14
         nn.Upsample(scale_factor=2),
-        _deconv(first, 1, 5),
+        _deconv(8, 1, 5),
         nn.Sigmoid(),
     )
 
