@@ -2,9 +2,9 @@
 
     python benchmarks/outlier_crops.py PHOTOGRAPHS OUT --like IMAGE [--crops N] [--seed S]
 
-Whole photographs are a poor stand-in for CIFAR-100: a thousand are soon known by heart, and if the nominal images are
-JPEG files, a network can tell them from shrunken photographs by their blocks of compression. Each crop covers half of
-the shorter side to all of it. IMAGE is one of the nominal images: crops take its size and, of a JPEG file, its
+Whole photographs are a poor stand-in for CIFAR-100. If the nominal images are small JPEG files, a network can tell them
+from shrunken photographs by their traces of compression, and crops are more images. Each covers half of the shorter
+side to all of it. IMAGE is one of the nominal images: crops take its size and, of a JPEG file, its
 quantisation tables and subsampling of colours.
 """
 

@@ -12,7 +12,7 @@ from blemish.experiments.published import Measure, published
 from paper_book import PaperRun
 
 NOTHING = ""
-WHOLE_PHOTOGRAPHS = "outliers of photographs"  # a thousand, on CIFAR-10: docs/paper.md says why they are too few
+WHOLE_PHOTOGRAPHS = "outliers of photographs"  # on CIFAR-10: docs/paper.md says why they are poor
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def fashion_mnist(runs: Runs) -> Iterator[str]:
 
 
 def cifar10(runs: Runs) -> Iterator[str]:
-    """Image AUROC of every class and method beside the paper's; without the runs of too few outliers."""
+    """Image AUROC of every class and method beside the paper's; without the runs on whole photographs."""
     runs = [run for run in runs if run.anomalies != WHOLE_PHOTOGRAPHS]
     columns = []
     for name, method in (("FCDD", "fcdd"), ("HSC", "hsc"), ("autoencoder", "autoencoder"), ("`gaussian`", "gaussian")):
