@@ -9,6 +9,7 @@ quantisation tables and subsampling of colours.
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,9 +58,13 @@ def write_crops(photographs: Path, output: Path, *, like: Path, number: int, see
     make_folder(output)
     rng = np.random.default_rng(seed)
     suffix = {"JPEG": "jpg", "PNG": "png"}[how["format"]]
-    for file in files:
-        for place, crop in enumerate(crops(read_image(file).convert("RGB"), number, size, rng)):
-            crop.save(output / f"{file.stem}-{place:02d}.{suffix}", **how)
+    try:
+        for file in files:
+            for place, crop in enumerate(crops(read_image(file).convert("RGB"), number, size, rng)):
+                crop.save(output / f"{file.name}-{place:02d}.{suffix}", **how)
+    except BaseException:
+        shutil.rmtree(output)  # half of the crops are no set of outliers
+        raise
     return number * len(files)
 
 

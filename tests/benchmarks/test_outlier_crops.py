@@ -56,6 +56,14 @@ def test_the_same_seed_gives_the_same_files_and_png_stays_png(tmp_path):
     assert len(bytes_of["a"]) == 6
 
 
+def test_a_file_that_is_no_image_is_named_and_leaves_nothing(tmp_path):
+    source = photographs(tmp_path / "in")
+    (source / "notes.txt").write_text("not an image")
+    with pytest.raises(BlemishError, match=r"notes\.txt"):
+        outlier_crops.write_crops(source, tmp_path / "out", like=source / "0.png", number=1, seed=0)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("source", "output", "sentence"), [("none", "out", "no photographs"), ("in", "in", "in exists")]
 )
