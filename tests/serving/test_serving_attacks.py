@@ -45,6 +45,7 @@ from helpers.servers import (  # noqa: E402
     talk,
 )
 
+LIMIT = 3  # seconds until an answer: on a busy machine, too, a new decoder starts and reads an image in them
 SLOW, CRASH, CHATTY, BUG = b"slow", b"crash", b"chatty", b"bug"
 # What a decoder does that a file attacks, by the file's first letters; in the process that decodes and nowhere else.
 ATTACKED = f"""
@@ -87,11 +88,11 @@ def metric(address: str, name: str) -> float:
 
 @pytest.mark.parametrize("endpoint", ["score", pytest.param("heatmap", marks=pytest.mark.slow)])
 def test_an_image_that_is_slow_to_decode_takes_no_worker(attacked, detector, endpoint):
-    with running(Service([detector], limits=Limits(answer_seconds=1))) as address:
+    with running(Service([detector], limits=Limits(answer_seconds=LIMIT))) as address:
         for number in (1, 2):
             slow = client.post(f"{address}/v1/{endpoint}", content=SLOW)
             assert slow.status_code == 503
-            assert slow.json()["error"].startswith("no answer within 1 seconds")
+            assert slow.json()["error"].startswith(f"no answer within {LIMIT} seconds")
             assert client.post(f"{address}/v1/score", content=GOOD_FILES["png"]).status_code == 200
             assert client.get(f"{address}/readyz").status_code == 200
             assert metric(address, "blemish_stopped_images_total") == number
@@ -102,7 +103,7 @@ def test_an_image_that_is_slow_to_decode_takes_no_worker(attacked, detector, end
 
 @pytest.mark.slow
 def test_slow_images_at_all_workers_at_once_take_none(attacked, detector):
-    limits = Limits(answer_seconds=1)
+    limits = Limits(answer_seconds=LIMIT)
     with running(Service([detector], limits=limits, workers=3)) as address, ThreadPoolExecutor(9) as clients:
         slow = [clients.submit(client.post, f"{address}/v1/score", content=SLOW) for _ in range(9)]
         assert [future.result().status_code for future in slow] == [503] * 9
@@ -262,7 +263,7 @@ def test_with_every_worker_stuck_no_work_may_be_sent(gated, monkeypatch):
         assert post() == 503  # in time, though nobody is there to do it
         gated.gate.set()
         eventually(lambda: ready() == 200)
-        assert post() == 200
+        eventually(lambda: post() == 200)
 
 
 def test_a_server_with_stuck_workers_comes_to_its_end(gated):
