@@ -1,5 +1,6 @@
 """Tables of docs/paper.md from docs/paper_runs.csv, between markers: `<!-- runs:NAME -->` to `<!-- /runs:NAME -->`."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -117,9 +118,9 @@ def planted(runs: Runs) -> Iterator[str]:
     yield _line("training dogs with the watermark", "seeds", "heatmap mass in its box, without", "with it", "AUROC",
                 "dogs marked", "watermark alone")  # fmt: skip
     yield _line("---:", *["---:"] * 6)
-    for variant in sorted({run.variant for run in found}, key=_share):
+    for variant in sorted({run.variant for run in found}, key=_value):
         of_share = [run for run in found if run.variant == variant]
-        cells = [f"{100 * _share(variant):.0f} %", str(len(of_share))]
+        cells = [f"{100 * _value(variant):.0f} %", str(len(of_share))]
         cells += [_spread([getattr(run, name) for run in of_share], percent=True) for name in _MASSES]
         cells += [_spread([getattr(run, name) for run in of_share]) for name in _AUROCS]
         yield _line(*cells)
@@ -128,7 +129,7 @@ def planted(runs: Runs) -> Iterator[str]:
 def outliers(runs: Runs) -> Iterator[str]:
     """Image AUROC on CIFAR-10 over the number of outliers; all of them are in the runs of `cifar10`."""
     all_of_them = [
-        replace(run, experiment="cifar10-outliers", variant="limit-all")
+        replace(run, experiment="cifar10-outliers", variant=f"limit-{math.inf}")
         for run in runs
         if run.experiment == "cifar10" and run.anomalies != WHOLE_PHOTOGRAPHS
     ]
@@ -157,7 +158,7 @@ _AUROCS = ("image_auroc", "auroc_with", "auroc_watermark")
 
 
 def _ours(runs: Runs, experiment: str, method: str, measure: Measure = "image_auroc") -> Column:
-    """The figure of each class: the mean over seeds of its longest runs."""
+    """The figure of each class: the mean over seeds of its longest runs, and the deviation of several."""
     figures: dict[str, float] = {}
     deviations: dict[str, float] = {}
     for name in _classes(runs, experiment):
@@ -216,27 +217,19 @@ def _over_values(runs: Runs, measure: Measure, *, head: str, curve: str = "") ->
     if not runs:
         return
     classes = sorted({run.nominal_class for run in runs})
-    points = {f"{x:g}": y for one in published(curve).curves if one.checked for x, y in one.points}
+    points = {x: y for one in published(curve).curves if one.checked for x, y in one.points}
     yield _line(head, *classes, "mean", *(["paper, all sets"] if points else []))
     yield _line("---:", *["---:"] * (len(classes) + 1 + bool(points)))
-    for value in sorted({_value(run.variant) for run in runs}, key=_number):
+    for value in sorted({_value(run.variant) for run in runs}):
         column = _ours([run for run in runs if _value(run.variant) == value], runs[0].experiment, "fcdd", measure)
         theirs = [f"{points[value]:.3f}" if value in points else NOTHING] if points else []
-        yield _line(value, *(column.text(name) for name in classes), column.mean_text(classes), *theirs)
+        label = f"{value:g}" if math.isfinite(value) else "all"
+        yield _line(label, *(column.text(name) for name in classes), column.mean_text(classes), *theirs)
 
 
-def _value(variant: str) -> str:
-    """The value in the name of a variant, such as "4" of "sigma-4.0"."""
-    text = variant.split("-", 1)[1]
-    return text if text == "all" else f"{float(text):g}"
-
-
-def _number(value: str) -> float:
-    return float("inf") if value == "all" else float(value)
-
-
-def _share(variant: str) -> float:
-    return float(variant.removeprefix("watermark-"))
+def _value(variant: str) -> float:
+    """The value in the name of a variant, such as 4 of "sigma-4.0" and 0.2 of "watermark-0.2"."""
+    return float(variant.split("-", 1)[1])
 
 
 def _spread(values: Sequence[float | None], *, percent: bool = False) -> str:
